@@ -1,0 +1,140 @@
+"""The Text-Mediated Stochastic Game: a gymnasium environment that speaks and is spoken to in words.
+
+Knows games, words and rewards. Knows nothing about tokens, models or training.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+Observation = Literal["compact", "full"]
+
+_ACTION_TAG = re.compile(r"<action>(.*?)</action>", re.IGNORECASE | re.DOTALL)
+_PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
+
+
+class TextMediatedStochasticGame(gymnasium.Env[str, int]):
+    """A stochastic game seen through text (arXiv 2508.10839): states are rendered, answers are parsed.
+
+    A game fills in `actions`, `new_game`, `play`, `describe`, `rules` and `state_key`; this class counts steps,
+    ends the episode at `max_steps`, and parses. Rewards here are the game's own: penalties for answers that are
+    no action belong to whoever plays.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+    render_mode = "ansi"
+
+    actions: tuple[str, ...]
+    """Names of the actions, lower case; the first is the fallback for an invalid answer."""
+    initial_states: Literal["many", "few"] = "many"
+    """`few`: too few starts to hold any out, so there is no split."""
+    evaluation_keys: ClassVar[Mapping[str, Any]] = {}
+    """Constructor keys that differ in evaluation (the game's declared evaluation rewards)."""
+
+    def __init__(self, max_steps: int) -> None:
+        if max_steps < 1:
+            raise ValueError(f"max_steps={max_steps}: must be at least 1")
+        self.max_steps = max_steps
+        self.elapsed = 0
+        self.action_space = spaces.Discrete(len(self.actions))
+        self.observation_space = spaces.Text(min_length=1, max_length=100_000, charset=_PRINTABLE)
+
+    # What a game fills in
+
+    @abstractmethod
+    def new_game(self, rng: np.random.Generator) -> None:
+        """Draw the whole initial state, hidden parts included, from `rng` alone."""
+
+    @abstractmethod
+    def play(self, action: str) -> tuple[float, str | None]:
+        """Play one action; later chance comes from `self.np_random`.
+
+        Returns the reward and, where the game ends by its rules, a word for how ("goal", "hole").
+        """
+
+    @abstractmethod
+    def describe(self, observation: Observation = "full") -> str:
+        """Render the current state: `full` says everything, `compact` says it in few tokens."""
+
+    @abstractmethod
+    def rules(self) -> str:
+        """The rules that really hold for this game with its present keys, in plain sentences."""
+
+    @abstractmethod
+    def state_key(self) -> bytes:
+        """The whole state but for the step count: equal keys play alike. Never derived from the text."""
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the episode so far counts as won; None where the game declares no success."""
+        return None
+
+    def game_metrics(self) -> dict[str, float]:
+        """Further numbers worth reporting about the episode so far."""
+        return {}
+
+    def greedy_action(self) -> str | None:
+        """What the game's simple heuristic player does here; None where there is none."""
+        return None
+
+    # What every game has
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start anew. All members of a group are reset with one seed, then get their own `np_random`."""
+        super().reset(seed=seed)
+        self.elapsed = 0
+        self.new_game(self.np_random)
+        return self.describe(), {}
+
+    def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Play action number `action`; `info["ended_by"]` holds the word for the end, if it is one."""
+        reward, ending = self.play(self.actions[int(action)])
+        truncated = self._count_step(ending is not None)
+        info = {"ended_by": ending or ("step limit" if truncated else None)}
+        return self.describe(), reward, ending is not None, truncated, info
+
+    def skip(self) -> bool:
+        """Let one step pass without playing; returns whether the step limit is reached."""
+        return self._count_step(terminated=False)
+
+    def _count_step(self, terminated: bool) -> bool:
+        self.elapsed += 1
+        return self.elapsed >= self.max_steps and not terminated
+
+    def render(self) -> str:  # type: ignore[override]
+        """The full text, as gymnasium's `ansi` mode."""
+        return self.describe()
+
+    def parse(self, text: str) -> str | None:
+        """The action in the last `<action>` tag, case and blanks aside; None for anything else."""
+        tags = _ACTION_TAG.findall(text)
+        if not tags:
+            return None
+        word = tags[-1].strip().lower()
+        return word if word in self.actions else None
+
+
+Transition = tuple[float, Hashable, float, bool]
+"""(probability, next state, reward, terminated)."""
+
+
+@runtime_checkable
+class KnownDynamics(Protocol):
+    """A game whose transitions can be enumerated, so that exact dynamic programming applies."""
+
+    actions: tuple[str, ...]
+    max_steps: int
+    elapsed: int
+
+    def state(self) -> Hashable:
+        """The whole state, as a value that `transitions` takes; holds everything the transitions depend on."""
+
+    def transitions(self, state: Hashable, action: str) -> Sequence[Transition]:
+        """All outcomes of `action` in `state`."""

@@ -1,0 +1,99 @@
+"""Reference players that need no model: uniform, the game's heuristic, and exact dynamic programming.
+
+Knows games and their transition tables. Knows nothing about tokens, models or training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from .episode import Completion
+from .games.core import KnownDynamics, TextMediatedStochasticGame
+from .rollout import Decision
+from .seeding import uniforms
+
+_TIE = 1e-12  # values closer than this count as equal, so that the first of equally good actions is named
+
+
+class RandomPlayer:
+    """Plays uniformly over the game's actions."""
+
+    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+        return [_says(self._choose(decision)) for decision in decisions]
+
+    def _choose(self, decision: Decision) -> str:
+        actions = decision.game.actions
+        return actions[int(uniforms((*decision.key, "player"), 1)[0] * len(actions))]
+
+
+class GreedyPlayer:
+    """Plays the game's simple heuristic. Raises ValueError for a game that has none."""
+
+    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+        return [_says(self._choose(decision.game)) for decision in decisions]
+
+    def _choose(self, game: TextMediatedStochasticGame) -> str:
+        action = game.greedy_action()
+        if action is None:
+            raise ValueError(f"{type(game).__name__} has no heuristic player")
+        return action
+
+
+class ExactPlayer:
+    """Plays optimally by finite-horizon dynamic programming, and judges actions by it.
+
+    V_0(s) = 0; Q_h(s, a) = sum of p (r + V_{h-1}(s') unless the game ends); V_h(s) = max over a of Q_h(s, a), with h
+    the number of steps left. Values are kept for the life of the player.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[Hashable, int], tuple[float, ...]] = {}
+
+    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+        return [_says(self._choose(decision.game)) for decision in decisions]
+
+    def judge(self, game: TextMediatedStochasticGame, action: str | None) -> tuple[str | None, float | None]:
+        """The optimal action here and the expected total reward that `action` loses; None, None where unknown.
+
+        Doing nothing (`action` None) is no action of the game, so its regret is unknown.
+        """
+        if not isinstance(game, KnownDynamics):
+            return None, None
+        values = self._q(game, game.state(), game.max_steps - game.elapsed)
+        best = game.actions[_first_best(values)]
+        return best, None if action is None else max(values) - values[game.actions.index(action)]
+
+    def value(self, game: TextMediatedStochasticGame) -> float | None:
+        """Expected total reward of optimal play from here to the step limit; None where unknown."""
+        if not isinstance(game, KnownDynamics):
+            return None
+        return max(self._q(game, game.state(), game.max_steps - game.elapsed))
+
+    def _choose(self, game: TextMediatedStochasticGame) -> str:
+        if not isinstance(game, KnownDynamics):
+            raise ValueError(f"{type(game).__name__} does not tell its transitions, so optimal play is unknown")
+        return game.actions[_first_best(self._q(game, game.state(), game.max_steps - game.elapsed))]
+
+    def _q(self, game: KnownDynamics, state: Hashable, steps_left: int) -> tuple[float, ...]:
+        """Q_h(state, a) for every action a, h = steps_left."""
+        known = self._values.get((state, steps_left))
+        if known is None:
+            known = tuple(self._expected(game, state, action, steps_left) for action in game.actions)
+            self._values[state, steps_left] = known
+        return known
+
+    def _expected(self, game: KnownDynamics, state: Hashable, action: str, steps_left: int) -> float:
+        total = 0.0
+        for chance, after, reward, ended in game.transitions(state, action):
+            later = 0.0 if ended or steps_left == 1 else max(self._q(game, after, steps_left - 1))
+            total += chance * (reward + later)
+        return total
+
+
+def _first_best(values: Sequence[float]) -> int:
+    best = max(values)
+    return next(index for index, value in enumerate(values) if value > best - _TIE)
+
+
+def _says(action: str) -> Completion:
+    return Completion(text=action, action=action)

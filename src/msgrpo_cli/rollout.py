@@ -1,0 +1,146 @@
+"""Playing: many games at once with one policy, finished episodes making room for waiting ones.
+
+Knows games, steps and the `Policy` protocol. Knows nothing about tokens, models or training.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from .episode import Completion, Episode, Key, Start, Step
+from .games.core import Observation, TextMediatedStochasticGame
+from .seeding import generator, uniforms
+
+InvalidAction = Literal["first", "random", "noop", "end"]
+GameFactory = Callable[[], TextMediatedStochasticGame]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One question to a policy: what to do in this state."""
+
+    game: TextMediatedStochasticGame
+    observation: str
+    key: Key
+    """Names the randomness of this decision: the episode's key and the step."""
+
+
+class Policy(Protocol):
+    """Whoever decides: a language model, a reference player, a person."""
+
+    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+        """One completion for each decision, in order."""
+
+
+class Judge(Protocol):
+    """Knows how good an action is; see `players.ExactJudge`."""
+
+    def judge(self, game: TextMediatedStochasticGame, action: str | None) -> tuple[str | None, float | None]:
+        """The best action here, and the expected total reward that `action` loses against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayRules:
+    """How answers become moves."""
+
+    env: str = "game"
+    observation: Observation = "full"
+    invalid_action: InvalidAction = "first"
+    """What is played for an invalid answer; `noop`: nothing, the step counts; `end`: the episode ends."""
+    format_penalty: float = 0.0
+    """Subtracted from the reward of a step with an invalid answer."""
+    max_live_episodes: int = 256
+
+
+@dataclass(slots=True)
+class _Live:
+    """An episode being played."""
+
+    index: int
+    start: Start
+    game: TextMediatedStochasticGame
+    steps: list[Step] = field(default_factory=list)
+
+    def decision(self, observation: Observation) -> Decision:
+        return Decision(self.game, self.game.describe(observation), (*self.start.key, len(self.steps)))
+
+
+def play_episodes(
+    starts: Sequence[Start],
+    make_game: GameFactory,
+    policy: Policy,
+    rules: PlayRules,
+    judge: Judge | None = None,
+    on_progress: Callable[[int, int], None] = lambda finished, total: None,
+) -> list[Episode]:
+    """Play every start to its end; returns the episodes in the order of `starts`.
+
+    The whole initial state comes from `start.seed`, all later chance of the game from `start.key`. So an episode
+    depends neither on its neighbours nor on `rules.max_live_episodes`.
+    """
+    waiting = deque(enumerate(starts))
+    live: list[_Live] = []
+    finished: dict[int, Episode] = {}
+    spare = [make_game() for _ in range(min(rules.max_live_episodes, len(starts)))]
+    while waiting or live:
+        while waiting and spare:
+            index, start = waiting.popleft()
+            game = spare.pop()
+            game.reset(seed=start.seed)
+            game.np_random = generator((*start.key, "noise"))
+            live.append(_Live(index, start, game))
+        decisions = [episode.decision(rules.observation) for episode in live]
+        for episode, decision, completion in zip(live, decisions, policy.act(decisions), strict=True):
+            ended_by, terminated, truncated = _take_step(episode, decision, completion, rules, judge)
+            if ended_by is not None:
+                game = episode.game
+                finished[episode.index] = Episode(
+                    env=rules.env,
+                    start=episode.start,
+                    steps=tuple(episode.steps),
+                    terminated=terminated,
+                    truncated=truncated,
+                    ended_by=ended_by,
+                    success=game.success,
+                    game_metrics=tuple(game.game_metrics().items()),
+                )
+                spare.append(game)
+        live = [episode for episode in live if episode.index not in finished]
+        on_progress(len(finished), len(starts))
+    return [finished[index] for index in range(len(starts))]
+
+
+def _take_step(
+    episode: _Live, decision: Decision, completion: Completion, rules: PlayRules, judge: Judge | None
+) -> tuple[str | None, bool, bool]:
+    """Play one answer; returns the word for the end (None: goes on), terminated, truncated."""
+    game = episode.game
+    action = completion.action
+    if action is None:
+        action = _fallback(game, rules.invalid_action, decision.key)
+    state_key = game.state_key()
+    optimal, regret = judge.judge(game, action) if judge else (None, None)
+    ended_by: str | None
+    if action is not None:
+        _, reward, terminated, truncated, info = game.step(game.actions.index(action))
+        ended_by = info["ended_by"]
+    elif rules.invalid_action == "end":
+        reward, terminated, truncated, ended_by = 0.0, True, False, "invalid"
+    else:
+        reward, terminated, truncated = 0.0, False, game.skip()
+        ended_by = "step limit" if truncated else None
+    if completion.action is None:
+        reward -= rules.format_penalty
+    episode.steps.append(Step(decision.observation, completion, action, reward, state_key, optimal, regret))
+    return ended_by, terminated, truncated
+
+
+def _fallback(game: TextMediatedStochasticGame, invalid_action: InvalidAction, key: Key) -> str | None:
+    if invalid_action == "first":
+        return game.actions[0]
+    if invalid_action == "random":
+        return game.actions[int(uniforms((*key, "fallback"), 1)[0] * len(game.actions))]
+    return None

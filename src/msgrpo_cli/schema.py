@@ -1,0 +1,202 @@
+"""The typed, frozen form of a composed config: every key, its type, its range.
+
+Knows which values are sensible. Knows nothing about Hydra, files, models or games (a game's own keys under `env`
+are checked against its constructor by `config`). Defaults live in `conf/`, never here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NotYet = "does not exist yet; it comes with a later version"
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class Section(BaseModel):
+    """A closed block of keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class EnvConfig(Section):
+    """The game; further keys go to its constructor."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+    id: str
+    max_steps: Positive
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What the game's constructor takes."""
+        return {"max_steps": self.max_steps, **(self.model_extra or {})}
+
+
+class ModelConfig(Section):
+    """What is trained."""
+
+    name: str
+    path: str
+    init: Literal["pretrained", "random"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    attn_implementation: str | None
+    revision: str | None
+    chat_template_kwargs: dict[str, Any]
+
+
+class LoraConfig(Section):
+    """Adapters."""
+
+    enabled: bool
+    r: Positive
+    alpha: Positive
+    target_modules: str | list[str]
+    quantization: Literal["4bit", "8bit"] | None
+
+    @field_validator("enabled")
+    @classmethod
+    def _not_yet(cls, enabled: bool) -> bool:
+        if enabled:
+            raise ValueError(f"training adapters {NotYet}")
+        return enabled
+
+
+class PromptConfig(Section):
+    """How a state becomes a prompt."""
+
+    name: str
+    observation: Literal["compact", "full"]
+    system: str | None
+    user: str
+    history: Count
+
+    @field_validator("history")
+    @classmethod
+    def _state_only(cls, history: int) -> int:
+        if history:
+            raise ValueError(f"a history before the current state {NotYet}; the paper's rule is 0")
+        return history
+
+
+class AlgoConfig(Section):
+    """MS-GRPO: credit, advantages, drawing of episodes."""
+
+    credit: Literal["episode", "last_reward", "return_to_go", "gigpo", "step"]
+    scale: Literal["group", "batch", "none"]
+    length_normalization: Literal["token", "step", "episode", "constant"]
+    episode_sampling: Literal["all", "uniform", "absolute_advantage", "variance_filter", "dynamic"]
+    sample_fraction: Share
+    sampling_exponent: NonNegative
+    sampling_scope: Literal["update", "group"]
+    sampling_correction: Literal["none", "inverse_probability"]
+    groups_per_update: Positive
+    group_size: Annotated[int, Field(ge=2)]
+    format_penalty: NonNegative
+    invalid_action: Literal["first", "random", "noop", "end"]
+    optimizer_steps: Positive
+
+    @field_validator("credit")
+    @classmethod
+    def _credit_exists(cls, credit: str) -> str:
+        if credit != "episode":
+            raise ValueError(f"this credit {NotYet}; use episode")
+        return credit
+
+    @field_validator("episode_sampling")
+    @classmethod
+    def _sampling_exists(cls, sampling: str) -> str:
+        if sampling in ("variance_filter", "dynamic"):
+            raise ValueError(f"this sampling {NotYet}; use all, uniform or absolute_advantage")
+        return sampling
+
+
+class RolloutConfig(Section):
+    """Generation."""
+
+    max_live_episodes: Positive
+    max_new_tokens: Positive
+    max_prompt_tokens: Positive
+    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    top_p: Share
+    top_k: Count
+    min_p: Annotated[float, Field(ge=0.0, le=1.0)] | None
+    repetition_penalty: Annotated[float, Field(gt=0.0)]
+    allow_truncated_sampling: bool
+
+    @property
+    def truncated(self) -> bool:
+        """Whether tokens come from anything but the softmax at `temperature`."""
+        return self.top_p < 1.0 or self.top_k > 0 or bool(self.min_p) or self.repetition_penalty != 1.0
+
+    @model_validator(mode="after")
+    def _exact_softmax(self) -> RolloutConfig:
+        if self.truncated and not self.allow_truncated_sampling:
+            raise ValueError(
+                "top_p, top_k, min_p or repetition_penalty cut the distribution, so the trained log-probabilities "
+                "would not be those sampled from; leave them out, or set rollout.allow_truncated_sampling=true"
+            )
+        return self
+
+
+class EvalConfig(Section):
+    """Evaluation."""
+
+    every: Count
+    episodes: Positive
+    temperature: NonNegative | None
+    seed: Seed
+    split: Literal["train", "validation", "test", "any"] | None
+    scenarios: list[str] | None
+
+
+class SaveConfig(Section):
+    """Checkpoints."""
+
+    every: Positive
+    keep_last: Positive
+    keep_best: bool
+
+
+class EngineConfig(Section):
+    """Where generation and training happen."""
+
+    name: Literal["single", "vllm_colocate", "vllm_server", "ddp", "fsdp", "zero2", "zero3"]
+
+    @field_validator("name")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        if name != "single":
+            raise ValueError(f"this engine {NotYet}; use single")
+        return name
+
+
+class RunConfig(Section):
+    """Everything a run needs."""
+
+    seed: Seed
+    max_updates: Positive
+    policy: Literal["model", "random", "greedy", "optimal", "api"]
+    env: EnvConfig
+    model: ModelConfig
+    lora: LoraConfig
+    prompt: PromptConfig
+    algo: AlgoConfig
+    rollout: RolloutConfig
+    trainer: dict[str, Any]
+    eval: EvalConfig
+    save: SaveConfig
+    engine: EngineConfig
+
+    @field_validator("policy")
+    @classmethod
+    def _player_exists(cls, policy: str) -> str:
+        if policy == "api":
+            raise ValueError(f"playing through an API {NotYet}; use model, random, greedy or optimal")
+        return policy

@@ -1,0 +1,54 @@
+"""Train, validation and test parts of a game's initial states, by hash of the state and never by seed.
+
+Knows state keys and seeds. Knows nothing about models or training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import count
+from typing import Literal
+
+from .episode import Key
+from .games.core import TextMediatedStochasticGame
+from .seeding import seed_from
+
+Split = Literal["train", "validation", "test", "any"]
+
+_SALT = b"msgrpo-split-8:"  # chosen once, so that the lakes without holes of 2x2 to 10x10 are all in train
+_MOST_REDRAWS = 10_000
+
+
+def split_of(state_key: bytes) -> Split:
+    """The part that an initial state belongs to: one eighth test, one eighth validation, the rest train."""
+    part = hashlib.sha256(_SALT + state_key).digest()[0] % 8
+    return "test" if part == 0 else "validation" if part == 1 else "train"
+
+
+def has_split(game: TextMediatedStochasticGame) -> bool:
+    """Whether states can be held out at all: games with few starts have no split."""
+    return game.initial_states == "many"
+
+
+def start_seeds(game: TextMediatedStochasticGame, split: Split, seeds: Iterator[int]) -> Iterator[int]:
+    """Those of `seeds` whose initial state lies in `split`; natural repetition stays.
+
+    Raises ValueError where none of 10 000 seeds in a row does.
+    """
+    if split == "any" or not has_split(game):
+        yield from seeds
+        return
+    misses = 0
+    for seed in seeds:
+        game.reset(seed=seed)
+        if split_of(game.state_key()) == split:
+            misses = 0
+            yield seed
+        elif (misses := misses + 1) > _MOST_REDRAWS:
+            raise ValueError(f"no initial state of the {split} part in {_MOST_REDRAWS} seeds: the game starts too alike")
+
+
+def keyed_seed(game: TextMediatedStochasticGame, split: Split, key: Key) -> int:
+    """The seed of the initial state that belongs to `key`, redrawn until it lies in `split`."""
+    return next(start_seeds(game, split, (seed_from((*key, "start", attempt)) for attempt in count())))
