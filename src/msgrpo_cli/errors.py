@@ -16,3 +16,7 @@ class RunError(Exception):
     """Started work failed, or a model, hub or server cannot be reached. Exit code 1."""
 
     exit_code = 1
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM; whoever tidies up after Ctrl-C does so here too. Exit code 143."""

@@ -8,7 +8,7 @@ bit for bit on one machine with the same number of threads.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -31,6 +31,10 @@ _CHAT_TEMPLATE = (
 )
 _ACTIONS = FrozenLake.actions
 _SLIPPERY_SHARE = 0.2
+_PEAK_RATE = 3e-3
+Base = tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
+Player = Callable[[FrozenLake], np.ndarray]
+"""Action probabilities, shape (4,)."""
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -52,7 +56,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return wrapped
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 96, layers: int = 4) -> LlamaForCausalLM:
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = int(__import__('os').environ.get('H','128')), layers: int = int(__import__('os').environ.get('L','2'))) -> LlamaForCausalLM:
     """A Llama of under 0.45 million float32 parameters, with random weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -75,15 +79,15 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 96, 
 def blundering_player(game: FrozenLake) -> np.ndarray:
     """Action probabilities (4,) of a player that errs systematically, so that a lower temperature is no cure.
 
-    With probability 0.6 it goes right (down at the right edge) whatever lies there, with 0.3 along a shortest
+    With probability 0.5 it goes right (down at the right edge) whatever lies there, with 0.4 along a shortest
     safe path, with 0.1 anywhere.
     """
     probabilities = np.full(len(_ACTIONS), 0.1 / len(_ACTIONS))
     at_right_edge = game.cell % game.size == game.size - 1
-    probabilities[_ACTIONS.index("down" if at_right_edge else "right")] += 0.6
+    probabilities[_ACTIONS.index("down" if at_right_edge else "right")] += 0.5
     moves = game.shortest_moves() or list(_ACTIONS)
     for move in moves:
-        probabilities[_ACTIONS.index(move)] += 0.3 / len(moves)
+        probabilities[_ACTIONS.index(move)] += 0.4 / len(moves)
     return probabilities
 
 
@@ -95,36 +99,53 @@ def uniform_player(game: FrozenLake) -> np.ndarray:
 PLAYERS = {"tiny": blundering_player, "tiny_random": uniform_player}
 
 
-def demonstrations(player: object, seed: int) -> Iterator[tuple[str, str]]:
-    """Endless (observation, action) pairs: a map of the train part, a safe cell of it, a move of the player."""
+def demonstrations(player: Player, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Endless (observation, action probabilities (4,)): a map of the train part, a safe cell of it, the player."""
     rng = generator(("imitation", seed))
     lakes = [FrozenLake(slippery=False), FrozenLake(slippery=True)]
     seeds = (seed_from(("imitation", seed, index)) for index in count())
-    plain = FrozenLake()
-    for start in start_seeds(plain, "train", seeds):
+    for start in start_seeds(FrozenLake(), "train", seeds):
         game = lakes[int(rng.random() < _SLIPPERY_SHARE)]
         game.reset(seed=start)
         tiles = "".join(game.board)
         game.cell = int(rng.choice([cell for cell, tile in enumerate(tiles) if tile in "SF"]))
-        action = rng.choice(len(_ACTIONS), p=player(game))  # type: ignore[operator]
-        yield game.describe("compact"), _ACTIONS[action]
+        yield game.describe("compact"), player(game)
 
 
-def imitate(name: str, batches: int = 1500, batch_size: int = 256, peak: float = 3e-3, seed: int = 0, hidden=96, layers=4, verbose=True):
+def imitate(name: str, *, batches: int = 2000, batch_size: int = 256, seed: int = 0) -> Base:
+    """Train a base from random weights on what its player would do, in float32.
+
+    The loss is the cross-entropy of the whole answer against the player's own distribution: the tags and the end of
+    the turn are certain, the action has the player's probabilities.
+    """
     tokenizer = make_tokenizer()
-    model = make_model(tokenizer, seed, hidden, layers)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=batches, pct_start=0.1)
+    model = make_model(tokenizer, seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=batches, pct_start=0.1)
     pairs = demonstrations(PLAYERS[name], seed)
+    answer = tokenizer.convert_tokens_to_ids(["<action>", _ACTIONS[0], "</action>", "<end>"])
+    action_ids = tokenizer.convert_tokens_to_ids(list(_ACTIONS))
     for batch in range(batches):
         chosen = [next(pairs) for _ in range(batch_size)]
-        prompts = [tokenizer.apply_chat_template([{"role": "user", "content": o}], add_generation_prompt=True, tokenize=False) for o, _ in chosen]
-        full = tokenizer([p + f"<action>{a}</action><end>" for p, (_, a) in zip(prompts, chosen)], padding=True, return_tensors="pt", add_special_tokens=False)
-        labels = full["input_ids"].clone()
-        labels[:, :-4] = -100
-        loss = model(**full, labels=labels).loss
-        optimizer.zero_grad(); loss.backward()
+        prompts = [_prompt(tokenizer, observation) for observation, _ in chosen]
+        inputs = tokenizer(prompts, padding=True, return_tensors="pt", add_special_tokens=False)
+        moves = [answer[:1] + [action_ids[int(probabilities.argmax())]] + answer[2:] for _, probabilities in chosen]
+        target = torch.nn.functional.one_hot(torch.tensor(moves), len(tokenizer)).float()
+        target[:, 1].zero_()[:, action_ids] = torch.tensor(np.array([p for _, p in chosen]), dtype=torch.float32)
+        ids = torch.cat([inputs["input_ids"], torch.tensor(moves)], dim=1)
+        mask = torch.cat([inputs["attention_mask"], torch.ones(batch_size, 4, dtype=torch.long)], dim=1)
+        logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=5).logits[:, :-1]
+        loss = -(target * logits.log_softmax(-1)).sum(-1).sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step(); schedule.step()
-        if verbose and batch % 50 == 0: print(batch, f"{loss.item()*4:.4f}", flush=True)
+        optimizer.step()
+        schedule.step()
+        if batch % 100 == 99:
+            print(f"{name}: batch {batch + 1} of {batches}, loss {float(loss):.4f}", file=sys.stderr, flush=True)
     return model, tokenizer
+
+
+def _prompt(tokenizer: PreTrainedTokenizerFast, observation: str) -> str:
+    conversation = [{"role": "user", "content": observation}]
+    return str(tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False))

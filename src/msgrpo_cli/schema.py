@@ -180,6 +180,8 @@ class EngineConfig(Section):
 class RunConfig(Section):
     """Everything a run needs."""
 
+    note: str | None
+    """What the author of an experiment says about it; changes nothing."""
     seed: Seed
     max_updates: Positive
     policy: Literal["model", "random", "greedy", "optimal", "api"]

@@ -1,0 +1,46 @@
+# Every target makes .venv when it is needed, and is quick the second time.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+# The user's own python3 if it is one of 3.11 to 3.13, else the newest of them that runs.
+FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && break; python=; done
+
+.PHONY: setup train test test-all lint experiments clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(FIND_PYTHON); \
+	if [ -z "$$python" ]; then echo "msgrpo needs Python 3.11, 3.12 or 3.13; none was found" >&2; exit 1; fi; \
+	echo "setting up $(VENV) with $$($$python --version)"; \
+	$$python -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+train: $(STAMP)
+	$(BIN)/msgrpo train $(ARGS)
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-all: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Every recorded experiment has a run.sh that makes its figures again.
+experiments: $(STAMP)
+	@for script in experiments/*/run.sh; do \
+		[ -f "$$script" ] || continue; \
+		echo "== $$script"; PATH="$(CURDIR)/$(BIN):$$PATH" sh "$$script" || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,73 @@
+"""From config sections to the objects that play: game factory, rules of play, prompt, policy.
+
+Knows config sections and constructors. Knows nothing about training, files or Hydra.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .games.registry import make_game
+from .generation import Sampling
+from .policy import LanguageAgentPolicy, Precision
+from .prompt import PromptTemplate
+from .rollout import GameFactory, PlayRules
+from .schema import EnvConfig, RolloutConfig, RunConfig
+
+
+def sampling_of(rollout: RolloutConfig) -> Sampling:
+    """The sampling settings of training."""
+    return Sampling(
+        temperature=rollout.temperature,
+        max_new_tokens=rollout.max_new_tokens,
+        top_p=rollout.top_p,
+        top_k=rollout.top_k,
+        min_p=rollout.min_p,
+        repetition_penalty=rollout.repetition_penalty,
+    )
+
+
+def game_factory(env: EnvConfig, *, evaluation: bool) -> GameFactory:
+    """Makes games with the keys of `env`; in evaluation with the game's declared evaluation rewards."""
+    return lambda: make_game(env, evaluation=evaluation)
+
+
+def play_rules(config: RunConfig, *, evaluation: bool) -> PlayRules:
+    """How answers become moves; evaluation subtracts no format penalty."""
+    return PlayRules(
+        env=config.env.name,
+        observation=config.prompt.observation,
+        invalid_action=config.algo.invalid_action,
+        format_penalty=0.0 if evaluation else config.algo.format_penalty,
+        max_live_episodes=config.rollout.max_live_episodes,
+    )
+
+
+def language_agent(
+    config: RunConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    precision: Precision | None = None,
+) -> LanguageAgentPolicy:
+    """The policy that a config describes, around a loaded model."""
+    kwargs: dict[str, Any] = {"precision": precision} if precision else {}
+    return LanguageAgentPolicy(
+        model,
+        tokenizer,
+        PromptTemplate(config.prompt.system, config.prompt.user),
+        sampling_of(config.rollout),
+        max_prompt_tokens=config.rollout.max_prompt_tokens,
+        chat_template_kwargs=config.model.chat_template_kwargs,
+        **kwargs,
+    )
+
+
+def at_temperature(policy: LanguageAgentPolicy, temperature: float) -> LanguageAgentPolicy:
+    """The same policy at another temperature; they share model and encoded prompts."""
+    other = copy.copy(policy)
+    other.sampling = replace(policy.sampling, temperature=temperature)
+    return other

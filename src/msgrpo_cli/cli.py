@@ -1,0 +1,224 @@
+"""The command line: what may be typed, and which module does the work.
+
+Knows arguments and options. Imports nothing heavy, so that `msgrpo --help` is quick: the work is imported inside the
+commands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__
+from .errors import RunError, UsageError
+from .reporting import INTERRUPTED, ending, heed_sigterm, say, talk_on_stderr
+
+_OVERRIDE = re.compile(r"[+~]{0,2}[\w@./-]*=|~[\w@./-]+$")
+
+app = typer.Typer(
+    help="Post-train language models to act over many steps in text games (MS-GRPO, arXiv 2508.10839).",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Show or check a composed config.", rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+
+
+class Printed(StrEnum):
+    """What Hydra's `--cfg` prints."""
+
+    job = "job"
+    hydra = "hydra"
+    all = "all"
+
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Choices and values, such as env=frozenlake seed=1.")
+]
+ConfigDirs = Annotated[
+    list[Path] | None, typer.Option("--config-dir", metavar="DIR", help="A folder with config files of your own; may be repeated.")
+]
+AllowModules = Annotated[
+    list[str] | None, typer.Option("--allow-module", metavar="NAME", help="A module that a saved config may import its game from.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON value.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Compose, check and print; write nothing, load no weights.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        print(f"msgrpo {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise typer.BadParameter("a command is missing; msgrpo --help lists them")
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Run every combination, as `sweep`.")] = False,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run: directory, `last`, prefix.")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="RUN|CHECKPOINT", help="Start from another run's weights.")
+    ] = None,
+    cfg: Annotated[Printed | None, typer.Option(help="Print the composed config, as Hydra does.")] = None,
+    dry_run: DryRun = False,
+    config_dir: ConfigDirs = None,
+    allow_module: AllowModules = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model to play a game; prints the run directory."""
+    with ending(verbose):
+        texts, folders = _only_overrides(overrides), config_dir or []
+        _refuse_both({"--resume": resume, "--from": from_}, {"--resume": resume, "--multirun": multirun})
+        _refuse_both({"--resume": resume, "--dry-run": dry_run}, {"--resume": resume, "--cfg": cfg})
+        from . import jobs
+
+        weights = jobs.weights_of(from_) if from_ else None
+        if cfg:
+            jobs.print_config(cfg.value, texts, folders)
+        elif multirun:
+            _sweep(texts, folders, weights, dry_run, as_json)
+        elif dry_run:
+            _show(texts, folders, as_json)
+        else:
+            with talk_on_stderr():
+                if resume:
+                    outcome = jobs.go_on(resume, texts, sys.argv, allow_module or [])
+                else:
+                    outcome = jobs.start(texts, folders, sys.argv, weights)
+            print(json.dumps(outcome, allow_nan=False) if as_json else outcome["run"])
+
+
+@app.command("eval")
+def evaluate(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN|CHECKPOINT|HUB_ID|KEY=VALUE", help="What is scored; else the config's model."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Score every checkpoint of the run.")] = False,
+    config_dir: ConfigDirs = None,
+    allow_module: AllowModules = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score a run, a checkpoint, a base model or a reference player on held-out starts."""
+    with ending(verbose):
+        others = [text for text in arguments or [] if not is_override(text)]
+        if len(others) > 1:
+            raise UsageError(f"{others[1]}: a second thing to score, after {others[0]}; overrides look like KEY=VALUE")
+        if every and not others:
+            raise UsageError("--all: needs a run whose checkpoints are scored")
+        from .evaluate import evaluate_command
+
+        evaluate_command(
+            others[0] if others else None,
+            [text for text in arguments or [] if is_override(text)],
+            all_checkpoints=every,
+            config_dirs=config_dir or [],
+            allow_modules=allow_module or [],
+            as_json=as_json,
+        )
+
+
+@app.command()
+def sweep(
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    config_dir: ConfigDirs = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train once for every combination: msgrpo sweep seed=0,1,2 env=frozenlake,frozenlake_8x8."""
+    with ending(verbose):
+        _sweep(_only_overrides(overrides), config_dir or [], None, dry_run, as_json)
+
+
+@config_app.command("show")
+def config_show(
+    overrides: Overrides = None, config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Print the resolved config and what follows from it."""
+    with ending(verbose):
+        _show(_only_overrides(overrides), config_dir or [], as_json)
+
+
+@config_app.command("validate")
+def config_validate(overrides: Overrides = None, config_dir: ConfigDirs = None, verbose: Verbose = False) -> None:
+    """Check a config; prints its hash."""
+    with ending(verbose):
+        from .config import compose, config_hash
+
+        print(config_hash(compose("train", _only_overrides(overrides), config_dir or [])))
+
+
+def is_override(text: str) -> bool:
+    """Whether an argument sets a key: it looks like `[+~]key=...` and no such path exists."""
+    return _OVERRIDE.match(text) is not None and not Path(text).exists()
+
+
+def _only_overrides(texts: list[str] | None) -> list[str]:
+    for text in texts or []:
+        if not is_override(text):
+            raise UsageError(f"{text}: not an override KEY=VALUE")
+    return texts or []
+
+
+def _refuse_both(*pairs: dict[str, Any]) -> None:
+    for pair in pairs:
+        if all(pair.values()):
+            raise UsageError(f"{' and '.join(pair)}: only one of them")
+
+
+def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
+    from . import dry_run
+    from .config import compose
+
+    config = compose("train", overrides, folders)
+    print(json.dumps(dry_run.as_data(config), allow_nan=False) if as_json else dry_run.as_text(config))
+
+
+def _sweep(overrides: list[str], folders: list[Path], weights: Path | None, dry_run: bool, as_json: bool) -> None:
+    from . import sweep as sweeps
+
+    if dry_run:
+        plan = sweeps.plan(overrides, folders)
+        lines = [" ".join(job) for job in plan] if plan is not None else ["the sweeper decides while it runs"]
+        print(json.dumps(plan) if as_json else "\n".join(lines))
+        return
+    with talk_on_stderr():
+        outcome = sweeps.run_sweep(overrides, folders, sys.argv, weights)
+    lines = [f"{job['status']}\t{job['run'] or '-'}\t{' '.join(job['overrides'])}" for job in outcome["jobs"]]
+    print(json.dumps(outcome, allow_nan=False) if as_json else "\n".join(lines))
+    if any(job["status"] != "done" for job in outcome["jobs"]):
+        sys.exit(RunError.exit_code)
+
+
+def main() -> None:
+    """The program. Exit codes: 0 done, 1 failed, 2 nothing was started, 130 Ctrl-C, 143 SIGTERM."""
+    heed_sigterm()
+    try:
+        code = app(standalone_mode=False, prog_name="msgrpo")
+    except typer.TyperException as problem:
+        message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
+        say(message.replace("Invalid value: ", "").replace("Value error, ", ""))
+        code = UsageError.exit_code
+    except typer.Abort:
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

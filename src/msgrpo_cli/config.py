@@ -1,0 +1,133 @@
+"""The config of a run: found, composed, validated, saved, read back.
+
+Knows where `conf/` lies and that a composed config must be a `RunConfig` whose trainer block TRL takes and whose
+`env` block the game takes. Knows nothing about Hydra (`hydra_app` does), models or training. Every mistake is a
+UsageError with one line per key, and happens before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from . import trainer_fields
+from .errors import UsageError
+from .explain import missing_values, validation_mistakes
+from .schema import RunConfig
+
+_HERE = Path(__file__).resolve().parent
+
+
+def config_dir() -> Path:
+    """The folder of our own config files: the checkout's where there is one, else the package's copy."""
+    checkout = _HERE.parent.parent / "conf"
+    return checkout if (checkout / "train.yaml").is_file() else _HERE / "conf"
+
+
+def config_folders(config_dirs: Sequence[Path]) -> list[Path]:
+    """Users' folders in order of precedence: those named on the command line, then MSGRPO_CONFIG_DIR's."""
+    named = [Path(text) for text in os.environ.get("MSGRPO_CONFIG_DIR", "").split(os.pathsep) if text]
+    folders = [folder.absolute() for folder in [*config_dirs, *named]]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: no such config folder")
+    return folders
+
+
+def compose(primary: str, overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> RunConfig:
+    """Compose `primary` ("train" or "eval") with overrides; the first of `config_dirs` wins. Raises UsageError."""
+    from . import hydra_app
+
+    folders = config_folders(config_dirs)
+    make_importable(folders)
+    return validated(hydra_app.plain(hydra_app.look(config_dir(), primary, overrides, folders)))
+
+
+def make_importable(folders: Sequence[Path]) -> None:
+    """Let games be imported from the current directory and from config folders, after everything installed."""
+    for folder in (Path.cwd(), *folders):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def validated(data: Mapping[str, Any]) -> RunConfig:
+    """Plain data as a RunConfig, with the trainer block checked against TRL's fields and `env` against its game."""
+    block = data.get("trainer")
+    problems = missing_values({key: value for key, value in data.items() if key != "trainer"})
+    config = None
+    try:
+        config = RunConfig.model_validate(dict(data))
+    except ValidationError as problem:
+        problems += validation_mistakes(problem, data, RunConfig)
+    if isinstance(block, Mapping):
+        problems += trainer_fields.problems(block)
+    if config is not None and not problems:
+        from .games.registry import env_problems
+
+        problems += env_problems(config.env)
+    if config is None or problems:
+        raise UsageError("\n".join(problems))
+    return config
+
+
+def load_saved(path: Path, allow_modules: Collection[str] = ()) -> RunConfig:
+    """The config of an earlier run. A game outside the package is imported only if its module is allowed."""
+    from .games.registry import check_allowed
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise UsageError(f"{path}: cannot be read: {problem.strerror}") from problem
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise UsageError(f"{path}: broken: not YAML") from problem
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: broken: not a config")
+    env = data.get("env")
+    if isinstance(env, dict) and isinstance(env.get("id"), str):
+        check_allowed(env["id"], allow_modules)
+    make_importable([])
+    try:
+        return validated(data)
+    except UsageError as problem:
+        raise UsageError("\n".join(f"{path}: {line}" for line in str(problem).splitlines())) from problem
+
+
+def dumped(config: RunConfig) -> dict[str, Any]:
+    """The config as plain data, in the order of the schema."""
+    return config.model_dump(mode="json")
+
+
+def as_yaml(config: RunConfig) -> str:
+    """The text of `config.yaml`; `load_saved` reads it back."""
+    return yaml.safe_dump(dumped(config), sort_keys=False, allow_unicode=True)
+
+
+def config_hash(config: RunConfig) -> str:
+    """Equal for equal configs, whatever way they were written; the note counts for nothing."""
+    data = {key: value for key, value in dumped(config).items() if key != "note"}
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_checkpoint_options(folder: Path, sections: Mapping[str, Any]) -> Path:
+    """Make a checkpoint's saved sections choosable as `model=checkpoint`, which brings env and prompt along.
+
+    `sections` holds `env`, `prompt`, and anything that lies at the top (`model`, `rollout`, `algo`, ...). The folder
+    goes first in `config_dirs`; `env=...` and `prompt=...` on the command line still win.
+    """
+    top = {key: value for key, value in sections.items() if key not in ("env", "prompt")}
+    defaults = [{f"override /{group}": "checkpoint"} for group in ("env", "prompt") if group in sections]
+    files: dict[str, Any] = {group: sections[group] for group in ("env", "prompt") if group in sections}
+    for group, content in {**files, "model": {"defaults": defaults, **top}}.items():
+        (folder / group).mkdir(parents=True, exist_ok=True)
+        header = "# @package _global_\n" if group == "model" else ""
+        text = header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        (folder / group / "checkpoint.yaml").write_text(text, encoding="utf-8")
+    return folder

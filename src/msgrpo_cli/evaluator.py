@@ -1,0 +1,115 @@
+"""Scoring a policy on fixed starts, beside random and optimal play on the very same ones.
+
+Knows games, players and scores. Knows nothing about models, files or training.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count, islice
+from typing import Any
+
+from .episode import Episode, Start
+from .players import ExactPlayer, RandomPlayer
+from .rollout import GameFactory, PlayRules, Policy, play_episodes
+from .scores import Evaluation, evaluation
+from .split import Split, has_split, split_of, start_seeds
+
+_SEEDS_APART = 10**9  # evaluation seeds s and s + 1 share no initial-state seed
+
+
+@dataclass(frozen=True)
+class Played:
+    """What one evaluation played and what it says."""
+
+    evaluation: Evaluation
+    episodes: list[Episode]
+    greedy_episodes: list[Episode] | None
+
+
+class Evaluator:
+    """Plays `episodes` starts of one part of a game's state space; everything follows from `seed`."""
+
+    def __init__(
+        self,
+        make_game: GameFactory,
+        rules: PlayRules,
+        *,
+        split: Split,
+        seed: int,
+        episodes: int,
+        on_progress: Callable[[int, int], None] = lambda finished, total: None,
+    ) -> None:
+        self._make_game = make_game
+        self._rules = rules
+        self._on_progress = on_progress
+        game = make_game()
+        self.split: Split = split if has_split(game) else "any"
+        self._first_seed = seed * _SEEDS_APART
+        seeds = list(islice(start_seeds(game, split, count(self._first_seed)), episodes))
+        self.starts = [Start(start, number, 0, (seed, "eval", number, 0)) for number, start in enumerate(seeds)]
+        self._exact = ExactPlayer()
+
+    def play(self, policy: Policy) -> list[Episode]:
+        """Play every start, with regret against exact play where the game allows it."""
+        return play_episodes(self.starts, self._make_game, policy, self._rules, self._exact, self._on_progress)
+
+    @cached_property
+    def random_episodes(self) -> list[Episode]:
+        """Uniform play of the same starts."""
+        return self.play(RandomPlayer())
+
+    @cached_property
+    def optimal_score(self) -> float | None:
+        """Expected total reward of optimal play, averaged over the starts; None where dynamics are unknown."""
+        game, values = self._make_game(), []
+        for start in self.starts:
+            game.reset(seed=start.seed)
+            values.append(self._exact.value(game))
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if len(known) == len(values) else None
+
+    def evaluate(
+        self,
+        name: str,
+        policy: Policy,
+        *,
+        greedy_policy: Policy | None = None,
+        checkpoint: str | None = None,
+        base_episodes: Sequence[Episode] | None = None,
+        sampling: dict[str, Any] | None = None,
+        training_sampling: dict[str, Any] | None = None,
+    ) -> Played:
+        """Play and score. `name` is who plays: model, random, greedy, optimal."""
+        began = time.perf_counter()
+        episodes = self.random_episodes if name == "random" else self.play(policy)
+        greedy = self.play(greedy_policy) if greedy_policy is not None else None
+        result = evaluation(
+            env=self._rules.env,
+            policy=name,
+            checkpoint=checkpoint,
+            episodes=episodes,
+            greedy_episodes=greedy,
+            random_episodes=self.random_episodes,
+            optimal_score=self.optimal_score,
+            base_episodes=base_episodes,
+            seeds=(self.starts[0].seed, self.starts[-1].seed),
+            split=self.split,
+            overlap_with_training=overlap_with_training(self._make_game, episodes),
+            optimal_is_exact=self.optimal_score is not None,
+            sampling=sampling or {},
+            training_sampling=training_sampling,
+            wall_seconds=time.perf_counter() - began,
+        )
+        return Played(result, episodes, greedy)
+
+
+def overlap_with_training(make_game: GameFactory, episodes: Sequence[Episode]) -> float:
+    """Share of the distinct starts that training may see: those of the train part, or all where there is no split."""
+    starts = {episode.state_key for episode in episodes}
+    if not has_split(make_game()):
+        return 1.0
+    return sum(split_of(key) == "train" for key in starts) / len(starts)

@@ -1,0 +1,103 @@
+"""From a config's `env` block to a game: finds its class, checks its keys, builds it.
+
+Knows gymnasium's registry and constructors' signatures. Knows nothing about single games, models or training.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import load_env_creator
+from pydantic import TypeAdapter, ValidationError
+
+from ..errors import UsageError
+from ..explain import did_you_mean, reason_of
+from ..schema import EnvConfig
+from .core import TextMediatedStochasticGame
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def check_allowed(env_id: str, allow_modules: Collection[str]) -> None:
+    """Refuse a saved config that would import code nobody named: UsageError unless its module is allowed."""
+    module, colon, _ = env_id.partition(":")
+    if colon and module not in allow_modules:
+        raise UsageError(
+            f"env.id={env_id}: a saved config may not import '{module}' by itself; "
+            f"pass --allow-module {module} if you trust it"
+        )
+
+
+def game_class(env: EnvConfig) -> type[TextMediatedStochasticGame]:
+    """The class behind `env.id`; a module named before a colon is imported first. Raises UsageError."""
+    module, colon, name = env.id.rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except ImportError as problem:
+            raise UsageError(f"env.id={env.id}: cannot import '{module}': {problem}") from problem
+    spec = gymnasium.registry.get(name)
+    if spec is None:
+        hint = did_you_mean(name, gymnasium.registry)
+        raise UsageError(f"env.id={env.id}: no game of that name is registered with gymnasium{hint}")
+    entry = spec.entry_point
+    found = load_env_creator(entry) if isinstance(entry, str) else entry
+    if not (inspect.isclass(found) and issubclass(found, TextMediatedStochasticGame)):
+        raise UsageError(f"env.id={env.id}: not a TextMediatedStochasticGame, so it has no words")
+    return found
+
+
+def make_game(env: EnvConfig, evaluation: bool = False) -> TextMediatedStochasticGame:
+    """A game with the keys of `env`; in evaluation with those the class declares for it on top."""
+    cls = game_class(env)
+    return cls(**{**env.keys, **(cls.evaluation_keys if evaluation else {})})
+
+
+def env_problems(env: EnvConfig) -> list[str]:
+    """One line for every key of `env` that the game's constructor does not take, or not so."""
+    cls = game_class(env)
+    parameters = inspect.signature(cls).parameters
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    unknown = [] if open_ended else [key for key in env.keys if key not in parameters]
+    lines = [_unknown(key, cls, list(parameters)) for key in unknown]
+    lines += [
+        f"env.{name}: missing; {cls.__name__} needs it"
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and parameter.kind in _NAMED and name not in env.keys
+    ]
+    lines += _type_problems(env.keys, typing.get_type_hints(cls.__init__))
+    return lines or _refusal(cls, env.keys)
+
+
+def _unknown(key: str, cls: type, names: list[str]) -> str:
+    hint = did_you_mean(f"env.{key}", [f"env.{name}" for name in names]) or f" (it takes {', '.join(names)})"
+    return f"env.{key}: unknown key: {cls.__name__} takes no such key{hint}"
+
+
+def _type_problems(keys: Mapping[str, Any], hints: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for key, value in keys.items():
+        if key not in hints:
+            continue
+        try:
+            TypeAdapter(hints[key]).validate_python(value, strict=True)
+        except ValidationError as problem:
+            line = f"env.{key}={value}: {reason_of(problem.errors()[0]['msg'])}"
+            if isinstance(value, list):
+                line += f"; to run each value use msgrpo sweep env.{key}={','.join(map(str, value))}"
+            lines.append(line)
+    return lines
+
+
+def _refusal(cls: type[TextMediatedStochasticGame], keys: Mapping[str, Any]) -> list[str]:
+    """What the constructor itself says against its keys; by convention "key=value: reason"."""
+    try:
+        cls(**keys)
+    except ValueError as problem:
+        return [f"env.{problem}"]
+    return []

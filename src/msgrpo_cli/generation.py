@@ -1,0 +1,157 @@
+"""Sampling completions from a transformers model with keyed uniform numbers.
+
+Knows token ids, logits and keys. Knows nothing about games, prompts or training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    PreTrainedModel,
+    RepetitionPenaltyLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from .episode import Key
+from .seeding import uniforms
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn; all of it explicit, because `generate` fills gaps from the model's own config."""
+
+    temperature: float = 1.0
+    """0 means greedy decoding."""
+    max_new_tokens: int = 256
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored beside scores and checkpoints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One sampled completion."""
+
+    token_ids: tuple[int, ...]
+    """Up to the first end-of-turn token, it included."""
+    logprobs: tuple[float, ...]
+    """Log-probability (nats) of each token under the sampling distribution; 0 under greedy decoding."""
+    truncated: bool
+    """No end-of-turn token within the limit."""
+
+
+class KeyedSampler(LogitsProcessor):
+    """Turns one uniform number per row and token into a token by the inverse distribution function.
+
+    `generate` then finds a single token with finite score. So an answer depends on its key and its prompt, never on
+    the batch around it. Keeps the log-probabilities of what it chose, shape (rows,) per token.
+    """
+
+    def __init__(self, uniform: np.ndarray, temperature: float, warpers: LogitsProcessorList, device: torch.device):
+        self._uniform = torch.as_tensor(uniform, device=device)
+        self._temperature = temperature
+        self._warpers = warpers
+        self.logprobs: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """`scores`: logits of shape (rows, vocabulary); returns the same shape, one entry finite per row."""
+        warped = self._warpers(input_ids, scores / self._temperature)
+        logprobs = torch.log_softmax(warped, dim=-1)
+        distribution = logprobs.exp().to(self._uniform.dtype).cumsum(-1)
+        points = self._uniform[:, len(self.logprobs), None] * distribution[:, -1:]
+        chosen = torch.searchsorted(distribution, points, right=True)
+        self.logprobs.append(logprobs.gather(-1, chosen).squeeze(-1))
+        return torch.full_like(scores, -torch.inf).scatter_(-1, chosen, 0.0)
+
+
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[Key],
+    sampling: Sampling,
+    *,
+    pad_token_id: int,
+    eos_token_ids: Sequence[int],
+) -> list[Generated]:
+    """Answer every prompt (token ids) in one batch, each with the randomness of its key; in order."""
+    width = max(map(len, prompts))
+    device = model.device
+    ids = torch.full((len(prompts), width), pad_token_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    processors, sampler = _processors(keys, sampling, device)
+    config = GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=False,  # the sampler leaves one token; without it, greedy decoding
+        num_beams=1,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+        repetition_penalty=1.0,
+        pad_token_id=pad_token_id,
+        eos_token_id=list(eos_token_ids),
+        use_cache=True,
+        disable_compile=True,
+    )
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        output = model.generate(  # type: ignore[operator]
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=config,
+            logits_processor=processors,
+        )
+    model.train(was_training)
+    sampled = output[:, width:].tolist()
+    logprobs = torch.stack(sampler.logprobs, dim=1).tolist() if sampler else None
+    return [_cut(row, logprobs[i] if logprobs else None, set(eos_token_ids)) for i, row in enumerate(sampled)]
+
+
+def _processors(
+    keys: Sequence[Key], sampling: Sampling, device: torch.device
+) -> tuple[LogitsProcessorList, KeyedSampler | None]:
+    processors = LogitsProcessorList()
+    if sampling.repetition_penalty != 1.0:
+        processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    if sampling.temperature == 0.0:
+        return processors, None
+    warpers = LogitsProcessorList()
+    if sampling.top_k > 0:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    precision = np.float32 if device.type == "mps" else np.float64  # mps has no float64
+    uniform = np.stack([uniforms(key, sampling.max_new_tokens) for key in keys]).astype(precision)
+    sampler = KeyedSampler(np.minimum(uniform, 1 - 1e-6 if device.type == "mps" else 1.0), sampling.temperature, warpers, device)
+    processors.append(sampler)
+    return processors, sampler
+
+
+def _cut(token_ids: list[int], logprobs: list[float] | None, ends: set[int]) -> Generated:
+    length = next((index + 1 for index, token in enumerate(token_ids) if token in ends), len(token_ids))
+    kept = tuple(token_ids[:length])
+    return Generated(
+        token_ids=kept,
+        logprobs=tuple(logprobs[:length]) if logprobs else (0.0,) * length,
+        truncated=kept[-1] not in ends,
+    )

@@ -1,0 +1,128 @@
+"""Starting runs: one through Hydra, many through Hydra, or going on with one that exists.
+
+Knows what must be right before a run directory exists, and what becomes of a job that fails. Knows nothing about
+models or training (`train` does) nor about Hydra (`hydra_app` does).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import hydra_app
+from .config import compose, config_dir, config_folders, load_saved, validated
+from .errors import UsageError
+from .explain import one_line
+from .model_paths import check_local
+from .resume import changed
+from .runs import Run, find_run, is_run
+from .schema import RunConfig
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainJob:
+    """What Hydra calls for every job. It never raises but for interruption: one job must not end the others."""
+
+    command: list[str]
+    from_checkpoint: Path | None = None
+    outcome: dict[str, Any] | None = None
+    """What `train --json` prints; only of a job in this process."""
+    problem: Exception | None = None
+    in_sweep: bool = False
+    """Others follow, so nobody but the log and stderr learns of a failure."""
+
+    def __call__(self, data: dict[str, Any], run_dir: Path, overrides: list[str]) -> None:
+        from .train import train_job
+
+        try:
+            self.outcome = train_job(
+                validated(data),
+                run_dir,
+                command=self.command,
+                overrides=overrides,
+                from_checkpoint=self.from_checkpoint,
+            )
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the next job of a sweep must start
+            self.problem = problem
+            _log.log(logging.WARNING if self.in_sweep else logging.INFO, "%s failed: %s", run_dir, one_line(problem))
+            _log.info("traceback", exc_info=problem)
+            _record_failure(run_dir, problem, self.command, overrides)
+
+
+def ready(overrides: Sequence[str], config_dirs: Sequence[Path]) -> RunConfig:
+    """The composed config; everything that can be wrong before work starts is wrong here, as UsageError."""
+    config = compose("train", overrides, config_dirs)
+    if config.policy != "model":
+        raise UsageError(f"policy={config.policy}: only policy=model is trained; use msgrpo eval policy={config.policy}")
+    check_local(config.model.path)
+    return config
+
+
+def start(
+    overrides: Sequence[str], config_dirs: Sequence[Path], command: list[str], from_checkpoint: Path | None
+) -> dict[str, Any]:
+    """One new run. Returns what `train --json` prints."""
+    ready(overrides, config_dirs)
+    folders = config_folders(config_dirs)
+    directory = hydra_app.job_directory(config_dir(), "train", overrides, folders, multirun=False)
+    if is_run(directory):
+        raise UsageError(f"hydra.run.dir={directory}: holds a run already; go on with it: msgrpo train --resume {directory}")
+    job = TrainJob(command, from_checkpoint)
+    hydra_app.run_jobs(config_dir(), "train", job, overrides, directory, user_folders=folders)
+    if isinstance(job.problem, UsageError):
+        _remove_traces(directory)
+    if job.problem is not None:
+        raise job.problem
+    assert job.outcome is not None
+    return job.outcome
+
+
+def print_config(what: str, overrides: Sequence[str], config_dirs: Sequence[Path]) -> None:
+    """Hydra's own `--cfg job|hydra|all`, on stdout; runs nothing."""
+    compose("train", overrides, config_dirs)
+    folders = config_folders(config_dirs)
+    hydra_app.run_jobs(config_dir(), "train", TrainJob([]), overrides, flags=["--cfg", what], user_folders=folders)
+
+
+def go_on(text: str, overrides: Sequence[str], command: list[str], allow_modules: Collection[str]) -> dict[str, Any]:
+    """Resume the run that `text` names; no new directory is made."""
+    from .train import train_job
+
+    run = find_run(text)
+    config = changed(load_saved(run / "config.yaml", allow_modules), overrides)
+    return train_job(config, run, command=command, overrides=list(overrides), resume=run)
+
+
+def weights_of(text: str) -> Path:
+    """The directory that `--from` names: a checkpoint or model directory, or a run."""
+    path = Path(text)
+    return path if (path / "config.json").is_file() else find_run(text)
+
+
+def _record_failure(run_dir: Path, problem: Exception, command: list[str], overrides: list[str]) -> None:
+    """Make sure that run.json tells the end, also where training failed before it began to write."""
+    run = Run(run_dir)
+    if not is_run(run_dir):
+        run.update_record(command=command, overrides=overrides)
+    if run.record().get("status") in (None, "running"):
+        run.finish("failed", one_line(problem))
+
+
+def _remove_traces(run_dir: Path) -> None:
+    """Take back what was written for a run that never started; where there is anything else, leave all as it is."""
+    logging.shutdown()
+    hydra_files = [run_dir / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")]
+    traces = {*hydra_files, run_dir / "log.txt", run_dir / "run.json", run_dir / "config.yaml"}
+    if any(path.is_file() and path not in traces for path in run_dir.rglob("*")):
+        return
+    for file in traces:
+        file.unlink(missing_ok=True)
+    here = Path.cwd().absolute()
+    for folder in (run_dir / ".hydra", run_dir, run_dir.parent, run_dir.parent.parent):
+        if folder.is_dir() and folder.absolute() != here and not any(folder.iterdir()):
+            folder.rmdir()

@@ -1,0 +1,208 @@
+"""Evaluations as a table for people: random < base < this checkpoint < optimal, and what stands behind the numbers.
+
+Knows evaluations and rich. Knows nothing about episodes, models or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import PurePath
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .scores import Evaluation, Scores
+from .statistics import Interval, normalized_score
+
+References = Mapping[str, Scores]
+"""Scores of other players on the same starts, by rung: `random`, `base`, `greedy`, `optimal`; each may be missing."""
+
+_NONE = "-"
+_SAME = 1e-9  # a rung this close to the evaluation of its own player would say the same thing twice
+_PLAYERS = {"random": "random, as played", "optimal": "optimal, as played", "greedy": "heuristic player", "api": "api"}
+
+
+def render(evaluations: Sequence[Evaluation], references: Sequence[References] = ()) -> RenderableType:
+    """One block for each game and set of starts; evaluations that share them (checkpoints of a run) share a table.
+
+    `references`, one for each evaluation where given, adds success and intervals to the other rungs, of which an
+    evaluation itself holds the mean total reward only. Raises ValueError where their number differs.
+    """
+    if references and len(references) != len(evaluations):
+        raise ValueError(f"{len(evaluations)} evaluations, but {len(references)} references")
+    pairs = list(zip(evaluations, references or [{}] * len(evaluations), strict=True))
+    blocks: list[RenderableType] = []
+    for _, members in groupby(pairs, key=lambda pair: _shared(pair[0])):
+        together = list(members)
+        blocks += [
+            _table(together),
+            _notes([evaluation for evaluation, _ in together]),
+            *_warnings([evaluation for evaluation, _ in together]),
+            Text(),
+        ]
+    return Group(*blocks[:-1])
+
+
+def _shared(evaluation: Evaluation) -> tuple[object, ...]:
+    """What evaluations must have in common to stand in one table."""
+    e = evaluation
+    return e.env, e.split, e.seeds, e.episodes, e.random_score, e.base_score, e.optimal_score
+
+
+def _table(pairs: Sequence[tuple[Evaluation, References]]) -> Table:
+    first, references = pairs[0]
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=Text(f"{first.env}: {first.episodes} episodes, intervals of 95 %"),
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("player", overflow="fold")
+    for heading in ("success", "total reward", "normalised"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    _add_rung(table, "random", first, references, first.random_score, "random")
+    _add_rung(table, "base", first, references, first.base_score, "base")
+    for evaluation, others in pairs:
+        _add_player(table, evaluation, others)
+    exactness = "exact" if first.optimal_is_exact else "estimated"
+    _add_rung(table, f"optimal ({exactness})", first, references, first.optimal_score, "optimal")
+    return table
+
+
+def _add_rung(
+    table: Table, label: str, evaluation: Evaluation, references: References, reward: float | None, rung: str
+) -> None:
+    """A row for another player, unless its score is unknown or the evaluation already is about it."""
+    if reward is None or (evaluation.policy == rung and abs(reward - evaluation.mean_total_reward) < _SAME):
+        return
+    seen = references.get(rung)
+    interval = None
+    if seen is not None and abs(seen.mean_total_reward - reward) < _SAME:
+        interval = seen.mean_total_reward_ci95  # an exact expected value has none
+    table.add_row(
+        Text(label),
+        _number(seen.success_rate, seen.success_ci95) if seen else _NONE,
+        _number(reward, interval),
+        _number(normalized_score(reward, evaluation.random_score, evaluation.optimal_score)[0]),
+    )
+
+
+def _add_player(table: Table, evaluation: Evaluation, references: References) -> None:
+    table.add_row(
+        Text(_name(evaluation), style="bold"),
+        _number(evaluation.success_rate, evaluation.success_ci95),
+        _number(evaluation.mean_total_reward, evaluation.mean_total_reward_ci95),
+        _number(evaluation.normalized_score),
+    )
+    reward = evaluation.greedy_mean_total_reward
+    if reward is not None:
+        seen = references.get("greedy")
+        table.add_row(
+            Text("  decoded greedily"),
+            _number(evaluation.greedy_success_rate, seen.success_ci95 if seen else None),
+            _number(reward, seen.mean_total_reward_ci95 if seen else None),
+            _number(normalized_score(reward, evaluation.random_score, evaluation.optimal_score)[0]),
+        )
+
+
+def _notes(evaluations: Sequence[Evaluation]) -> Table:
+    """Compact lines; what holds for all of the evaluations stands once."""
+    notes = Table.grid(padding=(0, 2))
+    notes.add_column(no_wrap=True, style="dim")
+    notes.add_column(overflow="fold")
+    for heading, line in (("play", _play), ("game", _game), ("starts", _starts), ("resolution", _resolution)):
+        _add_note(notes, heading, [(_name(evaluation), line(evaluation)) for evaluation in evaluations])
+    reasons = [(_name(evaluation), evaluation.normalized_reason or "") for evaluation in evaluations]
+    _add_note(
+        notes, "normalised", [(name, f"{reason}, so there is no such score") for name, reason in reasons if reason]
+    )
+    _add_note(notes, "sampling", [(_name(evaluation), _sampling(evaluation)) for evaluation in evaluations])
+    return notes
+
+
+def _add_note(notes: Table, heading: str, lines: Sequence[tuple[str, str]]) -> None:
+    lines = [(name, line) for name, line in lines if line]
+    if len({line for _, line in lines}) == 1:
+        lines = [("", lines[0][1])]
+    for index, (name, line) in enumerate(lines):
+        notes.add_row(heading if index == 0 else "", Text(f"{name}: {line}" if name else line))
+
+
+def _play(evaluation: Evaluation) -> str:
+    ends = ", ".join(f"{reason} {count}" for reason, count in evaluation.ends.items())
+    valid = f"valid actions {_percent(evaluation.valid_action_rate)}"
+    return f"{valid}, mean length {evaluation.mean_length:.2f} steps; ended by {ends}"
+
+
+def _game(evaluation: Evaluation) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in evaluation.game_metrics.items())
+
+
+def _starts(evaluation: Evaluation) -> str:
+    overlap = evaluation.overlap_with_training
+    first, last = evaluation.seeds
+    measured = "overlap with training not measured" if overlap is None else f"{_percent(overlap)} overlap with training"
+    held_out = f"{evaluation.split} part"
+    if evaluation.split == "any":
+        held_out = 'not held out (split "any": starts as the game draws them, none kept from training)'
+    return f"{evaluation.distinct_initial_states} distinct, seeds {first} to {last}; {held_out}, {measured}"
+
+
+def _resolution(evaluation: Evaluation) -> str:
+    smallest = evaluation.smallest_detectable_difference
+    what = "total reward" if evaluation.success_rate is None else "success"
+    if smallest is None:
+        return ""
+    if smallest < _SAME:
+        return f"unknown: {what} shows no spread in these episodes"
+    return f"detects a difference of {smallest:.3f} in {what} (power 0.80, two-sided level 0.05)"
+
+
+def _sampling(evaluation: Evaluation) -> str:
+    """The settings of the evaluation, with those of training where they differ."""
+    training = evaluation.training_sampling
+    if not evaluation.sampling:
+        return ""
+    if training is None:
+        return f"{_settings(evaluation.sampling)}; that of training unknown"
+    sampling = evaluation.sampling
+    other = {key: value for key, value in training.items() if key not in sampling or sampling[key] != value}
+    return f"{_settings(evaluation.sampling)}; training: {_settings(other) or 'the same'}"
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {'none' if value is None else value}" for key, value in settings.items())
+
+
+def _warnings(evaluations: Sequence[Evaluation]) -> list[Text]:
+    return [
+        Text(
+            f"warning: {_name(evaluation)} plays below random: mean total reward "
+            f"{evaluation.mean_total_reward:.3f} < {evaluation.random_score:.3f}",
+            style="bold yellow",
+        )
+        for evaluation in evaluations
+        if evaluation.random_score is not None and evaluation.mean_total_reward < evaluation.random_score - _SAME
+    ]
+
+
+def _name(evaluation: Evaluation) -> str:
+    if evaluation.policy != "model":
+        return _PLAYERS.get(evaluation.policy, evaluation.policy)
+    return "this model" if evaluation.checkpoint is None else PurePath(evaluation.checkpoint).name
+
+
+def _number(value: float | None, interval: Interval | None = None) -> str:
+    if value is None:
+        return _NONE
+    # brackets of an interval are no rich markup: markup starts with a letter, "#", "/" or "@"
+    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,153 @@
+"""The model card beside a checkpoint: what was trained, from what, on which game, with which result.
+
+Knows plain values and Markdown. Knows nothing about files, models or how the values came about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+_PAPER = "[Reinforced Language Models for Sequential Decision Making](https://arxiv.org/abs/2508.10839)"
+
+_LOAD = """\
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+path = "."  # the directory that holds this card
+tokenizer = AutoTokenizer.from_pretrained(path)
+model = AutoModelForCausalLM.from_pretrained(path)
+messages = [{"role": "user", "content": "..."}]  # prompt template: msgrpo.json
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=True, temperature=1.0, top_p=1.0, top_k=0)
+print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+```"""
+
+
+def model_card(
+    *,
+    base_model: str,
+    env: str,
+    env_keys: Mapping[str, Any],
+    algorithm: Mapping[str, Any],
+    update: int,
+    evaluation: Mapping[str, Any] | None = None,
+    base_license: str | None = None,
+    embedded: bool = False,
+    max_new_tokens: int = 256,
+) -> str:
+    """Markdown with YAML front matter.
+
+    `base_model`: hub id or directory (of which only the name is told, for a card travels). `update`: updates done.
+    `evaluation`: an evaluation JSON object, or None where there is none yet. `base_license`: that of the base; where
+    it is None the card names none, since ours is not the base's. `embedded`: the base ships with msgrpo.
+    """
+    base = _public_name(base_model)
+    parts = [
+        _front_matter(base, base_license),
+        f"# {base}, post-trained to play {env}" if update else f"# {base}, before training to play {env}",
+        _summary(base, env, update),
+        "## Game",
+        _table(("key", "value"), [("env", env), *env_keys.items()]),
+        "## Algorithm",
+        _table(("setting", "value"), [("updates done", update), *algorithm.items()]),
+        "## Result",
+        _result(evaluation),
+        "## Use",
+        "With plain transformers. The prompt template, the sampling settings and the game are in `msgrpo.json`; "
+        "the result above holds for these only.",
+        _LOAD.replace("MAX_NEW_TOKENS", str(max_new_tokens)),
+        "## Limits",
+        _limits(env, base, embedded),
+        "## License",
+        _license(base, base_license),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(base: str, env: str, update: int) -> str:
+    if update == 0:
+        return f"The untrained start of a run of `msgrpo` on the text game `{env}`: `{base}` as it was."
+    count = "1 update" if update == 1 else f"{update} updates"
+    return f"`{base}`, post-trained by `msgrpo` with MS-GRPO ({_PAPER}) for {count} on the text game `{env}`."
+
+
+def _public_name(base_model: str) -> str:
+    """Hub ids stay; of an absolute path only the last part is told."""
+    for kind in (PurePosixPath, PureWindowsPath):
+        path = kind(base_model)
+        if path.is_absolute() or base_model.startswith("~"):
+            return path.name
+    return base_model
+
+
+def _front_matter(base: str, base_license: str | None) -> str:
+    lines = ["---", f"base_model: {json.dumps(base)}", "library_name: transformers", "pipeline_tag: text-generation"]
+    if base_license is not None:
+        lines.append(f"license: {json.dumps(base_license)}")
+    return "\n".join([*lines, "tags:", "- msgrpo", "---"])
+
+
+def _table(heading: tuple[str, str], rows: Sequence[tuple[str, Any]]) -> str:
+    lines = [f"| {heading[0]} | {heading[1]} |", "|---|---|"]
+    for name, value in rows:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        lines.append(f"| `{name}` | {' '.join(text.split()).replace('|', chr(92) + '|')} |")
+    return "\n".join(lines)
+
+
+def _result(evaluation: Mapping[str, Any] | None) -> str:
+    if evaluation is None:
+        return "Not evaluated yet."
+    e = evaluation
+    rows: list[tuple[str, Any]] = []
+    if e.get("success_rate") is not None:
+        rows.append(("success rate, sampled", _number(e["success_rate"], e.get("success_ci95"))))
+    if e.get("greedy_success_rate") is not None:
+        rows.append(("success rate, greedy decoding", _number(e["greedy_success_rate"])))
+    rows.append(("mean total reward, sampled", _number(e.get("mean_total_reward"), e.get("mean_total_reward_ci95"))))
+    for key, name in (("random_score", "random play"), ("base_score", "the base"), ("optimal_score", "optimal play")):
+        if e.get(key) is not None:
+            rows.append((f"mean total reward of {name}", _number(e[key])))
+    if e.get("normalized_score") is not None:
+        rows.append(("normalised score (random 0, optimal 1)", _number(e["normalized_score"])))
+    lines = ["| measure | value [95 % interval] |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    return f"{_starts(e)}\n\n" + "\n".join(lines)
+
+
+def _starts(evaluation: Mapping[str, Any]) -> str:
+    split, overlap = evaluation.get("split"), evaluation.get("overlap_with_training")
+    part = "not held out from training" if split == "any" else f"{split} part of the state space"
+    measured = "" if overlap is None else f", measured overlap with training {100 * overlap:.1f} %"
+    count = f"{evaluation.get('episodes')} episodes from {evaluation.get('distinct_initial_states')} distinct starts"
+    return f"On `{evaluation.get('env')}`: {count}, {part}{measured}."
+
+
+def _number(value: float | None, interval: Sequence[float] | None = None) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _limits(env: str, base: str, embedded: bool) -> str:
+    lines = [
+        f"- Trained to answer with an action of `{env}` from the current state alone; nothing else was measured.",
+        "- Other prompts, sampling settings or game keys than those in `msgrpo.json` may score differently.",
+    ]
+    if embedded:
+        lines.append(
+            f"- The base `{base}` ships with `msgrpo` as a stand-in for pretraining: it has seen nothing but the games "
+            "that it imitated, speaks no language and knows nothing else. Results with it tell about the algorithm, "
+            "not about language models."
+        )
+    else:
+        lines.append(f"- What `{base}` does wrong elsewhere, this model most likely does too.")
+    return "\n".join(lines)
+
+
+def _license(base: str, base_license: str | None) -> str:
+    if base_license is None:
+        return f"These weights derive from `{base}`, whose licence applies; it is not known to this card."
+    return f"These weights derive from `{base}` and stay under its licence: {base_license}."

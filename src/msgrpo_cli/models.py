@@ -1,0 +1,127 @@
+"""Finding and loading models: the embedded ones, local directories, the hub, or random weights.
+
+Knows transformers' loading functions and where weights lie. Knows nothing about games or training.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from .byte_tokenizer import byte_tokenizer
+from .errors import RunError, UsageError
+from .model_paths import architecture_file, is_local, local_path
+from .schema import ModelConfig
+
+_PATIENCE = 15.0  # seconds to reach a hub; the whole answer must come within 20
+
+
+def device_of_this_machine() -> torch.device:
+    """The accelerator that torch finds, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+
+
+def load_model(config: ModelConfig, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model, on the CPU, and its tokenizer. With `init=random` the weights follow from `seed`.
+
+    Raises UsageError for a directory that holds no model, RunError for a hub that cannot be reached.
+    """
+    source = local_path(config.path)
+    if config.init == "random":
+        torch.manual_seed(seed)
+        architecture = _architecture(config)
+        architecture._name_or_path = config.path
+        kwargs = _attention(config)
+        model = AutoModelForCausalLM.from_config(architecture, dtype=_dtype(config, torch.float32), **kwargs)
+        tokenizer: PreTrainedTokenizerBase = _tokenizer(source) if _has_tokenizer(source) else byte_tokenizer()
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
+        model.config.eos_token_id = tokenizer.eos_token_id
+        return model, tokenizer
+    if not is_local(config.path):
+        _reach(config.path, config.revision)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=_dtype(config, torch.float32),
+            revision=config.revision or "main",
+            use_safetensors=True,
+            trust_remote_code=False,
+            **_attention(config),
+        )
+        tokenizer = _tokenizer(source, config.revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        kind = UsageError if is_local(config.path) else RunError
+        raise kind(f"model.path={config.path}: cannot be loaded: {reason}") from error
+    return model, tokenizer
+
+
+def _attention(config: ModelConfig) -> dict[str, Any]:
+    return {"attn_implementation": config.attn_implementation} if config.attn_implementation else {}
+
+
+def _dtype(config: ModelConfig, automatic: torch.dtype) -> torch.dtype:
+    """`auto` keeps weights in float32: at learning rates of 1e-6 a step is lost in bfloat16. Mixed precision is the
+    trainer's `bf16`."""
+    return automatic if config.dtype == "auto" else getattr(torch, config.dtype)  # type: ignore[no-any-return]
+
+
+def _architecture(config: ModelConfig) -> PretrainedConfig:
+    file = architecture_file(config.name)
+    if file is not None and not is_local(config.path):
+        return AutoConfig.for_model(**json.loads(file.read_text()))
+    if not is_local(config.path):
+        _reach(config.path, config.revision)
+    return AutoConfig.from_pretrained(local_path(config.path), trust_remote_code=False)
+
+
+def _has_tokenizer(source: str) -> bool:
+    return (Path(source) / "tokenizer_config.json").is_file()
+
+
+def _tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
+    if tokenizer.chat_template is None:
+        raise UsageError(f"model.path={source}: its tokenizer has no chat template; use an instruction-tuned model")
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"model.path={source}: its tokenizer has no end-of-turn token")
+    tokenizer.padding_side = "left"
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def _reach(model_id: str, revision: str | None) -> None:
+    """Make sure that a hub model is in the cache or within reach; RunError within 20 seconds otherwise."""
+    if isinstance(try_to_load_from_cache(model_id, "config.json", revision=revision), str):
+        return
+    advice = "give a local directory with model.path=DIR, or model.init=random for random weights"
+    if constants.HF_HUB_OFFLINE:
+        raise RunError(f"model.path={model_id}: not in the local cache, and HF_HUB_OFFLINE is set; {advice}")
+    failure: list[str] = []
+
+    def fetch() -> None:
+        try:
+            hf_hub_download(model_id, "config.json", revision=revision, etag_timeout=5)
+        except (OSError, ValueError, RuntimeError) as error:
+            failure.append(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+
+    worker = threading.Thread(target=fetch, daemon=True)
+    worker.start()
+    worker.join(_PATIENCE)
+    if worker.is_alive() or failure:
+        reason = failure[0] if failure else f"no answer within {_PATIENCE:.0f} s"
+        raise RunError(f"model.path={model_id}: no such local directory, not in the local cache, and the hub cannot be reached ({reason}); {advice}")

@@ -1,0 +1,83 @@
+"""What a person sees while a run works: a live line on a terminal, plain lines elsewhere; always on stderr.
+
+Knows rich and numbers. Knows nothing about models, games or files.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_PLAIN_EVERY = 5.0  # seconds between plain lines
+
+
+class Display:
+    """Shows updates, the present phase and evaluations. A context manager, so that the cursor always comes back."""
+
+    def __init__(self, total_updates: int, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._total = total_updates
+        self._live = self.console.is_terminal and not self.console.is_dumb_terminal
+        self._last_line = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[news]}"),
+            console=self.console,
+            transient=False,
+            disable=not self._live,
+        )
+        self._task = self._bar.add_task("update", total=total_updates, news="")
+        self._news = ""
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def phase(self, name: str, finished: int = 0, total: int = 0) -> None:
+        """What the program is doing now, such as `rollout` with 32 of 128 episodes finished."""
+        part = f" {finished}/{total}" if total else ""
+        self._bar.update(self._task, news=f"{self._news}  {name}{part}")
+
+    def update(self, metrics: dict[str, Any]) -> None:
+        """An update is finished."""
+        self._news = _news(metrics)
+        self._bar.update(self._task, completed=metrics["update"], news=self._news)
+        last = metrics["update"] == self._total
+        if not self._live and (last or time.monotonic() - self._last_line >= _PLAIN_EVERY):
+            self._last_line = time.monotonic()
+            self.say(f"update {metrics['update']}/{self._total}  {self._news}")
+
+    def evaluated(self, update: int, split: str, row: dict[str, Any]) -> None:
+        """An evaluation is finished."""
+        success = "" if row["success_rate"] is None else f"  success {_percent(row['success_rate'])}"
+        greedy = row["greedy_success_rate"]
+        decoded = "" if greedy is None else f" (greedy decoding {_percent(greedy)})"
+        self.say(f"after update {update}, {split}: total reward {row['mean_total_reward']:.3f}{success}{decoded}")
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _news(metrics: dict[str, Any]) -> str:
+    parts = [f"reward {metrics['total_reward']:.3f}"]
+    if metrics["success_rate"] is not None:
+        parts.append(f"success {_percent(metrics['success_rate'])}")
+    parts.append("skipped" if metrics["skipped"] else f"entropy {metrics['entropy']:.3f}")
+    return "  ".join(parts)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,52 @@
+"""From a state to the messages that a language model reads: Jinja templates over the game's own words.
+
+Knows games and words. Knows nothing about tokens or models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+from .games.core import TextMediatedStochasticGame
+
+Messages = tuple[tuple[str, str], ...]
+"""(role, content) pairs; hashable, so that equal states share one encoding."""
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """System and user text as Jinja templates.
+
+    `system` may use rules, actions (names) and max_steps; `user` observation as well. Raises ValueError from `check`
+    where a template is broken or names something else.
+    """
+
+    system: str | None
+    user: str
+
+    @cached_property
+    def _templates(self) -> list[tuple[str, Template]]:
+        environment = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        texts = [("system", self.system), ("user", self.user)]
+        return [(role, environment.from_string(text)) for role, text in texts if text]
+
+    def messages(self, game: TextMediatedStochasticGame, observation: str) -> Messages:
+        """The conversation for one decision: the current state and nothing before it."""
+        values = {
+            "rules": game.rules(),
+            "actions": list(game.actions),
+            "max_steps": game.max_steps,
+            "observation": observation,
+        }
+        return tuple((role, template.render(values).strip()) for role, template in self._templates)
+
+    def check(self, game: TextMediatedStochasticGame) -> None:
+        """Render the present state once, so that a broken template is found before anything is played."""
+        try:
+            self.messages(game, game.describe())
+        except TemplateError as error:
+            raise ValueError(f"the prompt template is broken: {error.message or error}") from error

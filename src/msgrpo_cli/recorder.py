@@ -1,0 +1,158 @@
+"""What happens at the end of every update: metrics, episodes, evaluation, checkpoint.
+
+Knows the run directory, the evaluator and TRL's callback hooks. Knows nothing about losses, Hydra or how to play.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from . import checkpoint
+from .assembly import at_temperature
+from .episode import Episode
+from .episode_log import episode_to_json
+from .evaluator import Evaluator, Played
+from .model_card import model_card
+from .msgrpo_trainer import MSGRPOTrainer
+from .policy import LanguageAgentPolicy
+from .progress import Display
+from .runs import Run, append_lines, write_json, write_text
+from .schema import RunConfig
+
+
+@dataclass
+class Recorder(TrainerCallback):
+    """Writes what a run leaves behind. One per run; `trainer` is set once it exists."""
+
+    config: RunConfig
+    run: Run
+    policy: LanguageAgentPolicy
+    validation: Evaluator
+    display: Display
+    trainer: MSGRPOTrainer | None = None
+    score: dict[str, Any] | None = None
+    """Evaluation of the present weights on validation, where they were evaluated."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """TRL's hook after every optimizer step; acts at the end of an update."""
+        trainer = self._trainer()
+        if state.global_step % trainer.args.steps_per_update:
+            return control
+        update = trainer.update
+        self._record_update(trainer.update_metrics())
+        every, last = self.config.eval.every, update == self.config.max_updates
+        self.score = None
+        if every and (update % every == 0 or last):
+            self.score = self.evaluate(update).evaluation.to_json()
+        save_due = update % self.config.save.every == 0 or last
+        if save_due or (self.config.save.keep_best and self._is_best()):
+            control.should_save = True
+        return control
+
+    def evaluate(self, update: int) -> Played:
+        """Score the present weights on the validation part and record it."""
+        self.display.phase("evaluation")
+        played = evaluate_policy(self.validation, self.policy, self.config.eval.temperature, checkpoint=None)
+        record_evaluation(self.run, played, update, name=f"{played.evaluation.split}-{update}")
+        row = evaluation_row(played, update, self._trainer().state.global_step)
+        append_lines(self.run.metrics, [row])
+        self._trainer().log({f"eval/{key}": value for key, value in row.items() if isinstance(value, (int, float))})
+        self.run.update_record(summary={**self.run.record()["summary"], "last": row})
+        self.display.evaluated(update, played.evaluation.split, row)
+        return played
+
+    def on_checkpoint(self, partial: Path, update: int) -> None:
+        """Complete what TRL wrote aside, and drop checkpoints that are no longer kept."""
+        metadata = checkpoint.metadata_of(self.config, self.run, update, self.score)
+        checkpoint.publish(partial, self.run, update, metadata, self._card(update, self.score))
+        checkpoint.rotate(self.run, self.config.save.keep_last, self.config.save.keep_best)
+
+    def write_card(self, path: Path, update: int, evaluation: dict[str, Any]) -> None:
+        """Renew the card of a checkpoint once its final evaluation is known."""
+        write_text(path / "README.md", self._card(update, evaluation))
+
+    def _record_update(self, metrics: dict[str, Any]) -> None:
+        trainer = self._trainer()
+        played = trainer.played
+        if played is None:
+            raise RuntimeError("no update has been played")
+        lines = [
+            episode_to_json(
+                episode, kind="train", update=played.update, split="train", advantage=float(advantage), drawn=bool(drawn)
+            )
+            for episode, advantage, drawn in zip(
+                played.episodes, played.advantage_E, played.draw.drawn_E, strict=True
+            )
+        ]
+        append_lines(self.run.episodes, lines)
+        append_lines(self.run.metrics, [metrics])
+        trainer.log({key: value for key, value in metrics.items() if isinstance(value, (int, float))})
+        self.display.update(metrics)
+
+    def _is_best(self) -> bool:
+        if self.score is None:
+            return False
+        known = [checkpoint.score_of(path) for path in checkpoint.checkpoints(self.run)]
+        return self.score["mean_total_reward"] > max((score for score in known if score is not None), default=-1e300)
+
+    def _card(self, update: int, evaluation: dict[str, Any] | None) -> str:
+        config = self.config
+        return model_card(
+            base_model=config.model.path,
+            env=config.env.name,
+            env_keys=config.env.keys,
+            algorithm={**config.algo.model_dump(), "learning_rate": config.trainer["learning_rate"]},
+            update=update,
+            evaluation=evaluation,
+            embedded=config.model.path.startswith("embedded:"),
+            max_new_tokens=config.rollout.max_new_tokens,
+        )
+
+    def _trainer(self) -> MSGRPOTrainer:
+        if self.trainer is None:
+            raise RuntimeError("the recorder has no trainer yet")
+        return self.trainer
+
+
+def evaluate_policy(
+    evaluator: Evaluator,
+    policy: LanguageAgentPolicy,
+    temperature: float | None,
+    *,
+    checkpoint: str | None,
+    base_episodes: Sequence[Episode] | None = None,
+) -> Played:
+    """Score a policy, sampled (None: at its training temperature) and greedily, on the same starts."""
+    sampled = policy if temperature is None else at_temperature(policy, temperature)
+    return evaluator.evaluate(
+        "model",
+        sampled,
+        greedy_policy=at_temperature(policy, 0.0),
+        checkpoint=checkpoint,
+        base_episodes=base_episodes,
+        sampling=sampled.sampling.to_json(),
+        training_sampling=policy.sampling.to_json(),
+    )
+
+
+def evaluation_row(played: Played, update: int, global_step: int) -> dict[str, Any]:
+    """An evaluation as a row of metrics.jsonl; what was measured by the clock stands under `perf/`."""
+    fields = played.evaluation.to_json()
+    seconds = fields.pop("wall_seconds")
+    return {"kind": "eval", "update": update, "global_step": global_step, **fields, "perf/wall_seconds": seconds}
+
+
+def record_evaluation(run: Run, played: Played, update: int | None, name: str) -> None:
+    """Store an evaluation and its episodes under the run's `eval/`."""
+    write_json(run.evaluations / f"{name}.json", played.evaluation.to_json())
+    lines = run.evaluations / f"{name}.episodes.jsonl"
+    lines.unlink(missing_ok=True)
+    split = played.evaluation.split
+    append_lines(lines, (episode_to_json(episode, kind="eval", update=update, split=split) for episode in played.episodes))

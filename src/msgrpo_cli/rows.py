@@ -1,0 +1,81 @@
+"""From drawn episodes to training rows: one row per step, weighed, and cut into micro-batches.
+
+Knows token ids, advantages and lengths. Knows nothing about games, models or TRL.
+Shape suffix: N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .episode import Episode
+
+LengthNormalization = Literal["token", "step", "episode", "constant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One step of a drawn episode, as the trainer sees it."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    """The ids as sampled, the end-of-turn token included."""
+    logprobs: tuple[float, ...]
+    """Log-probabilities under the sampling distribution, one per completion token."""
+    advantage: float
+    """The episode's advantage, times its drawing correction."""
+    episode: int
+    """Number of the episode among the drawn ones."""
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+def step_rows(trained: Sequence[tuple[Episode, float]]) -> list[Row]:
+    """Every step of every drawn episode, once, with the whole episode's advantage (MS-GRPO's credit)."""
+    return [
+        Row(step.completion.prompt_ids, step.completion.token_ids, step.completion.logprobs, advantage, number)
+        for number, (episode, advantage) in enumerate(trained)
+        for step in episode.steps
+    ]
+
+
+def row_factors(rows: Sequence[Row], normalization: LengthNormalization, max_new_tokens: int) -> np.ndarray:
+    """w_i times sum L, shape (N,): what a row's advantage is multiplied by before TRL's `dapo` loss divides by sum L.
+
+    With L_i tokens in row i, N rows, E episodes, T_e steps in episode e [ours]: `token` w = 1 / sum L,
+    `step` w = 1 / (N L_i), `episode` w = 1 / (E T_e L_i), `constant` w = 1 / (N max_new_tokens) (Dr. GRPO).
+    """
+    length_N = np.array([len(row.completion_ids) for row in rows], dtype=np.float64)
+    if normalization == "token":
+        return np.ones(len(rows))
+    if normalization == "step":
+        return length_N.sum() / (len(rows) * length_N)
+    if normalization == "constant":
+        return np.full(len(rows), length_N.sum() / (len(rows) * max_new_tokens))
+    episode_N = np.array([row.episode for row in rows])
+    steps_E = np.bincount(episode_N)
+    return np.asarray(length_N.sum() / (len(steps_E) * steps_E[episode_N] * length_N))
+
+
+def deal(count: int, parts: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Deal `count` rows into `parts` optimizer steps, in random order; row numbers, sizes differ by at most one."""
+    order = rng.permutation(count) if parts > 1 else np.arange(count)
+    return np.array_split(order, parts)
+
+
+def micro_batches(numbers: np.ndarray, rows: Sequence[Row], most_rows: int) -> list[list[int]]:
+    """Cut rows into as few micro-batches of at most `most_rows` as possible, alike in length within each.
+
+    Every row number is in exactly one of them; the longest come first, so that memory runs out early or never.
+    """
+    if not len(numbers):
+        return []
+    by_length = sorted((int(number) for number in numbers), key=lambda number: (-rows[number].length, number))
+    batches = -(-len(by_length) // most_rows)
+    return [part.tolist() for part in np.array_split(np.array(by_length), batches)]

@@ -1,0 +1,206 @@
+"""The run directory: what a run leaves behind, written so that a reader never sees half a file.
+
+Knows paths, JSON and the state of a run. Knows nothing about models, games or training.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import UsageError
+
+Status = Literal["running", "done", "failed", "interrupted"]
+_RECORDED_PACKAGES = ("msgrpo", "torch", "transformers", "trl", "accelerate", "peft", "hydra-core", "gymnasium", "numpy")
+
+
+def strict(value: Any) -> Any:
+    """The same data as strict JSON allows: None for numbers that are not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(item) for item in value]
+    return value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one stroke: written aside, synced, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file by strict JSON."""
+    write_text(path, json.dumps(strict(value), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises UsageError where the file is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not readable as JSON ({error})") from None
+
+
+def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows to a JSONL file, each on a line of its own, in one write."""
+    text = "".join(json.dumps(strict(row), allow_nan=False) + "\n" for row in rows)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def keep_lines(path: Path, wanted_until: int) -> None:
+    """Drop the rows of updates after `wanted_until`, and a last line that breaks off."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if (row.get("update") or 0) <= wanted_until:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory; its files by name."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def episodes(self) -> Path:
+        return self.path / "episodes.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.path / "eval"
+
+    @property
+    def curve(self) -> Path:
+        return self.path / "curve.png"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def reference(self) -> Path:
+        """Weights of the KL reference, where there is one."""
+        return self.path / "reference"
+
+    def record(self) -> dict[str, Any]:
+        """What run.json says. Raises UsageError where there is none."""
+        return dict(read_json(self.path / "run.json"))
+
+    def update_record(self, **fields: Any) -> None:
+        """Set fields of run.json."""
+        path = self.path / "run.json"
+        write_json(path, {**(read_json(path) if path.exists() else {}), **fields})
+
+    def begin(self, *, command: list[str], overrides: list[str], config_hash: str, device: str, threads: int) -> None:
+        """Mark as running; on resume the first start stays."""
+        started = self.record().get("start") if (self.path / "run.json").exists() else None
+        self.update_record(
+            status="running",
+            error=None,
+            command=command,
+            overrides=overrides,
+            config_hash=config_hash,
+            versions=_versions(),
+            commit=_commit(),
+            device=device,
+            threads=threads,
+            pid=os.getpid(),
+            start=started or now(),
+            end=None,
+            summary={},
+        )
+
+    def finish(self, status: Status, error: str | None = None) -> None:
+        """Mark the end."""
+        self.update_record(status=status, error=error, end=now())
+
+
+def now() -> str:
+    """The present moment as ISO 8601 in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory holds a run."""
+    return (path / "run.json").is_file()
+
+
+def find_run(text: str, root: Path = Path("outputs")) -> Path:
+    """The run that `text` names: a run directory, `last`, or the beginning of one run's name under `root`.
+
+    Raises UsageError where none or several fit.
+    """
+    path = Path(text)
+    if path.is_dir():
+        if is_run(path):
+            return path
+        raise UsageError(f"{text}: not a run directory (it has no run.json)")
+    known = sorted((p.parent for p in root.glob("*/*/run.json")), key=lambda p: (p.parent.name, p.name))
+    if text == "last" and known:
+        return max(known, key=lambda p: str(read_json(p / "run.json").get("start")))
+    fitting = [p for p in known if p.name.startswith(text)]
+    if len(fitting) == 1 and text != "last":
+        return fitting[0]
+    found = f"{len(fitting)} runs begin so: " + ", ".join(p.name for p in fitting[:5]) if fitting else "no such run"
+    raise UsageError(f"{text}: {found}; give a run directory, `last`, or the beginning of one name under {root}/")
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    for name in _RECORDED_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the program runs from, with -dirty where it was changed; None elsewhere."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,197 @@
+"""The fields of TRL's GRPOConfig: which exist, which types they take, and which of them have another owner here.
+
+Knows names, types and defaults from `trainer_fields.json`, which `python -m msgrpo_cli.trainer_fields` writes from the
+live class, so that a config is checked without importing torch. Knows nothing about what the fields do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import importlib.util
+import json
+import types
+import typing
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_FILE = Path(__file__).with_name("trainer_fields.json")
+
+_ROWS = "algo.groups_per_update, algo.optimizer_steps and trainer.per_device_train_batch_size"
+OWNERS: Mapping[str, str] = {
+    "num_generations": "algo.group_size",
+    "scale_rewards": "algo.scale",
+    "loss_type": "algo.length_normalization",
+    "generation_batch_size": _ROWS,
+    "steps_per_generation": _ROWS,
+    "gradient_accumulation_steps": _ROWS,
+    "max_steps": "max_updates",
+    "num_train_epochs": "max_updates",
+    "output_dir": "hydra.run.dir",
+    "logging_steps": "metrics.jsonl, which holds every update",
+    "logging_nan_inf_filter": "metrics.jsonl, which hides no NaN",
+    "log_completions": "episodes.jsonl, which holds every completion",
+    "do_eval": "eval.every",
+    "num_generations_eval": "eval.episodes",
+    "remove_unused_columns": "the rollout, which needs all its columns",
+    "seed": "seed",
+    "data_seed": "seed",
+    "resume_from_checkpoint": "msgrpo train --resume",
+    "temperature": "rollout.temperature",
+    "top_p": "rollout.top_p",
+    "top_k": "rollout.top_k",
+    "min_p": "rollout.min_p",
+    "repetition_penalty": "rollout.repetition_penalty",
+    "generation_kwargs": "the rollout block",
+    "max_completion_length": "rollout.max_new_tokens",
+    "chat_template_kwargs": "model.chat_template_kwargs",
+    "model_init_kwargs": "the model block",
+}
+"""Fields that the trainer block refuses, and who decides about them."""
+_OWNED_PREFIXES = {"save_": "the save block", "eval_": "the eval block"}
+
+_OURS_MAY_BE_NULL = {"learning_rate"}  # null: the default of the model or of its adapter
+_LEAST = {
+    "learning_rate": 0.0,
+    "per_device_train_batch_size": 1,
+    "num_iterations": 1,
+    "beta": 0.0,
+    "epsilon": 0.0,
+    "epsilon_high": 0.0,
+    "entropy_coef": 0.0,
+    "max_grad_norm": 0.0,
+    "weight_decay": 0.0,
+    "warmup_steps": 0.0,
+}
+_TRACKERS = {"trackio": "trackio", "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "str": str,
+    "dict": dict,
+    "list": list,
+}
+
+
+@lru_cache(maxsize=1)
+def fields() -> dict[str, dict[str, Any]]:
+    """name -> {types, default, choices}: what the generated file says."""
+    read: dict[str, dict[str, Any]] = json.loads(_FILE.read_text(encoding="utf-8"))
+    return read
+
+
+def owner(name: str) -> str | None:
+    """Who decides about this field instead of the trainer block; None where the block does."""
+    if name in OWNERS:
+        return OWNERS[name]
+    return next((who for prefix, who in _OWNED_PREFIXES.items() if name.startswith(prefix) and name in fields()), None)
+
+
+def free_fields() -> list[str]:
+    """The fields that the trainer block takes."""
+    return [name for name in fields() if owner(name) is None]
+
+
+def problems(block: Mapping[str, Any]) -> list[str]:
+    """One line for every mistake in a trainer block."""
+    return [line for name, value in block.items() if (line := _problem(name, value)) is not None]
+
+
+def _problem(name: str, value: Any) -> str | None:
+    key = f"trainer.{name}"
+    if (who := owner(name)) is not None:
+        return f"{key}={_shown(value)}: not set here; this belongs to {who}"
+    known = fields().get(name)
+    if known is None:
+        near = difflib.get_close_matches(name, free_fields(), n=1)
+        hint = f"; did you mean 'trainer.{near[0]}'?" if near else ""
+        return f"{key}: unknown key: TRL's GRPOConfig has no such field{hint}"
+    if value == "???":
+        return f"{key}: missing; give {key}=..."
+    if value is None and name in _OURS_MAY_BE_NULL:
+        return None
+    if not any(_is(value, kind) for kind in known["types"]):
+        return f"{key}={_shown(value)}: must be {' or '.join(known['types'])}{_several(name, value)}"
+    choices = known.get("choices")
+    if choices and isinstance(value, str) and value not in choices:
+        near = difflib.get_close_matches(value, choices, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return f"{key}={value}: not one of {', '.join(choices)}{hint}"
+    if name in _LEAST and value is not None and not value >= _LEAST[name]:
+        return f"{key}={_shown(value)}: must be at least {_LEAST[name]:g}"
+    return _tracker_problem(value) if name == "report_to" else None
+
+
+def _is(value: Any, kind: str) -> bool:
+    if kind == "null":
+        return value is None
+    return isinstance(value, _KINDS[kind]) and (kind == "bool" or not isinstance(value, bool))
+
+
+def _several(name: str, value: Any) -> str:
+    if not isinstance(value, list):
+        return ""
+    return f"; to run each value use msgrpo sweep trainer.{name}={','.join(map(str, value))}"
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _tracker_problem(value: Any) -> str | None:
+    names = value if isinstance(value, list) else [value]
+    for name in names:
+        if name not in (None, "none", "all") and name not in _TRACKERS:
+            near = difflib.get_close_matches(str(name), _TRACKERS, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            return f"trainer.report_to={name}: not one of none, {', '.join(_TRACKERS)}{hint}"
+        if name in _TRACKERS and importlib.util.find_spec(_TRACKERS[name]) is None:
+            return f"trainer.report_to={name}: not installed; pip install 'msgrpo[{name}]'"
+    return None
+
+
+def generate() -> dict[str, dict[str, Any]]:
+    """The same table from the live class; imports torch."""
+    from trl import GRPOConfig
+
+    hints = typing.get_type_hints(GRPOConfig)
+    return {
+        field.name: _described(hints[field.name], field)
+        for field in sorted(dataclasses.fields(GRPOConfig), key=lambda field: field.name)
+        if field.init
+    }
+
+
+def _described(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    alternatives = typing.get_args(hint) if union else (hint,)
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    described: dict[str, Any] = {
+        "types": sorted({kind for alternative in alternatives if (kind := _kind(alternative)) is not None}),
+        "default": default.value if isinstance(default, enum.Enum) else default,
+    }
+    enums = [alternative for alternative in alternatives if isinstance(alternative, enum.EnumMeta)]
+    if enums:
+        described["choices"] = sorted(str(member.value) for member in enums[0])
+    return described
+
+
+def _kind(hint: Any) -> str | None:
+    """The JSON type of one alternative of an annotation; None for an object that no YAML can hold."""
+    origin = typing.get_origin(hint) or hint
+    if origin is typing.Literal:
+        return _kind(type(typing.get_args(hint)[0]))
+    if hint is types.NoneType:
+        return "null"
+    if isinstance(hint, enum.EnumMeta):
+        return "str"
+    return origin.__name__ if origin in (int, float, bool, str, dict, list) else None
+
+
+if __name__ == "__main__":
+    _FILE.write_text(json.dumps(generate(), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,53 @@
+"""The architectures that ship with the package have the sizes of the real models, counted on the meta device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from msgrpo_cli.config import compose
+from msgrpo_cli.parameters import count_of_architecture, parameter_count
+
+FOLDER = Path(__file__).parents[1] / "src/msgrpo_cli/assets/architectures"
+SIZES = {
+    "qwen0.5b": 0.494e9,
+    "qwen1.5b": 1.544e9,
+    "qwen3b": 3.086e9,
+    "qwen7b": 7.616e9,
+    "qwen14b": 14.77e9,
+    "qwen32b": 32.76e9,
+    "qwen72b": 72.7e9,
+    "smollm2-135m": 134.5e6,
+    "smollm2-360m": 361.8e6,
+    "llama3.2-1b": 1.236e9,
+    "llama3.2-3b": 3.213e9,
+}
+
+
+def test_every_architecture_has_a_typed_in_size() -> None:
+    assert sorted(SIZES) == sorted(file.stem for file in FOLDER.glob("*.json"))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_parameters_agree_with_the_meta_device_and_with_the_real_model(name: str) -> None:
+    settings = json.loads((FOLDER / f"{name}.json").read_text())
+    config = AutoConfig.for_model(**settings)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    assert counted == count_of_architecture(settings)
+    assert counted == pytest.approx(SIZES[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_config_names_the_model_of_its_architecture(name: str) -> None:
+    assert parameter_count(compose("train", [f"model={name}"]).model) == pytest.approx(SIZES[name], rel=1e-3)
+
+
+def test_another_path_is_unknown_until_loaded() -> None:
+    assert parameter_count(compose("train", ["model=qwen3b", "model.path=somebody/else"]).model) is None
+    assert parameter_count(compose("train", ["model.path=somebody/else"]).model) is None

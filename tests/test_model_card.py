@@ -1,0 +1,131 @@
+"""The model card: its front matter, its result, and what it must not claim."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import pytest
+import yaml
+
+from msgrpo_cli.model_card import model_card
+
+RESULT = {
+    "env": "frozenlake",
+    "episodes": 500,
+    "distinct_initial_states": 308,
+    "split": "test",
+    "overlap_with_training": 0.0,
+    "success_rate": 0.902,
+    "success_ci95": [0.873, 0.925],
+    "mean_total_reward": 0.9,
+    "mean_total_reward_ci95": [0.871, 0.924],
+    "normalized_score": 0.899,
+    "random_score": 0.01,
+    "base_score": 0.381,
+    "optimal_score": 1.0,
+    "greedy_success_rate": 0.912,
+}
+
+
+def card(**changes: Any) -> str:
+    values: dict[str, Any] = {
+        "base_model": "Qwen/Qwen2.5-3B-Instruct",
+        "env": "frozenlake",
+        "env_keys": {"size": 4, "p": 0.8, "slippery": False},
+        "algorithm": {"credit": "episode", "group_size": 16},
+        "update": 60,
+        "evaluation": RESULT,
+    }
+    return model_card(**(values | changes))
+
+
+def front_matter(text: str) -> dict[str, Any]:
+    opening, block, _ = text.split("---\n", 2)
+    assert opening == ""
+    loaded: dict[str, Any] = yaml.safe_load(block)
+    return loaded
+
+
+def test_front_matter() -> None:
+    assert front_matter(card()) == {
+        "base_model": "Qwen/Qwen2.5-3B-Instruct",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["msgrpo"],
+    }
+
+
+def test_licence_is_that_of_the_base_or_none() -> None:
+    assert front_matter(card(base_license="llama3.2"))["license"] == "llama3.2"
+    assert "stay under its licence: llama3.2" in card(base_license="llama3.2")
+    assert "license" not in front_matter(card())
+    assert "not known to this card" in card()
+    assert "apache" not in card().lower()
+
+
+@pytest.mark.parametrize("path", ["/data/someone/models/my-base", "C:\\someone\\my-base", "~/someone/my-base"])
+def test_no_machine_path_is_told(path: str) -> None:
+    text = card(base_model=path)
+    assert front_matter(text)["base_model"] == "my-base"
+    assert "someone" not in text
+
+
+def test_odd_names_keep_the_front_matter_whole() -> None:
+    assert front_matter(card(base_model='a: "b" #c'))["base_model"] == 'a: "b" #c'
+
+
+def test_what_was_trained_on_what() -> None:
+    text = card()
+    assert "for 60 updates on the text game `frozenlake`" in text
+    assert "for 1 update on" in card(update=1)
+    for line in ("| `size` | 4 |", "| `slippery` | false |", "| `credit` | episode |", "| `group_size` | 16 |"):
+        assert line in text
+
+
+def test_untrained_start_does_not_claim_training() -> None:
+    text = card(update=0)
+    assert "untrained start" in text
+    assert "post-trained" not in text
+
+
+def test_result_has_interval_and_split() -> None:
+    text = card()
+    assert "500 episodes from 308 distinct starts, test part of the state space" in text
+    assert "measured overlap with training 0.0 %" in text
+    assert "| success rate, sampled | 0.902 [0.873, 0.925] |" in text
+    assert "| success rate, greedy decoding | 0.912 |" in text
+    assert "| mean total reward of the base | 0.381 |" in text
+
+
+def test_split_any_is_not_called_held_out() -> None:
+    text = card(evaluation=RESULT | {"split": "any", "overlap_with_training": 0.63})
+    assert "not held out from training, measured overlap with training 63.0 %" in text
+
+
+def test_result_without_success_or_score() -> None:
+    unknown = {"success_rate": None, "greedy_success_rate": None, "normalized_score": None, "optimal_score": None}
+    text = card(evaluation=RESULT | unknown)
+    assert "success rate" not in text
+    assert "normalised" not in text
+    assert "optimal play" not in text
+
+
+def test_no_result_yet() -> None:
+    assert "Not evaluated yet." in card(evaluation=None)
+
+
+def test_only_embedded_bases_are_stand_ins() -> None:
+    assert "a stand-in for pretraining" in card(base_model="tiny", embedded=True)
+    assert "a stand-in for pretraining" not in card()
+
+
+def test_loading_code_is_python_and_plain_transformers() -> None:
+    code = card(max_new_tokens=8).split("```python\n")[1].split("```")[0]
+    modules = [node.module for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
+    assert modules == ["transformers"]
+    assert "max_new_tokens=8" in code
+
+
+def test_bars_and_lines_in_values_keep_the_table_whole() -> None:
+    assert "| `legend` | a \\| b c |" in card(env_keys={"legend": "a | b\nc"})
