@@ -96,9 +96,7 @@ def trainer_for(
         "report_to": "none",
         **arguments,
     }
-    return MSGRPOTrainer(
-        model, MSGRPOConfig(output_dir=str(folder), **settings), tokenizer, play, reference=reference
-    )
+    return MSGRPOTrainer(model, MSGRPOConfig(output_dir=str(folder), **settings), tokenizer, play, reference=reference)
 
 
 def first_gradient(trainer: MSGRPOTrainer) -> torch.Tensor:

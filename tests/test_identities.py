@@ -10,6 +10,15 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+from msgrpo_cli.advantages import group_advantages
+from msgrpo_cli.episode import Start
+from msgrpo_cli.episode_sampling import Draw
+from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
+from msgrpo_cli.rollout import PlayRules, play_episodes
+from msgrpo_cli.rows import step_rows
+from msgrpo_cli.update import PlayedUpdate
 from parts import (
     agent,
     first_gradient,
@@ -21,15 +30,6 @@ from parts import (
     trainer_for,
     with_advantages,
 )
-from trl import GRPOConfig, GRPOTrainer
-
-from msgrpo_cli.advantages import group_advantages
-from msgrpo_cli.episode import Start
-from msgrpo_cli.episode_sampling import Draw
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.rollout import PlayRules, play_episodes
-from msgrpo_cli.rows import step_rows
-from msgrpo_cli.update import PlayedUpdate
 
 PROMPTS = [[3, 14, 15, 16, 5, 4]] * 4 + [[3, 15, 15, 14, 15, 5, 4]] * 4
 ANSWERS = [[6, 9, 7, 5], [6, 10, 7, 5], [6, 5], [5], [6, 11, 7, 5], [6, 8, 7, 10, 11, 5], [9, 9, 5], [6, 9, 7, 5]]
@@ -80,9 +80,7 @@ def test_one_step_episodes_give_trl_s_own_advantages_loss_and_gradient(
     assert np.allclose(advantages, batch["advantages"].numpy(), rtol=1e-5)
     episodes = one_step_episodes(ANSWERS, PROMPTS, [[0.0] * len(answer) for answer in ANSWERS])
     played = PlayedUpdate(1, tuple(episodes), advantages, Draw(np.ones(8, dtype=bool), np.ones(8)), 0.0, 1.0)
-    trainer = trainer_for(
-        tmp_path, model, tokenizer, lambda update: played, length_normalization=length_normalization
-    )
+    trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, length_normalization=length_normalization)
     gradient = first_gradient(trainer)
     assert trainer._sums["loss"] == pytest.approx(float(theirs.detach()), rel=1e-5, abs=1e-7)
     assert relative_difference(gradient, their_gradient) < 1e-5

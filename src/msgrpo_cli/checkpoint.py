@@ -54,7 +54,9 @@ def read_metadata(checkpoint: Path) -> dict[str, Any]:
     """`msgrpo.json` of a checkpoint. Raises UsageError where it is missing, broken or of a newer schema."""
     metadata = dict(read_json(checkpoint / _METADATA))
     if metadata.get("schema", 0) > SCHEMA:
-        raise UsageError(f"{checkpoint}: written by a newer msgrpo (schema {metadata['schema']}, this one reads {SCHEMA})")
+        raise UsageError(
+            f"{checkpoint}: written by a newer msgrpo (schema {metadata['schema']}, this one reads {SCHEMA})"
+        )
     return metadata
 
 

@@ -19,7 +19,7 @@ from . import __version__
 from .errors import RunError, UsageError
 from .reporting import INTERRUPTED, ending, heed_sigterm, say, talk_on_stderr
 
-_OVERRIDE = re.compile(r"[+~]{0,2}[\w@./-]*=|~[\w@./-]+$")
+_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w@./-]*=|~[A-Za-z_][\w@./-]*$")
 
 app = typer.Typer(
     help="Post-train language models to act over many steps in text games (MS-GRPO, arXiv 2508.10839).",
@@ -43,10 +43,10 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Choices and values, such as env=frozenlake seed=1.")
 ]
 ConfigDirs = Annotated[
-    list[Path] | None, typer.Option("--config-dir", metavar="DIR", help="A folder with config files of your own; may be repeated.")
+    list[Path] | None, typer.Option("--config-dir", metavar="DIR", help="A folder of config files; may be repeated.")
 ]
 AllowModules = Annotated[
-    list[str] | None, typer.Option("--allow-module", metavar="NAME", help="A module that a saved config may import its game from.")
+    list[str] | None, typer.Option("--allow-module", metavar="NAME", help="A module that a saved config may import.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON value.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
@@ -68,7 +68,7 @@ def _root(
 def train(
     overrides: Overrides = None,
     multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Run every combination, as `sweep`.")] = False,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run: directory, `last`, prefix.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on: directory, `last`, prefix.")] = None,
     from_: Annotated[
         str | None, typer.Option("--from", metavar="RUN|CHECKPOINT", help="Start from another run's weights.")
     ] = None,

@@ -94,7 +94,7 @@ def _picture(
     reward, success = figure.subplots(2, 1, sharex=True)
     train = [row for row in rows if row.get("kind") == "train"]
     evaluations = evaluation_rows(rows)
-    split = next((str(row["split"]) for row in evaluations if row.get("split")), "")
+    split = next((str(row["split"]) for row in evaluations if row.get("split") not in (None, "any")), "evaluation,")
 
     _draw_train(reward, train, "total_reward")
     _draw_greedy(reward, evaluations, "greedy_mean_total_reward", split)
@@ -143,7 +143,7 @@ def _draw_greedy(panel: Axes, rows: Sequence[Row], key: str, split: str) -> None
             marker="^",
             markerfacecolor="white",
             markersize=8,
-            label=f"{split} greedy".strip(),
+            label=f"{split} greedy",
         )
 
 
@@ -151,7 +151,7 @@ def _draw_sampled(panel: Axes, rows: Sequence[Row], key: str, interval_key: str,
     updates, values = points(rows, key)
     if not updates:
         return
-    panel.plot(updates, values, color=_BLUE, marker="o", markersize=5, label=f"{split} sampled, 95 %".strip())
+    panel.plot(updates, values, color=_BLUE, marker="o", markersize=5, label=f"{split} sampled, 95 %")
     measured = [row for row in rows if _known(row, key) and row.get(interval_key) is not None]
     if measured:
         panel.vlines(

@@ -182,7 +182,11 @@ def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) ->
     """The base on the same starts: as stored by the run where that fits, else played; None where it is gone."""
     base = ModelConfig.model_validate(subject.metadata["model"])
     stored = subject.run.evaluations / "base.json" if subject.run else None
-    if stored is not None and stored.exists() and _same_conditions(subject.metadata, read_json(stored), config, evaluator):
+    if (
+        stored is not None
+        and stored.exists()
+        and _same_conditions(subject.metadata, read_json(stored), config, evaluator)
+    ):
         return read_episodes(stored.with_name("base.episodes.jsonl"))
     try:
         model, tokenizer = load_model(base, config.seed)
@@ -194,9 +198,7 @@ def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) ->
     return evaluator.play(policy if temperature is None else at_temperature(policy, temperature))
 
 
-def _same_conditions(
-    metadata: dict[str, Any], stored: dict[str, Any], config: RunConfig, evaluator: Evaluator
-) -> bool:
+def _same_conditions(metadata: dict[str, Any], stored: dict[str, Any], config: RunConfig, evaluator: Evaluator) -> bool:
     """Whether a stored evaluation of the base had the same game, starts and sampling."""
     temperature = config.rollout.temperature if config.eval.temperature is None else config.eval.temperature
     return bool(

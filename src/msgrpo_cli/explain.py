@@ -125,7 +125,8 @@ def _value(value: Any) -> str:
 def _choice_hint(error: Any) -> str:
     if error["type"] != "literal_error" or not isinstance(error["input"], str):
         return ""
-    return did_you_mean(error["input"], str(error["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", "))
+    expected = str(error["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
+    return did_you_mean(error["input"], expected.split(", "))
 
 
 def _several(key: str, value: Any) -> str:

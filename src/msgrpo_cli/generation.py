@@ -68,8 +68,8 @@ class KeyedSampler(LogitsProcessor):
         self._warpers = warpers
         self.logprobs: list[torch.Tensor] = []
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """`scores`: logits of shape (rows, vocabulary); returns the same shape, one entry finite per row."""
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """`scores`: logits, tensor of shape (rows, vocabulary); returns the same shape, one entry finite per row."""
         warped = self._warpers(input_ids, scores / self._temperature)
         logprobs = torch.log_softmax(warped, dim=-1)
         distribution = logprobs.exp().to(self._uniform.dtype).cumsum(-1)
@@ -110,16 +110,20 @@ def generate(
         use_cache=True,
         disable_compile=True,
     )
-    was_training = model.training
+    was_training, own_config = model.training, model.generation_config
     model.eval()
-    with torch.no_grad():
-        output = model.generate(  # type: ignore[operator]
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            generation_config=config,
-            logits_processor=processors,
-        )
-    model.train(was_training)
+    model.generation_config = config  # `generate` fills from the model's own whatever is left open
+    try:
+        with torch.no_grad():
+            output = model.generate(  # type: ignore[operator]
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                generation_config=config,
+                logits_processor=processors,
+            )
+    finally:
+        model.generation_config = own_config
+        model.train(was_training)
     sampled = output[:, width:].tolist()
     logprobs = torch.stack(sampler.logprobs, dim=1).tolist() if sampler else None
     return [_cut(row, logprobs[i] if logprobs else None, set(eos_token_ids)) for i, row in enumerate(sampled)]
@@ -142,7 +146,9 @@ def _processors(
         warpers.append(MinPLogitsWarper(sampling.min_p))
     precision = np.float32 if device.type == "mps" else np.float64  # mps has no float64
     uniform = np.stack([uniforms(key, sampling.max_new_tokens) for key in keys]).astype(precision)
-    sampler = KeyedSampler(np.minimum(uniform, 1 - 1e-6 if device.type == "mps" else 1.0), sampling.temperature, warpers, device)
+    sampler = KeyedSampler(
+        np.minimum(uniform, 1 - 1e-6 if device.type == "mps" else 1.0), sampling.temperature, warpers, device
+    )
     processors.append(sampler)
     return processors, sampler
 

@@ -148,7 +148,8 @@ def expand(
     folder: Path, primary: str, overrides: Sequence[str], user_folders: Sequence[Path]
 ) -> list[list[str]] | None:
     """Every job's overrides, as Hydra's own sweeper makes them; None where another sweeper chooses them."""
-    steady = [text for text, override in zip(overrides, parse(overrides), strict=True) if not override.is_sweep_override()]
+    parsed = zip(overrides, parse(overrides), strict=True)
+    steady = [text for text, override in parsed if not override.is_sweep_override()]
     config = look(folder, primary, steady, user_folders, with_hydra=True)
     if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
         return None

@@ -7,8 +7,10 @@ bit for bit on one machine with the same number of threads.
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -42,7 +44,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {token: index for index, token in enumerate([*_SPECIAL, *_WORDS, *_PAIRS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|</?\w+>|[^\s<]+"), behavior="removed", invert=True)
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("\n", "\n")])
+    tokenizer.decoder = decoders.Fuse()
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
@@ -56,7 +58,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return wrapped
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = int(__import__('os').environ.get('H','128')), layers: int = int(__import__('os').environ.get('L','2'))) -> LlamaForCausalLM:
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 96, layers: int = 4) -> LlamaForCausalLM:
     """A Llama of under 0.45 million float32 parameters, with random weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -96,7 +98,24 @@ def uniform_player(game: FrozenLake) -> np.ndarray:
     return np.full(len(_ACTIONS), 1.0 / len(_ACTIONS))
 
 
-PLAYERS = {"tiny": blundering_player, "tiny_random": uniform_player}
+@dataclass(frozen=True)
+class Recipe:
+    """How one base is made."""
+
+    player: Player
+    batches: int
+    says: str
+    """What the base is, for its card."""
+
+
+RECIPES = {
+    "tiny": Recipe(
+        blundering_player,
+        1500,
+        "imitates a player that goes right whatever lies there half of the time, else mostly well",
+    ),
+    "tiny_random": Recipe(uniform_player, 200, "imitates a uniformly random player: it knows only the format"),
+}
 
 
 def demonstrations(player: Player, seed: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -112,7 +131,7 @@ def demonstrations(player: Player, seed: int) -> Iterator[tuple[str, np.ndarray]
         yield game.describe("compact"), player(game)
 
 
-def imitate(name: str, *, batches: int = 2000, batch_size: int = 256, seed: int = 0) -> Base:
+def imitate(recipe: Recipe, *, batch_size: int = 256, seed: int = 0) -> Base:
     """Train a base from random weights on what its player would do, in float32.
 
     The loss is the cross-entropy of the whole answer against the player's own distribution: the tags and the end of
@@ -121,15 +140,15 @@ def imitate(name: str, *, batches: int = 2000, batch_size: int = 256, seed: int 
     tokenizer = make_tokenizer()
     model = make_model(tokenizer, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=batches, pct_start=0.1)
-    pairs = demonstrations(PLAYERS[name], seed)
-    answer = tokenizer.convert_tokens_to_ids(["<action>", _ACTIONS[0], "</action>", "<end>"])
-    action_ids = tokenizer.convert_tokens_to_ids(list(_ACTIONS))
-    for batch in range(batches):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=recipe.batches, pct_start=0.1)
+    pairs = demonstrations(recipe.player, seed)
+    answer = _ids(tokenizer, ["<action>", _ACTIONS[0], "</action>", "<end>"])
+    action_ids = _ids(tokenizer, _ACTIONS)
+    for batch in range(recipe.batches):
         chosen = [next(pairs) for _ in range(batch_size)]
         prompts = [_prompt(tokenizer, observation) for observation, _ in chosen]
         inputs = tokenizer(prompts, padding=True, return_tensors="pt", add_special_tokens=False)
-        moves = [answer[:1] + [action_ids[int(probabilities.argmax())]] + answer[2:] for _, probabilities in chosen]
+        moves = [[answer[0], action_ids[int(wanted.argmax())], *answer[2:]] for _, wanted in chosen]
         target = torch.nn.functional.one_hot(torch.tensor(moves), len(tokenizer)).float()
         target[:, 1].zero_()[:, action_ids] = torch.tensor(np.array([p for _, p in chosen]), dtype=torch.float32)
         ids = torch.cat([inputs["input_ids"], torch.tensor(moves)], dim=1)
@@ -137,15 +156,42 @@ def imitate(name: str, *, batches: int = 2000, batch_size: int = 256, seed: int 
         logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=5).logits[:, :-1]
         loss = -(target * logits.log_softmax(-1)).sum(-1).sum(-1).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if batch % 100 == 99:
-            print(f"{name}: batch {batch + 1} of {batches}, loss {float(loss):.4f}", file=sys.stderr, flush=True)
+            print(f"batch {batch + 1} of {recipe.batches}, loss {float(loss):.4f}", file=sys.stderr, flush=True)
     return model, tokenizer
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> list[int]:
+    return [int(tokenizer.vocab[token]) for token in tokens]
 
 
 def _prompt(tokenizer: PreTrainedTokenizerFast, observation: str) -> str:
     conversation = [{"role": "user", "content": observation}]
     return str(tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False))
+
+
+def main() -> None:
+    """Make one base again and write it, with its card, where it is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m msgrpo_cli.imitation", description=main.__doc__)
+    parser.add_argument("name", choices=RECIPES)
+    parser.add_argument("directory", type=Path)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)  # sums in another order give other last bits
+    recipe = RECIPES[asked.name]
+    model, tokenizer = imitate(recipe)
+    model.save_pretrained(asked.directory)
+    tokenizer.save_pretrained(asked.directory)
+    (asked.directory / "README.md").write_text(
+        f"# {asked.name}\n\nA Llama of {model.num_parameters():,} float32 parameters that {recipe.says}. It has seen "
+        "4x4 frozen lakes of the train part of the state space and nothing else: a stand-in for pretraining, so that "
+        "msgrpo runs without a download. Made by "
+        f"`python -m msgrpo_cli.imitation {asked.name} DIR`.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -58,7 +58,7 @@ def ready(overrides: Sequence[str], config_dirs: Sequence[Path]) -> RunConfig:
     """The composed config; everything that can be wrong before work starts is wrong here, as UsageError."""
     config = compose("train", overrides, config_dirs)
     if config.policy != "model":
-        raise UsageError(f"policy={config.policy}: only policy=model is trained; use msgrpo eval policy={config.policy}")
+        raise UsageError(f"policy={config.policy}: only a model is trained; use msgrpo eval policy={config.policy}")
     check_local(config.model.path)
     return config
 
@@ -71,7 +71,9 @@ def start(
     folders = config_folders(config_dirs)
     directory = hydra_app.job_directory(config_dir(), "train", overrides, folders, multirun=False)
     if is_run(directory):
-        raise UsageError(f"hydra.run.dir={directory}: holds a run already; go on with it: msgrpo train --resume {directory}")
+        raise UsageError(
+            f"hydra.run.dir={directory}: holds a run already; go on with msgrpo train --resume {directory}"
+        )
     job = TrainJob(command, from_checkpoint)
     hydra_app.run_jobs(config_dir(), "train", job, overrides, directory, user_folders=folders)
     if isinstance(job.problem, UsageError):
@@ -91,10 +93,10 @@ def print_config(what: str, overrides: Sequence[str], config_dirs: Sequence[Path
 
 def go_on(text: str, overrides: Sequence[str], command: list[str], allow_modules: Collection[str]) -> dict[str, Any]:
     """Resume the run that `text` names; no new directory is made."""
-    from .train import train_job
-
     run = find_run(text)
     config = changed(load_saved(run / "config.yaml", allow_modules), overrides)
+    from .train import train_job
+
     return train_job(config, run, command=command, overrides=list(overrides), resume=run)
 
 

@@ -76,18 +76,23 @@ def _attention(config: ModelConfig) -> dict[str, Any]:
 
 
 def _dtype(config: ModelConfig, automatic: torch.dtype) -> torch.dtype:
-    """`auto` keeps weights in float32: at learning rates of 1e-6 a step is lost in bfloat16. Mixed precision is the
-    trainer's `bf16`."""
-    return automatic if config.dtype == "auto" else getattr(torch, config.dtype)  # type: ignore[no-any-return]
+    """`auto` keeps the weights in float32, since at learning rates of 1e-6 a step is lost in bfloat16.
+
+    Mixed precision is the trainer's `bf16`.
+    """
+    chosen: torch.dtype = automatic if config.dtype == "auto" else getattr(torch, config.dtype)
+    return chosen
 
 
 def _architecture(config: ModelConfig) -> PretrainedConfig:
     file = architecture_file(config.name)
     if file is not None and not is_local(config.path):
-        return AutoConfig.for_model(**json.loads(file.read_text()))
+        known: PretrainedConfig = AutoConfig.for_model(**json.loads(file.read_text()))
+        return known
     if not is_local(config.path):
         _reach(config.path, config.revision)
-    return AutoConfig.from_pretrained(local_path(config.path), trust_remote_code=False)
+    found: PretrainedConfig = AutoConfig.from_pretrained(local_path(config.path), trust_remote_code=False)
+    return found
 
 
 def _has_tokenizer(source: str) -> bool:
@@ -101,7 +106,7 @@ def _tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerB
     if tokenizer.eos_token_id is None:
         raise UsageError(f"model.path={source}: its tokenizer has no end-of-turn token")
     tokenizer.padding_side = "left"
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def _reach(model_id: str, revision: str | None) -> None:
@@ -124,4 +129,7 @@ def _reach(model_id: str, revision: str | None) -> None:
     worker.join(_PATIENCE)
     if worker.is_alive() or failure:
         reason = failure[0] if failure else f"no answer within {_PATIENCE:.0f} s"
-        raise RunError(f"model.path={model_id}: no such local directory, not in the local cache, and the hub cannot be reached ({reason}); {advice}")
+        raise RunError(
+            f"model.path={model_id}: no such local directory, not in the local cache, and the hub cannot be reached "
+            f"({reason}); {advice}"
+        )

@@ -41,7 +41,7 @@ class MSGRPOConfig(GRPOConfig):
         self.logging_nan_inf_filter = False
         self.remove_unused_columns = False
         self.disable_tqdm = True
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
 
     @property
     def steps_per_update(self) -> int:

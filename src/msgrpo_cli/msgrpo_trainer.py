@@ -122,14 +122,16 @@ class MSGRPOTrainer(GRPOTrainer):
         self._largest_gap = 0.0
         self.played = self.play(self.update + 1)
         rows = step_rows(self.played.trained)
-        factors = row_factors(rows, self.args.length_normalization, self.max_completion_length) if rows else []
+        factors = row_factors(rows, self.args.length_normalization, self.args.max_completion_length or 1)
         tokens = sum(len(row.completion_ids) for row in rows)
         rng = generator((self.args.run_seed, self.update + 1, "deal"))
         self._sums["perf/seconds_rollout"] = time.perf_counter() - began
         self._parts = []
         for part in deal(len(rows), self.args.optimizer_steps, rng):
             cut = micro_batches(part, rows, self.args.rows_per_micro_batch)
-            self._parts.append([self._batch([rows[i] for i in numbers], [factors[i] for i in numbers]) for numbers in cut])
+            self._parts.append(
+                [self._batch([rows[i] for i in numbers], [factors[i] for i in numbers]) for numbers in cut]
+            )
             step_tokens = sum(batch["tokens"] for batch in self._parts[-1])
             for batch in self._parts[-1]:
                 batch["accumulation"] = step_tokens / batch["tokens"]
@@ -146,6 +148,7 @@ class MSGRPOTrainer(GRPOTrainer):
     def _batch(self, rows: list[Row], factors: Sequence[float]) -> Batch:
         """Rows as TRL's tensors, old and reference log-probabilities included where they are needed."""
         self.rows_in_hand = rows
+        assert self.model is not None
         self.model.train()
         batch: Batch = self._generate_and_score_completions([{"prompt": ""} for _ in rows])
         weighed = [row.advantage * factor for row, factor in zip(rows, factors, strict=True)]
@@ -169,10 +172,10 @@ class MSGRPOTrainer(GRPOTrainer):
             self.accelerator.gradient_state._set_sync_gradients(last)
             self.current_gradient_accumulation_steps = batch["accumulation"]
             if last:
-                total += super().training_step(model, batch, num_items_in_batch)
+                total += super().training_step(model, batch, num_items_in_batch)  # type: ignore[no-untyped-call]
             else:
                 with self.accelerator.no_sync(model):
-                    total += super().training_step(model, batch, num_items_in_batch)
+                    total += super().training_step(model, batch, num_items_in_batch)  # type: ignore[no-untyped-call]
             self._collect(batch, first_pass=within < self.args.optimizer_steps)
         self.accelerator.gradient_state._set_sync_gradients(True)
         self._sums["loss"] += float(total)
@@ -205,7 +208,7 @@ class MSGRPOTrainer(GRPOTrainer):
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """The only change: the norm is kept, and a loss or norm that is not finite stops before the optimizer."""
-        norm = super()._get_grad_norm(model, grad_norm)
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
         value = float(norm) if norm is not None else 0.0
         if not (math.isfinite(value) and math.isfinite(self._sums["loss"])):
             raise RunError(
@@ -255,8 +258,8 @@ class MSGRPOTrainer(GRPOTrainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """The only change: what TRL wrote is handed to `on_checkpoint`."""
-        super()._save_checkpoint(model, trial)
-        self.on_checkpoint(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", self.update)
+        super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
+        self.on_checkpoint(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}", self.update)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Cards are written by `on_checkpoint`, which knows what was trained on."""
@@ -268,8 +271,9 @@ class MSGRPOTrainer(GRPOTrainer):
         return self.accelerator.prepare_model(reference, evaluation_mode=True)
 
 
-def _rows_in_hand(prompts: list[Any], trainer: MSGRPOTrainer) -> dict[str, list[list[Any]]]:
+def _rows_in_hand(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
     """TRL's `rollout_func`: hands over the rows of the current micro-batch, as they were sampled."""
+    assert isinstance(trainer, MSGRPOTrainer)
     rows = trainer.rows_in_hand
     return {
         "prompt_ids": [list(row.prompt_ids) for row in rows],
@@ -278,7 +282,7 @@ def _rows_in_hand(prompts: list[Any], trainer: MSGRPOTrainer) -> dict[str, list[
     }
 
 
-def _no_reward(prompts: list[Any], **_: Any) -> list[float]:
+def _no_reward(prompts: list[Any], **_: Any) -> list[float | None]:
     """TRL asks for a reward function; advantages are ours, so its answer is never used."""
     return [0.0] * len(prompts)
 

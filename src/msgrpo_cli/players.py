@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from .episode import Completion
-from .games.core import KnownDynamics, TextMediatedStochasticGame
+from .games.core import KnownDynamics, TextMediatedStochasticGame, Transition
 from .rollout import Decision
 from .seeding import uniforms
 
@@ -75,17 +75,25 @@ class ExactPlayer:
         return game.actions[_first_best(self._q(game, game.state(), game.max_steps - game.elapsed))]
 
     def _q(self, game: KnownDynamics, state: Hashable, steps_left: int) -> tuple[float, ...]:
-        """Q_h(state, a) for every action a, h = steps_left."""
-        known = self._values.get((state, steps_left))
-        if known is None:
-            known = tuple(self._expected(game, state, action, steps_left) for action in game.actions)
-            self._values[state, steps_left] = known
-        return known
+        """Q_h(state, a) for every action a, h = steps_left; not recursive, so that no horizon is too long."""
+        pending = [(state, steps_left)]
+        while pending:
+            here, left = pending[-1]
+            if (here, left) in self._values:
+                pending.pop()
+                continue
+            outcomes = [game.transitions(here, action) for action in game.actions]
+            later = {(after, left - 1) for given in outcomes for _, after, _, ended in given if left > 1 and not ended}
+            if unknown := [one for one in later if one not in self._values]:
+                pending.extend(unknown)
+            else:
+                self._values[pending.pop()] = tuple(self._expected(given, left) for given in outcomes)
+        return self._values[state, steps_left]
 
-    def _expected(self, game: KnownDynamics, state: Hashable, action: str, steps_left: int) -> float:
+    def _expected(self, outcomes: Sequence[Transition], steps_left: int) -> float:
         total = 0.0
-        for chance, after, reward, ended in game.transitions(state, action):
-            later = 0.0 if ended or steps_left == 1 else max(self._q(game, after, steps_left - 1))
+        for chance, after, reward, ended in outcomes:
+            later = 0.0 if ended or steps_left == 1 else max(self._values[after, steps_left - 1])
             total += chance * (reward + later)
         return total
 

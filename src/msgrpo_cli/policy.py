@@ -74,16 +74,16 @@ class LanguageAgentPolicy:
     def _completion(self, asked: Decision, prompt: tuple[int, ...], answer: Generated) -> Completion:
         """Decode and parse. The text ends at the first special token, so a made-up next turn is never read."""
         spoken = next((i for i, token in enumerate(answer.token_ids) if token in self._special), len(answer.token_ids))
-        text = str(self._tokenizer.decode(answer.token_ids[:spoken]))
+        text = str(self._tokenizer.decode(list(answer.token_ids[:spoken])))
         action = asked.game.parse(text)
         return Completion(text, action, prompt, answer.token_ids, answer.logprobs, answer.truncated)
 
     def _encode_messages(self, messages: Messages) -> tuple[int, ...]:
         conversation = [{"role": role, "content": content} for role, content in messages]
-        encoded = self._tokenizer.apply_chat_template(
+        encoded: Any = self._tokenizer.apply_chat_template(
             conversation, add_generation_prompt=True, tokenize=True, return_dict=True, **self._chat_template_kwargs
         )
-        ids = tuple(encoded["input_ids"])
+        ids: tuple[int, ...] = tuple(encoded["input_ids"])
         if len(ids) > self._max_prompt_tokens:
             raise RunError(
                 f"a prompt has {len(ids)} tokens, rollout.max_prompt_tokens allows {self._max_prompt_tokens}; prompts "

@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _PLAIN_EVERY = 5.0  # seconds between plain lines
@@ -42,7 +42,9 @@ class Display:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def phase(self, name: str, finished: int = 0, total: int = 0) -> None:
@@ -65,6 +67,10 @@ class Display:
         greedy = row["greedy_success_rate"]
         decoded = "" if greedy is None else f" (greedy decoding {_percent(greedy)})"
         self.say(f"after update {update}, {split}: total reward {row['mean_total_reward']:.3f}{success}{decoded}")
+
+    def show(self, what: RenderableType) -> None:
+        """A table that stays."""
+        self.console.print(what)
 
     def say(self, text: str) -> None:
         """One line that stays."""

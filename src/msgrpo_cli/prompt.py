@@ -48,5 +48,6 @@ class PromptTemplate:
         """Render the present state once, so that a broken template is found before anything is played."""
         try:
             self.messages(game, game.describe())
-        except TemplateError as error:
-            raise ValueError(f"the prompt template is broken: {error.message or error}") from error
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            reason = getattr(error, "message", None) or error
+            raise ValueError(f"the prompt template is broken: {reason}") from error

@@ -85,11 +85,14 @@ class Recorder(TrainerCallback):
             raise RuntimeError("no update has been played")
         lines = [
             episode_to_json(
-                episode, kind="train", update=played.update, split="train", advantage=float(advantage), drawn=bool(drawn)
+                episode,
+                kind="train",
+                update=played.update,
+                split="train",
+                advantage=float(advantage),
+                drawn=bool(drawn),
             )
-            for episode, advantage, drawn in zip(
-                played.episodes, played.advantage_E, played.draw.drawn_E, strict=True
-            )
+            for episode, advantage, drawn in zip(played.episodes, played.advantage_E, played.draw.drawn_E, strict=True)
         ]
         append_lines(self.run.episodes, lines)
         append_lines(self.run.metrics, [metrics])
@@ -100,7 +103,7 @@ class Recorder(TrainerCallback):
         if self.score is None:
             return False
         known = [checkpoint.score_of(path) for path in checkpoint.checkpoints(self.run)]
-        return self.score["mean_total_reward"] > max((score for score in known if score is not None), default=-1e300)
+        return float(self.score["mean_total_reward"]) > max((x for x in known if x is not None), default=-1e300)
 
     def _card(self, update: int, evaluation: dict[str, Any] | None) -> str:
         config = self.config
@@ -155,4 +158,6 @@ def record_evaluation(run: Run, played: Played, update: int | None, name: str) -
     lines = run.evaluations / f"{name}.episodes.jsonl"
     lines.unlink(missing_ok=True)
     split = played.evaluation.split
-    append_lines(lines, (episode_to_json(episode, kind="eval", update=update, split=split) for episode in played.episodes))
+    append_lines(
+        lines, (episode_to_json(episode, kind="eval", update=update, split=split) for episode in played.episodes)
+    )

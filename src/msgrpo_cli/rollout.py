@@ -36,7 +36,7 @@ class Policy(Protocol):
 
 
 class Judge(Protocol):
-    """Knows how good an action is; see `players.ExactJudge`."""
+    """Knows how good an action is; see `players.ExactPlayer`."""
 
     def judge(self, game: TextMediatedStochasticGame, action: str | None) -> tuple[str | None, float | None]:
         """The best action here, and the expected total reward that `action` loses against it."""

@@ -51,11 +51,13 @@ def row_factors(rows: Sequence[Row], normalization: LengthNormalization, max_new
     With L_i tokens in row i, N rows, E episodes, T_e steps in episode e [ours]: `token` w = 1 / sum L,
     `step` w = 1 / (N L_i), `episode` w = 1 / (E T_e L_i), `constant` w = 1 / (N max_new_tokens) (Dr. GRPO).
     """
+    if not rows:
+        return np.ones(0)
     length_N = np.array([len(row.completion_ids) for row in rows], dtype=np.float64)
     if normalization == "token":
         return np.ones(len(rows))
     if normalization == "step":
-        return length_N.sum() / (len(rows) * length_N)
+        return np.asarray(length_N.sum() / (len(rows) * length_N))
     if normalization == "constant":
         return np.full(len(rows), length_N.sum() / (len(rows) * max_new_tokens))
     episode_N = np.array([row.episode for row in rows])

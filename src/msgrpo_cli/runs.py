@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,17 @@ from typing import Any, Literal
 from .errors import UsageError
 
 Status = Literal["running", "done", "failed", "interrupted"]
-_RECORDED_PACKAGES = ("msgrpo", "torch", "transformers", "trl", "accelerate", "peft", "hydra-core", "gymnasium", "numpy")
+_RECORDED_PACKAGES = (
+    "msgrpo",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "peft",
+    "hydra-core",
+    "gymnasium",
+    "numpy",
+)
 
 
 def strict(value: Any) -> Any:
@@ -127,8 +137,8 @@ class Run:
         write_json(path, {**(read_json(path) if path.exists() else {}), **fields})
 
     def begin(self, *, command: list[str], overrides: list[str], config_hash: str, device: str, threads: int) -> None:
-        """Mark as running; on resume the first start stays."""
-        started = self.record().get("start") if (self.path / "run.json").exists() else None
+        """Mark as running; on resume the first start and what is known of scores stay."""
+        before = self.record() if is_run(self.path) else {}
         self.update_record(
             status="running",
             error=None,
@@ -140,9 +150,9 @@ class Run:
             device=device,
             threads=threads,
             pid=os.getpid(),
-            start=started or now(),
+            start=before.get("start") or now(),
             end=None,
-            summary={},
+            summary=before.get("summary") or {},
         )
 
     def finish(self, status: Status, error: str | None = None) -> None:
@@ -152,7 +162,7 @@ class Run:
 
 def now() -> str:
     """The present moment as ISO 8601 in UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def is_run(path: Path) -> bool:

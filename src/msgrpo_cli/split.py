@@ -46,7 +46,9 @@ def start_seeds(game: TextMediatedStochasticGame, split: Split, seeds: Iterator[
             misses = 0
             yield seed
         elif (misses := misses + 1) > _MOST_REDRAWS:
-            raise ValueError(f"no initial state of the {split} part in {_MOST_REDRAWS} seeds: the game starts too alike")
+            raise ValueError(
+                f"no initial state of the {split} part in {_MOST_REDRAWS} seeds: the game starts too alike"
+            )
 
 
 def keyed_seed(game: TextMediatedStochasticGame, split: Split, key: Key) -> int:

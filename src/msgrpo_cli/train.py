@@ -6,7 +6,9 @@ Knows every part and the order in which they work. Knows nothing about Hydra or 
 from __future__ import annotations
 
 import copy
+import shutil
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from .curve import draw_curve
 from .episode_log import read_episodes
 from .errors import RunError, UsageError
 from .evaluator import Evaluator
+from .ladder import render
 from .models import device_of_this_machine, load_model
 from .msgrpo_config import MSGRPOConfig
 from .msgrpo_trainer import MSGRPOTrainer
@@ -62,8 +65,7 @@ def train_job(
         device=str(device_of_this_machine()),
         threads=torch.get_num_threads(),
     )
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    _quiet_libraries()
     try:
         summary = _train(config, run, resumed=resume is not None)
     except KeyboardInterrupt:
@@ -76,18 +78,29 @@ def train_job(
     return {"run": str(run.path), "status": "done", **summary, "wall_seconds": time.perf_counter() - began}
 
 
+def _quiet_libraries() -> None:
+    """Warnings between transformers and TRL are no business of a user's."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\.")
+
+
 def _train(config: RunConfig, run: Run, *, resumed: bool) -> dict[str, Any]:
     last = checkpoint.last_whole(run) if resumed else None
     done = checkpoint.update_of(last) if last else 0
+    if done >= config.max_updates and (finished := run.record()["summary"].get("best")):
+        return _summary(config, run, finished)
     for file in (run.metrics, run.episodes):
         keep_lines(file, done)
     with Display(config.max_updates) as display:
         display.say(f"run {run.path}")
         session = _Session(config, run, display)
+        shutil.rmtree(run.checkpoints / ".partial", ignore_errors=True)
         if not (run.evaluations / "base.json").exists():
             session.evaluate_base()
         if done < config.max_updates:
             session.trainer.train(resume_from_checkpoint=str(last) if last else None)
+            shutil.rmtree(run.checkpoints / ".partial", ignore_errors=True)
         return session.finish()
 
 
@@ -100,7 +113,7 @@ class _Session:
         self.model, self.tokenizer = load_model(config.model, config.seed)
         device = device_of_this_machine()
         arguments = training_arguments(config, run, device)
-        self.model.to(device)
+        self.model.to(device)  # type: ignore[arg-type]
         reference = self._reference() if arguments.beta else None
         self.policy = self._policy(self.model)
         self.validation = self._evaluator(config.eval.split or "validation")
@@ -132,13 +145,13 @@ class _Session:
         model, _ = load_model(stored)
         policy = self._policy(model.to(self.model.device))  # type: ignore[arg-type]
         evaluator = self._final_evaluator()
-        name = str(best.relative_to(self.run.path))
+        base = read_episodes(self.run.evaluations / "base.episodes.jsonl")
         played = evaluate_policy(
             evaluator,
             policy,
             self.config.eval.temperature,
-            checkpoint=name,
-            base_episodes=read_episodes(self.run.evaluations / "base.episodes.jsonl"),
+            checkpoint=str(best.relative_to(self.run.path)),
+            base_episodes=base,
         )
         update = checkpoint.update_of(best)
         record_evaluation(self.run, played, update, "best")
@@ -156,14 +169,9 @@ class _Session:
             random_success=random.success_rate,
             title=f"{self.config.model.name} on {self.config.env.name}",
         )
-        checkpoints = checkpoint.checkpoints(self.run)
-        return {
-            "updates": self.config.max_updates,
-            "checkpoint": str(checkpoints[-1].relative_to(self.run.path)),
-            "best_checkpoint": name,
-            "success_rate": played.evaluation.success_rate,
-            "mean_total_reward": played.evaluation.mean_total_reward,
-        }
+        references = {"random": score(evaluator.random_episodes), "base": score(base)}
+        self.display.show(render([played.evaluation], [references]))
+        return _summary(self.config, self.run, row)
 
     def _play(self, update: int) -> PlayedUpdate:
         return play_update(
@@ -195,11 +203,24 @@ class _Session:
         """The policy at update 0, saved once, so that a resumed run has the same one."""
         if self.run.reference.exists():
             stored = self.config.model.model_copy(update={"path": str(self.run.reference), "init": "pretrained"})
-            return load_model(stored)[0].to(self.model.device)  # type: ignore[return-value, arg-type]
+            loaded, _ = load_model(stored)
+            loaded.to(self.model.device)  # type: ignore[arg-type]
+            return loaded
         reference = copy.deepcopy(self.model)
         reference.save_pretrained(self.run.reference)
         self.tokenizer.save_pretrained(self.run.reference)
         return reference
+
+
+def _summary(config: RunConfig, run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
+    """What a finished run says; `best` is the final evaluation of the best checkpoint."""
+    return {
+        "updates": config.max_updates,
+        "checkpoint": str(checkpoint.checkpoints(run)[-1].relative_to(run.path)),
+        "best_checkpoint": best["checkpoint"],
+        "success_rate": best["success_rate"],
+        "mean_total_reward": best["mean_total_reward"],
+    }
 
 
 def update_rules(config: RunConfig) -> UpdateRules:

@@ -175,9 +175,10 @@ def _described(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
         "types": sorted({kind for alternative in alternatives if (kind := _kind(alternative)) is not None}),
         "default": default.value if isinstance(default, enum.Enum) else default,
     }
-    enums = [alternative for alternative in alternatives if isinstance(alternative, enum.EnumMeta)]
-    if enums:
-        described["choices"] = sorted(str(member.value) for member in enums[0])
+    for alternative in alternatives:
+        if isinstance(alternative, enum.EnumMeta):
+            members: list[enum.Enum] = list(alternative)
+            described["choices"] = sorted(str(member.value) for member in members)
     return described
 
 

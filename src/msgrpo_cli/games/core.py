@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 Observation = Literal["compact", "full"]
 
-_ACTION_TAG = re.compile(r"<action>(.*?)</action>", re.IGNORECASE | re.DOTALL)
+_ACTION_TAG = re.compile(r"<action>((?:(?!<action>).)*?)</action>", re.IGNORECASE | re.DOTALL | re.ASCII)
 _PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
 
 
@@ -28,7 +28,7 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
     no action belong to whoever plays.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 - gymnasium declares it as an instance variable
     render_mode = "ansi"
 
     actions: tuple[str, ...]
@@ -43,7 +43,7 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
             raise ValueError(f"max_steps={max_steps}: must be at least 1")
         self.max_steps = max_steps
         self.elapsed = 0
-        self.action_space = spaces.Discrete(len(self.actions))
+        self.action_space: spaces.Space[Any] = spaces.Discrete(len(self.actions))
         self.observation_space = spaces.Text(min_length=1, max_length=100_000, charset=_PRINTABLE)
 
     # What a game fills in
@@ -108,12 +108,15 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
         self.elapsed += 1
         return self.elapsed >= self.max_steps and not terminated
 
-    def render(self) -> str:  # type: ignore[override]
+    def render(self) -> str:
         """The full text, as gymnasium's `ansi` mode."""
         return self.describe()
 
     def parse(self, text: str) -> str | None:
-        """The action in the last `<action>` tag, case and blanks aside; None for anything else."""
+        """The action in the last `<action>` tag that is closed, case and blanks aside; None for anything else.
+
+        A tag that is merely mentioned before ("I answer in <action> tags") does not spoil the answer.
+        """
         tags = _ACTION_TAG.findall(text)
         if not tags:
             return None

@@ -1,0 +1,116 @@
+"""Every file of conf/ composes into a valid config, and every model brings what suits it, whatever the game."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from msgrpo_cli.config import compose, config_dir
+
+CONF = config_dir()
+GROUPS = ("env", "model", "algo", "prompt", "rollout", "trainer", "engine", "experiment")
+FILES = sorted(str(file.relative_to(CONF)) for file in CONF.rglob("*.yaml"))
+ENVS = sorted(file.stem for file in (CONF / "env").glob("*.yaml"))
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+
+# model: learning rate, prompt, observation, longest answer, longest prompt, dtype, rows per micro-batch
+TINY = (1e-3, "action_only", "compact", 8, 64, "float32", 1024)
+LARGE = (1e-6, "think", "full", 256, 1500, "auto", 4)
+MODELS = {
+    "tiny": TINY,
+    "tiny_random": TINY,
+    "qwen0.5b": LARGE,
+    "qwen1.5b": LARGE,
+    "qwen3b": LARGE,
+    "qwen7b": LARGE,
+    "qwen14b": LARGE,
+    "qwen32b": LARGE,
+    "qwen72b": LARGE,
+    "smollm2-135m": LARGE,
+    "smollm2-360m": LARGE,
+    "llama3.2-1b": LARGE,
+    "llama3.2-3b": LARGE,
+}
+
+
+def test_every_model_is_in_the_table() -> None:
+    assert sorted(MODELS) == sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_composes(file: str) -> None:
+    group, _, name = file.removesuffix(".yaml").rpartition("/")
+    if not group:
+        compose(name, [])
+    elif group in GROUPS:
+        compose("train", [f"{group}={name}"])
+    else:
+        assert group in ("hydra/job_logging", "hydra/hydra_logging"), f"{file}: composed by no test"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_files_hold_data_and_name_no_code(file: str) -> None:
+    assert "_target_" not in (CONF / file).read_text()
+
+
+@pytest.mark.parametrize("env", ENVS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_with_every_game(model: str, env: str) -> None:
+    config = compose("train", [f"model={model}", f"env={env}"])
+    assert (config.env.name, config.model.name) == (env, model)
+    brought = (
+        config.trainer["learning_rate"],
+        config.prompt.name,
+        config.prompt.observation,
+        config.rollout.max_new_tokens,
+        config.rollout.max_prompt_tokens,
+        config.model.dtype,
+        config.trainer["per_device_train_batch_size"],
+    )
+    assert brought == MODELS[model]
+    assert config.rollout.temperature == 1.0
+    assert config.trainer["lr_scheduler_type"] == "constant"
+    assert config.trainer["gradient_checkpointing"] is (MODELS[model] is LARGE)
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_an_env_file_is_named_as_its_run_directories(env: str) -> None:
+    assert yaml.safe_load((CONF / "env" / f"{env}.yaml").read_text())["name"] == env
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_command_line_beats_the_experiment_and_the_experiment_the_model(experiment: str) -> None:
+    config = compose(
+        "train",
+        [
+            f"experiment={experiment}",
+            "env=frozenlake_8x8",
+            "model=qwen0.5b",
+            "prompt=action_only",
+            "max_updates=3",
+            "trainer.learning_rate=2e-5",
+        ],
+    )
+    assert (config.env.name, config.model.name, config.prompt.name) == ("frozenlake_8x8", "qwen0.5b", "action_only")
+    assert (config.max_updates, config.trainer["learning_rate"]) == (3, 2e-5)
+
+
+def test_without_an_experiment_the_values_of_frozenlake_tiny_hold() -> None:
+    assert compose("train", []) == compose("train", ["experiment=frozenlake_tiny"])
+
+
+def test_the_paper_s_experiment() -> None:
+    config = compose("train", ["experiment=frozenlake_qwen3b"])
+    assert config.note is not None and config.note.startswith("Not run here")
+    assert (config.model.path, config.prompt.name, config.max_updates) == ("Qwen/Qwen2.5-3B-Instruct", "paper", 700)
+    assert (config.algo.groups_per_update, config.algo.group_size, config.algo.format_penalty) == (2, 16, 1.0)
+    assert (config.rollout.temperature, config.eval.temperature) == (1.25, 0.5)
+    assert [config.trainer[name] for name in ("learning_rate", "epsilon", "beta")] == [1e-6, 0.2, 0.0]
+
+
+def test_eval_has_the_keys_and_values_of_train() -> None:
+    assert compose("eval", []) == compose("train", [])
+
+
+def test_no_own_directory_holds_an_equals_sign() -> None:
+    assert not list(CONF.rglob("*=*"))

@@ -1,0 +1,213 @@
+"""Composing, refusing, saving and reading back a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from msgrpo_cli.config import (
+    as_yaml,
+    compose,
+    config_hash,
+    dumped,
+    load_saved,
+    validated,
+    write_checkpoint_options,
+)
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.registry import game_class, make_game
+from msgrpo_cli.resume import changed
+
+MAZE = """
+import gymnasium
+from msgrpo_cli.games.core import TextMediatedStochasticGame
+
+class Maze(TextMediatedStochasticGame):
+    actions = ("on", "back")
+    evaluation_keys = {"toll": 0.0}
+
+    def __init__(self, length: int, toll: float = -0.1, max_steps: int = 5):
+        super().__init__(max_steps)
+        self.length, self.toll, self.at = length, toll, 0
+
+    def new_game(self, rng): self.at = 0
+    def play(self, action): return self.toll, None
+    def describe(self, observation="full"): return f"{self.at} of {self.length}"
+    def rules(self): return "Walk on."
+    def state_key(self): return bytes([self.at])
+
+gymnasium.register("me/Maze-v0", entry_point=Maze)
+"""
+
+
+def refusal(*overrides: str, folders: tuple[Path, ...] = ()) -> str:
+    with pytest.raises(UsageError) as caught:
+        compose("train", list(overrides), list(folders))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "env=frozenlak",
+            "env=frozenlak: no 'frozenlak' in config group 'env'; did you mean 'env=frozenlake'? "
+            "(available: frozenlake, frozenlake_8x8, frozenlake_slippery)",
+        ),
+        ("sed=1", "sed=1: unknown key 'sed'; did you mean 'seed'?"),
+        (
+            "trainer.learning_rat=1",
+            "trainer.learning_rat=1: unknown key 'trainer.learning_rat'; did you mean 'trainer.learning_rate'?",
+        ),
+        ("+algo.group_siz=4", "algo.group_siz: unknown key; did you mean 'algo.group_size'?"),
+        ("+foo=1", "foo: unknown key"),
+        ("+trainer.foo=1", "trainer.foo: unknown key: TRL's GRPOConfig has no such field"),
+        (
+            "+env.sizes=4",
+            "env.sizes: unknown key: FrozenLake takes no such key; did you mean 'env.size'?",
+        ),
+        ("env.siz=4", "env.siz=4: unknown key 'env.siz'; did you mean 'env.size'?"),
+        ("env.size=four", "env.size=four: should be a valid integer"),
+        ("env.size=1", "env.size=1: must be at least 2"),
+        ("env.p=1.5", "env.p=1.5: must be between 0 and 1"),
+        ("max_updates=ten", "max_updates=ten: should be a valid integer"),
+        ("max_updates=0", "max_updates=0: should be greater than or equal to 1"),
+        ("max_updates=null", "max_updates=null: should be a valid integer"),
+        ("max_updates=???", "max_updates: missing; give max_updates=..."),
+        ("~model.path", "model.path: missing; give model.path=..."),
+        ("algo.group_size=1", "algo.group_size=1: should be greater than or equal to 2"),
+        ("save.keep_best=1", "save.keep_best=1: should be a valid boolean"),
+        ("algo.scale=grup", "algo.scale=grup: should be 'group', 'batch' or 'none'; did you mean 'group'?"),
+        ("trainer.learning_rate=abc", "trainer.learning_rate=abc: must be float"),
+        (
+            "trainer.num_generations=4",
+            "trainer.num_generations=4: not set here; this belongs to algo.group_size",
+        ),
+        ("env.size=[", "env.size=[: not an override KEY=VALUE; no viable alternative at input '['"),
+        ("=3", "=3: not an override KEY=VALUE"),
+        (
+            "seed=1,2",
+            "seed=1,2: several values where one is meant; use msgrpo sweep (or -m) to run each",
+        ),
+        ("seed=[1,2]", "seed=[1, 2]: should be a valid integer; to run each value use msgrpo sweep seed=1,2"),
+        (
+            "env=[frozenlake,frozenlake_8x8]",
+            "env=[frozenlake,frozenlake_8x8]: a list where one choice is meant; for several games in one run use "
+            "env=mix env.games=[frozenlake,frozenlake_8x8], or use msgrpo sweep env=frozenlake,frozenlake_8x8 "
+            "to run each",
+        ),
+        (
+            "model=[tiny,qwen3b]",
+            "model=[tiny,qwen3b]: a list where one choice is meant; use msgrpo sweep model=tiny,qwen3b to run each",
+        ),
+        ("algo=null", "algo=null: the name of a choice is meant; a key of it is set with algo.KEY=VALUE"),
+        ("model.path=${nokey}", "model.path: Interpolation key 'nokey' not found"),
+        ("env.id=nowhere:me/Maze-v0", "env.id=nowhere:me/Maze-v0: cannot import 'nowhere': No module named 'nowhere'"),
+        (
+            "env.id=msgrpo/FrozenLak-v0",
+            "env.id=msgrpo/FrozenLak-v0: no game of that name is registered with gymnasium; "
+            "did you mean 'msgrpo/FrozenLake-v0'?",
+        ),
+        ("env.id=CartPole-v1", "env.id=CartPole-v1: not a TextMediatedStochasticGame, so it has no words"),
+        (
+            "algo.credit=gigpo",
+            "algo.credit=gigpo: this credit does not exist yet; it comes with a later version; use episode",
+        ),
+    ],
+)
+def test_every_mistake_is_one_line(override: str, line: str) -> None:
+    assert refusal(override) == line
+
+
+def test_several_mistakes_are_told_at_once() -> None:
+    lines = refusal("seed=x", "trainer.beta=x", "algo.sample_fraction=2").splitlines()
+    assert [line.partition("=")[0] for line in lines] == ["seed", "algo.sample_fraction", "trainer.beta"]
+
+
+def test_a_trainer_field_that_no_file_lists_needs_no_plus() -> None:
+    assert compose("train", ["trainer.epsilon_high=0.28"]).trainer["epsilon_high"] == 0.28
+
+
+def test_saved_and_read_back(tmp_path: Path) -> None:
+    config = compose("train", ["experiment=frozenlake_qwen3b", "trainer.learning_rate=3e-7"])
+    file = tmp_path / "config.yaml"
+    file.write_text(as_yaml(config), encoding="utf-8")
+    assert load_saved(file) == config
+    assert config_hash(load_saved(file)) == config_hash(config) == config_hash(validated(dumped(config)))
+    assert config_hash(config) != config_hash(compose("train", []))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "cannot be read: No such file or directory"), ("a: [", "broken: not YAML"), ("3", "broken: not a config")],
+)
+def test_a_saved_config_that_is_none(tmp_path: Path, content: str | None, reason: str) -> None:
+    file = tmp_path / "config.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        load_saved(file)
+    assert str(caught.value) == f"{file}: {reason}"
+
+
+def test_a_folder_of_the_user_adds_and_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, steps in ((first, 3), (second, 4)):
+        (folder / "env").mkdir(parents=True)
+        for name in ("frozenlake", f"mine{steps}"):
+            text = f"name: {name}\nid: msgrpo/FrozenLake-v0\nsize: 5\nmax_steps: {steps}\n"
+            (folder / "env" / f"{name}.yaml").write_text(text)
+    assert compose("train", [], [first, second]).env.max_steps == 3
+    monkeypatch.setenv("MSGRPO_CONFIG_DIR", str(second))
+    assert compose("train", ["env=mine4"], [first]).env.name == "mine4"
+    assert compose("train", []).env.max_steps == 4
+    monkeypatch.delenv("MSGRPO_CONFIG_DIR")
+    assert compose("train", []).env.max_steps == 8
+    assert refusal("seed=1", folders=(tmp_path / "none",)) == f"{tmp_path / 'none'}: no such config folder"
+
+
+def test_a_game_from_outside_the_package(tmp_path: Path) -> None:
+    (tmp_path / "maze_of_mine.py").write_text(MAZE)
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "maze.yaml").write_text("name: maze\nid: maze_of_mine:me/Maze-v0\nlength: 3\nmax_steps: 5\n")
+    config = compose("train", ["env=maze", "+env.toll=-0.5"], [tmp_path])
+    assert game_class(config.env).__name__ == "Maze"
+    assert make_game(config.env).toll == -0.5  # type: ignore[attr-defined]
+    assert make_game(config.env, evaluation=True).toll == 0.0  # type: ignore[attr-defined]
+    assert refusal("env=maze", "~env.length", folders=(tmp_path,)) == "env.length: missing; Maze needs it"
+    saved = tmp_path / "config.yaml"
+    saved.write_text(as_yaml(config))
+    assert load_saved(saved, allow_modules=["maze_of_mine"]) == config
+    with pytest.raises(UsageError, match="pass --allow-module maze_of_mine if you trust it"):
+        load_saved(saved)
+
+
+def test_a_checkpoint_s_sections_are_choices(tmp_path: Path) -> None:
+    saved = dumped(compose("train", ["model=qwen3b", "env=frozenlake_8x8", "prompt=paper"]))
+    sections = {name: saved[name] for name in ("env", "prompt", "model", "rollout")}
+    folder = write_checkpoint_options(tmp_path, sections | {"algo": {"invalid_action": "noop"}})
+    config = compose("eval", ["model=checkpoint"], [folder])
+    assert {name: dumped(config)[name] for name in sections} == sections
+    assert config.algo.invalid_action == "noop"
+    other = compose("eval", ["model=checkpoint", "env=frozenlake", "rollout.temperature=0.5"], [folder])
+    assert (other.env.name, other.prompt.name, other.rollout.temperature) == ("frozenlake", "paper", 0.5)
+
+
+@pytest.mark.parametrize(
+    "override", ["max_updates=200", "eval.episodes=7", "save.keep_last=1", "trainer.report_to=none"]
+)
+def test_what_a_resumed_run_may_change(override: str) -> None:
+    config = compose("train", [])
+    assert changed(config, [override]) == compose("train", [override])
+
+
+@pytest.mark.parametrize("override", ["seed=1", "env=frozenlake_8x8", "trainer.beta=0.1", "+foo=1"])
+def test_what_a_resumed_run_may_not_change(override: str) -> None:
+    with pytest.raises(UsageError, match=r"msgrpo train --from"):
+        changed(compose("train", []), [override])
+
+
+def test_a_resumed_run_gets_no_shorter() -> None:
+    with pytest.raises(UsageError, match="may only raise"):
+        changed(compose("train", []), ["max_updates=99"])

@@ -1,0 +1,70 @@
+"""Starting is cheap: what each module pulls in, and `--help` without any of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "matplotlib", "hydra", "click")
+LIGHT = (
+    "cli",
+    "config",
+    "dry_run",
+    "episode",
+    "errors",
+    "explain",
+    "games",
+    "games.frozenlake",
+    "games.registry",
+    "model_paths",
+    "parameters",
+    "players",
+    "reporting",
+    "resume",
+    "rollout",
+    "runs",
+    "schema",
+    "seeding",
+    "split",
+    "trainer_fields",
+)
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_light_modules_import_nothing_heavy() -> None:
+    imports = "\n".join(f"import msgrpo_cli.{name}" for name in LIGHT)
+    found = _python("-c", f"import sys\n{imports}\nprint([name for name in {HEAVY!r} if name in sys.modules])")
+    assert (found.stdout.strip(), found.stderr) == ("[]", "")
+
+
+@pytest.mark.parametrize("module", ["hydra_app", "jobs", "sweep"])
+def test_hydra_s_modules_do_without_torch(module: str) -> None:
+    code = f"import sys, msgrpo_cli.{module}; print([name for name in ('torch', 'trl') if name in sys.modules])"
+    assert _python("-c", code).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["sweep"], ["config"], ["config", "show"]])
+def test_help(command: list[str]) -> None:
+    code = (
+        "import sys\nfrom msgrpo_cli.cli import main\n"
+        f"sys.argv = ['msgrpo', *{command!r}, '--help']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n"
+        f"    print(end.code, [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    lines = _python("-c", code).stdout.strip().splitlines()
+    assert lines[0].startswith(" ".join(["Usage: msgrpo", *command]))
+    assert lines[-1] == "0 []"
+
+
+def test_help_is_quick() -> None:
+    used = os.times()
+    assert _python("-m", "msgrpo_cli.cli", "--help").returncode == 0
+    after = os.times()
+    seconds = after.children_user + after.children_system - used.children_user - used.children_system
+    assert seconds < 1.0, "CPU seconds; 0.2 on a free core"
