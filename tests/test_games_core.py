@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 
 import gymnasium
@@ -93,14 +94,14 @@ def test_parser_of_another_game_knows_its_own_actions_only() -> None:
 
 def test_parser_invents_no_action() -> None:
     rng = np.random.default_rng(0)
-    pieces = [
-        *("<action>", "</action>", "<action>", "</action>", "<ACTION>", "</Action>", "<action", "action>", "</", "<", ">"),
-        *("left", "down", "RIGHT", "up", "up", "Up ", "\n", " ", "\t", "fly", "", "\x00", "\ud7ff", "é", "\U0001f3d4"),
-        *("ı", "İ", "\u200b", "\u2028", "user\n", "assistant\n", "You are at (1, 0). Legend: P you", "<think>", "<|im_end|>"),
-    ]
+    tags = ["<action>", "</action>", "<ACTION>", "</Action>"]
+    words = ["left", "down", "RIGHT", "up", "Up ", "fly", "\n", " ", ""]
+    rubbish = ["<action", "action>", "</", "<", ">", "\t", "\x00", "\ud7ff", "é", "\U0001f3d4", "ı", "İ", "\u200b", "\u2028"]
+    turns = ["user\n", "assistant\n", "You are at (1, 0). Legend: P you", "<think>", "<|im_end|>"]
+    pieces = tags * 4 + words * 2 + rubbish + turns
     game = FrozenLake()
     found = []
-    for length in rng.integers(0, 12, size=20_000):
+    for length in rng.integers(0, 24, size=20_000):
         text = "".join(pieces[index] for index in rng.integers(len(pieces), size=length))
         action = game.parse(text)
         found.append(action)
@@ -111,12 +112,14 @@ def test_parser_invents_no_action() -> None:
             assert action in game.actions
             assert f"<action>{action}</action>" in squeezed, repr(text)
     assert {*found} == {None, "left", "down", "right", "up"}
-    assert 300 < sum(action is not None for action in found) < 10_000
+    assert 500 < sum(action is not None for action in found) < 10_000
 
 
-def test_parser_of_a_long_answer_without_an_end_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "<action>" * 100_000  # about 5 minutes where every opening tag is searched to the end of the text
-    assert FrozenLake().parse(text + "<action>up</action>") == "up"
+def test_parser_of_a_long_answer_is_quick() -> None:
+    text = "<action>" * 20_000 + "<action>up</action>"
+    begin = time.process_time()
+    assert FrozenLake().parse(text) == "up"
+    assert time.process_time() - begin < 1.0  # 10 s where every opening tag is searched to the end of the text
 
 
 def test_reset_starts_anew_and_tells_the_whole_state() -> None:

@@ -46,7 +46,8 @@ def test_shares_are_an_eighth_an_eighth_and_the_rest() -> None:
 
 
 def test_parts_of_typed_in_states() -> None:
-    assert [split_of(key) for key in (b"SFHFFHFHFFFHHFFG@0", b"", b"state 0")] == ["train", "train", "train"]
+    parts = [split_of(f"state {number}".encode()) for number in (2, 3, 4, 7, 8, 9, 11)]
+    assert parts == ["train", "train", "test", "test", "train", "validation", "test"]
 
 
 @pytest.mark.parametrize("size", range(2, 11))
