@@ -1,4 +1,4 @@
-"""What several test modules share: a small random model, a lake, and a run of two updates."""
+"""What several test modules share: one thread, no hub, and a finished run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-ROOT = Path(__file__).resolve().parent.parent
+SMALL = [
+    "experiment=smoke",
+    "max_updates=3",
+    "algo.groups_per_update=2",
+    "algo.group_size=4",
+    "eval.episodes=24",
+    "eval.every=2",
+    "save.every=1",
+    "save.keep_last=2",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +28,14 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three updates, trained once for each test worker; tests must not change it."""
+    from msgrpo_cli.config import compose
+    from msgrpo_cli.train import train_job
+
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    train_job(compose("train", SMALL), run, command=["test"], overrides=SMALL)
+    return run

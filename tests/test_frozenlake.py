@@ -9,8 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-from chance import fits
 
+from chance import fits
 from msgrpo_cli.games.frozenlake import FrozenLake
 
 BOARD = ("SFFF", "FHFH", "FFFH", "HFFG")
@@ -109,7 +109,12 @@ def test_compact_text() -> None:
 
 def test_compact_text_of_a_wide_board_has_two_cells_a_word() -> None:
     board = ("SFFFFFFF", "FHFFFFFF", "FFFFFFFF", "FFFFFFFF", "FFFFFFFF", "FFFFFFFF", "FFFFFFFF", "FFFFFFHG")
-    assert drawn(board).describe("compact").splitlines() == ["P. .. .. ..", ".O .. .. ..", *[".. .. .. .."] * 5, ".. .. .. OG"]
+    assert drawn(board).describe("compact").splitlines() == [
+        "P. .. .. ..",
+        ".O .. .. ..",
+        *[".. .. .. .."] * 5,
+        ".. .. .. OG",
+    ]
 
 
 @pytest.mark.parametrize("size", range(2, 9))
@@ -172,7 +177,11 @@ def test_same_seed_same_map_in_every_process() -> None:
     )
     printed = [
         subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": salt}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": salt},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for salt in ("1", "2")
     ]
@@ -208,7 +217,7 @@ def test_dry_transitions_are_what_is_played() -> None:
 def test_slippery_transitions_are_what_is_played(action: str, cells: tuple[int, int, int]) -> None:
     game = drawn(cell=9, slippery=True)
     outcomes = {state[2]: chance for chance, state, _, _ in game.transitions(game.state(), action)}  # type: ignore[index]
-    assert outcomes == pytest.approx({cell: 1 / 3 for cell in cells})
+    assert outcomes == pytest.approx(dict.fromkeys(cells, 1 / 3))
     game.np_random = np.random.default_rng(0)
     after = []
     for _ in range(3000):

@@ -96,7 +96,22 @@ def test_parser_invents_no_action() -> None:
     rng = np.random.default_rng(0)
     tags = ["<action>", "</action>", "<ACTION>", "</Action>"]
     words = ["left", "down", "RIGHT", "up", "Up ", "fly", "\n", " ", ""]
-    rubbish = ["<action", "action>", "</", "<", ">", "\t", "\x00", "\ud7ff", "é", "\U0001f3d4", "ı", "İ", "\u200b", "\u2028"]
+    rubbish = [
+        "<action",
+        "action>",
+        "</",
+        "<",
+        ">",
+        "\t",
+        "\x00",
+        "\ud7ff",
+        "é",
+        "\U0001f3d4",
+        "ı",
+        "İ",
+        "\u200b",
+        "\u2028",
+    ]
     turns = ["user\n", "assistant\n", "You are at (1, 0). Legend: P you", "<think>", "<|im_end|>"]
     pieces = tags * 4 + words * 2 + rubbish + turns
     game = FrozenLake()

@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from chance import KOLMOGOROV_LIMIT, fits
 
+from chance import KOLMOGOROV_LIMIT, fits
 from msgrpo_cli.episode import Key
 from msgrpo_cli.seeding import generator, seed_from, uniforms
 

@@ -6,8 +6,8 @@ from itertools import count
 
 import numpy as np
 import pytest
-from chance import fits
 
+from chance import fits
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.seeding import seed_from

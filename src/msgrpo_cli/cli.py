@@ -119,18 +119,18 @@ def evaluate(
         others = [text for text in arguments or [] if not is_override(text)]
         if len(others) > 1:
             raise UsageError(f"{others[1]}: a second thing to score, after {others[0]}; overrides look like KEY=VALUE")
-        if every and not others:
-            raise UsageError("--all: needs a run whose checkpoints are scored")
-        from .evaluate import evaluate_command
+        from .subjects import asked_for
 
-        evaluate_command(
+        asked = asked_for(
             others[0] if others else None,
             [text for text in arguments or [] if is_override(text)],
             all_checkpoints=every,
             config_dirs=config_dir or [],
             allow_modules=allow_module or [],
-            as_json=as_json,
         )
+        from .evaluate import evaluate_subjects
+
+        evaluate_subjects(asked, as_json=as_json)
 
 
 @app.command()

@@ -1,141 +1,48 @@
 """`msgrpo eval`: checkpoints, bases and reference players scored on the same starts, shown as a ladder.
 
-Knows checkpoints, configs and the evaluator. Knows nothing about training or the command line's parsing.
+Knows the evaluator, players and models. Knows nothing about training or how the subjects were asked for.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from . import checkpoint
 from .assembly import at_temperature, game_factory, language_agent, play_rules
-from .config import compose, config_hash, write_checkpoint_options
+from .config import config_hash
 from .episode import Episode
 from .episode_log import read_episodes
 from .errors import RunError, UsageError
 from .evaluator import Evaluator, Played
-from .games.registry import check_allowed
 from .ladder import References, render
-from .model_paths import check_local
-from .models import device_of_this_machine, load_model
+from .models import device_of_this_machine, load_model, quiet_libraries
 from .players import ExactPlayer, GreedyPlayer, RandomPlayer
 from .recorder import evaluate_policy, record_evaluation
+from .reporting import talk_on_stderr
 from .rollout import Policy
-from .runs import Run, read_json, strict
+from .runs import read_json, strict
 from .schema import ModelConfig, RunConfig
 from .scores import score
+from .subjects import Subject
 
 _PLAYERS: dict[str, type[Policy]] = {"random": RandomPlayer, "greedy": GreedyPlayer, "optimal": ExactPlayer}
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is scored: a checkpoint of ours, or whatever the config names."""
-
-    checkpoint: Path | None = None
-    run: Run | None = None
-    name: str | None = None
-    """How the checkpoint is called in results."""
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        return checkpoint.read_metadata(self.checkpoint) if self.checkpoint else {}
-
-
-def evaluate_command(
-    target: str | None,
-    overrides: Sequence[str],
-    *,
-    all_checkpoints: bool = False,
-    config_dirs: Sequence[Path] = (),
-    allow_modules: Sequence[str] = (),
-    as_json: bool = False,
-) -> list[dict[str, Any]]:
+def evaluate_subjects(asked: Sequence[tuple[Subject, RunConfig]], *, as_json: bool) -> list[dict[str, Any]]:
     """Score, print a table (or one JSON value) to stdout, store results in the run; returns the JSON objects."""
-    subjects, overrides = _subjects(target, overrides, all_checkpoints)
-    results: list[tuple[Played, References]] = []
-    for subject in subjects:
-        for config in _configs(subject, overrides, config_dirs, allow_modules):
-            results.append(_evaluate(subject, config))
+    quiet_libraries()
+    with talk_on_stderr():
+        results = [_evaluate(subject, config) for subject, config in asked]
     objects = [played.evaluation.to_json() for played, _ in results]
     if as_json:
         print(json.dumps(strict(objects if len(objects) > 1 else objects[0]), allow_nan=False))
     else:
         Console().print(render([played.evaluation for played, _ in results], [found for _, found in results]))
     return objects
-
-
-def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tuple[list[Subject], list[str]]:
-    """What the target names, and the overrides that it implies."""
-    if target is None:
-        if every:
-            raise UsageError("--all: needs a run, whose checkpoints are all scored")
-        return [Subject()], list(overrides)
-    if _is_foreign(target):
-        check_local(target)
-        chosen = [] if any(text.startswith("model=") for text in overrides) else ["model=any"]
-        name = Path(target).name
-        return [Subject(name=name)], [*chosen, f"model.path={target}", f"model.name={name}", *overrides]
-    if any(text.startswith(("model=", "model.path=")) for text in overrides):
-        raise UsageError(f"model: {target} brings its own model; leave model= out, or leave the checkpoint out")
-    found, run_path = checkpoint.find_checkpoint(target)
-    run = Run(run_path) if run_path else None
-    if not every:
-        return [_subject(found, run)], list(overrides)
-    if run is None:
-        raise UsageError(f"--all: {target} belongs to no run")
-    return [_subject(path, run) for path in checkpoint.checkpoints(run)], list(overrides)
-
-
-def _is_foreign(target: str) -> bool:
-    """A model that is no checkpoint of ours: a directory with a config.json, or a hub id such as owner/name."""
-    path = Path(target)
-    if path.is_dir():
-        return (path / "config.json").is_file() and not checkpoint.is_checkpoint(path)
-    return target.count("/") == 1 and not target.startswith((".", "/", "~")) and not path.parent.exists()
-
-
-def _subject(path: Path, run: Run | None) -> Subject:
-    inside = run is not None and path.resolve().is_relative_to(run.path.resolve())
-    name = str(path.resolve().relative_to(run.path.resolve())) if run and inside else str(path)
-    return Subject(path, run, name)
-
-
-def _configs(
-    subject: Subject, overrides: Sequence[str], config_dirs: Sequence[Path], allow_modules: Sequence[str]
-) -> list[RunConfig]:
-    """One config for each scenario; what the checkpoint stored holds unless the command line says otherwise."""
-    with tempfile.TemporaryDirectory() as folder:
-        options: list[Path] = []
-        chosen: list[str] = []
-        if subject.checkpoint:
-            metadata = subject.metadata
-            check_allowed(metadata["env"]["id"], allow_modules)
-            stored = {**metadata["model"], "path": str(subject.checkpoint), "init": "pretrained", "revision": None}
-            sections = {
-                "env": metadata["env"],
-                "prompt": metadata["prompt"],
-                "model": stored,
-                "rollout": metadata["rollout"],
-                "algo": {"invalid_action": metadata["invalid_action"]},
-            }
-            options.append(write_checkpoint_options(Path(folder), sections))
-            chosen.append("model=checkpoint")
-        first = compose("eval", [*chosen, *overrides], [*options, *config_dirs])
-        if not first.eval.scenarios:
-            return [first]
-        kept = [text for text in overrides if not text.startswith("env=")]
-        return [
-            compose("eval", [*chosen, f"env={scenario}", *kept], [*options, *config_dirs])
-            for scenario in first.eval.scenarios
-        ]
 
 
 def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:

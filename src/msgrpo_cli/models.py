@@ -6,7 +6,9 @@ Knows transformers' loading functions and where weights lie. Knows nothing about
 from __future__ import annotations
 
 import json
+import logging
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from .byte_tokenizer import byte_tokenizer
 from .errors import RunError, UsageError
 from .model_paths import architecture_file, is_local, local_path
 from .schema import ModelConfig
 
-_PATIENCE = 15.0  # seconds to reach a hub; the whole answer must come within 20
+_PATIENCE = 8.0  # seconds to reach a hub; the whole answer must come within 20, imports included
 
 
 def device_of_this_machine() -> torch.device:
@@ -34,6 +37,14 @@ def device_of_this_machine() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+
+
+def quiet_libraries() -> None:
+    """Warnings between transformers and TRL are no business of a user's."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\.")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def load_model(config: ModelConfig, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

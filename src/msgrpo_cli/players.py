@@ -61,7 +61,10 @@ class ExactPlayer:
             return None, None
         values = self._q(game, game.state(), game.max_steps - game.elapsed)
         best = game.actions[_first_best(values)]
-        return best, None if action is None else max(values) - values[game.actions.index(action)]
+        if action is None:
+            return best, None
+        lost = max(values) - values[game.actions.index(action)]
+        return best, lost if lost > _TIE else 0.0
 
     def value(self, game: TextMediatedStochasticGame) -> float | None:
         """Expected total reward of optimal play from here to the step limit; None where unknown."""

@@ -8,14 +8,12 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
-from transformers.utils import logging as transformers_logging
 
 from . import checkpoint
 from .assembly import game_factory, language_agent, play_rules
@@ -25,7 +23,7 @@ from .episode_log import read_episodes
 from .errors import RunError, UsageError
 from .evaluator import Evaluator
 from .ladder import render
-from .models import device_of_this_machine, load_model
+from .models import device_of_this_machine, load_model, quiet_libraries
 from .msgrpo_config import MSGRPOConfig
 from .msgrpo_trainer import MSGRPOTrainer
 from .players import ExactPlayer
@@ -65,7 +63,7 @@ def train_job(
         device=str(device_of_this_machine()),
         threads=torch.get_num_threads(),
     )
-    _quiet_libraries()
+    quiet_libraries()
     try:
         summary = _train(config, run, resumed=resume is not None)
     except KeyboardInterrupt:
@@ -76,13 +74,6 @@ def train_job(
         raise
     run.finish("done")
     return {"run": str(run.path), "status": "done", **summary, "wall_seconds": time.perf_counter() - began}
-
-
-def _quiet_libraries() -> None:
-    """Warnings between transformers and TRL are no business of a user's."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\.")
 
 
 def _train(config: RunConfig, run: Run, *, resumed: bool) -> dict[str, Any]:

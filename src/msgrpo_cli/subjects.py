@@ -1,0 +1,119 @@
+"""What `msgrpo eval` is asked to score, and the config of each: a checkpoint's own, unless the command line says else.
+
+Knows checkpoints, configs and overrides. Knows nothing about models or how to score.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import checkpoint
+from .config import compose, write_checkpoint_options
+from .errors import UsageError
+from .games.registry import check_allowed
+from .model_paths import check_local
+from .runs import Run
+from .schema import RunConfig
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is scored: a checkpoint of ours, or whatever the config names."""
+
+    checkpoint: Path | None = None
+    run: Run | None = None
+    name: str | None = None
+    """How the checkpoint is called in results."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return checkpoint.read_metadata(self.checkpoint) if self.checkpoint else {}
+
+
+def asked_for(
+    target: str | None,
+    overrides: Sequence[str],
+    *,
+    all_checkpoints: bool = False,
+    config_dirs: Sequence[Path] = (),
+    allow_modules: Sequence[str] = (),
+) -> list[tuple[Subject, RunConfig]]:
+    """Every subject with its config, once for each scenario. Raises UsageError for whatever cannot be meant."""
+    subjects, implied = _subjects(target, overrides, all_checkpoints)
+    pairs = [
+        (subject, config) for subject in subjects for config in _configs(subject, implied, config_dirs, allow_modules)
+    ]
+    for subject, config in pairs:
+        if config.policy == "model" and subject.checkpoint is None:
+            check_local(config.model.path)
+    return pairs
+
+
+def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tuple[list[Subject], list[str]]:
+    """What the target names, and the overrides that it implies."""
+    if target is None:
+        if every:
+            raise UsageError("--all: needs a run, whose checkpoints are all scored")
+        return [Subject()], list(overrides)
+    if _is_foreign(target):
+        check_local(target)
+        chosen = [] if any(text.startswith("model=") for text in overrides) else ["model=any"]
+        name = Path(target).name
+        return [Subject(name=name)], [*chosen, f"model.path={target}", f"model.name={name}", *overrides]
+    if any(text.startswith(("model=", "model.path=")) for text in overrides):
+        raise UsageError(f"model: {target} brings its own model; leave model= out, or leave the checkpoint out")
+    found, run_path = checkpoint.find_checkpoint(target)
+    run = Run(run_path) if run_path else None
+    if not every:
+        return [_subject(found, run)], list(overrides)
+    if run is None:
+        raise UsageError(f"--all: {target} belongs to no run")
+    return [_subject(path, run) for path in checkpoint.checkpoints(run)], list(overrides)
+
+
+def _is_foreign(target: str) -> bool:
+    """A model that is no checkpoint of ours: a directory with a config.json, or a hub id such as owner/name."""
+    path = Path(target)
+    if path.is_dir():
+        return (path / "config.json").is_file() and not checkpoint.is_checkpoint(path)
+    return target.count("/") == 1 and not target.startswith((".", "/", "~")) and not path.parent.exists()
+
+
+def _subject(path: Path, run: Run | None) -> Subject:
+    inside = run is not None and path.resolve().is_relative_to(run.path.resolve())
+    name = str(path.resolve().relative_to(run.path.resolve())) if run and inside else str(path)
+    return Subject(path, run, name)
+
+
+def _configs(
+    subject: Subject, overrides: Sequence[str], config_dirs: Sequence[Path], allow_modules: Sequence[str]
+) -> list[RunConfig]:
+    """One config for each scenario; what the checkpoint stored holds unless the command line says otherwise."""
+    with tempfile.TemporaryDirectory() as folder:
+        options: list[Path] = []
+        chosen: list[str] = []
+        if subject.checkpoint:
+            metadata = subject.metadata
+            check_allowed(metadata["env"]["id"], allow_modules)
+            stored = {**metadata["model"], "path": str(subject.checkpoint), "init": "pretrained", "revision": None}
+            sections = {
+                "env": metadata["env"],
+                "prompt": metadata["prompt"],
+                "model": stored,
+                "rollout": metadata["rollout"],
+                "algo": {"invalid_action": metadata["invalid_action"]},
+            }
+            options.append(write_checkpoint_options(Path(folder), sections))
+            chosen.append("model=checkpoint")
+        first = compose("eval", [*chosen, *overrides], [*options, *config_dirs])
+        if not first.eval.scenarios:
+            return [first]
+        kept = [text for text in overrides if not text.startswith("env=")]
+        return [
+            compose("eval", [*chosen, f"env={scenario}", *kept], [*options, *config_dirs])
+            for scenario in first.eval.scenarios
+        ]

@@ -1,0 +1,120 @@
+"""`msgrpo eval` on a real run: the same numbers again, the ladder, references, exact values, refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.evaluate import evaluate_subjects
+from msgrpo_cli.subjects import asked_for
+
+
+def evaluated(target: str | None, *overrides: str, **more: Any) -> list[dict[str, Any]]:
+    return evaluate_subjects(asked_for(target, list(overrides), **more), as_json=True)
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "run"
+    shutil.copytree(finished_run, copy)
+    return copy
+
+
+def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return all(first[key] == second[key] for key in first if key not in ("wall_seconds", "base_score"))
+
+
+def test_the_same_checkpoint_gives_the_same_numbers_alone_and_in_training(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [alone] = evaluated(str(run), "eval.episodes=24")
+    assert same(alone, json.loads((run / "eval" / "best.json").read_text()))
+    assert json.loads(capsys.readouterr().out) == alone
+    name = alone["checkpoint"]
+    update = int(name.rpartition("-")[2])
+    [validation] = evaluated(str(run / name), "eval.episodes=24", "eval.split=validation")
+    during = run / "eval" / f"validation-{update}.json"
+    if during.exists():
+        assert validation["success_rate"] == json.loads(during.read_text())["success_rate"]
+        assert validation["greedy_success_rate"] == json.loads(during.read_text())["greedy_success_rate"]
+    assert alone["seeds"] != validation["seeds"] and alone["overlap_with_training"] == 0.0
+    stored = list((run / "eval").glob("frozenlake-*.json"))
+    assert len(stored) == 2, "every eval of a run is stored in its eval/"
+
+
+def test_the_table_shows_the_ladder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate_subjects(asked_for(str(run), ["eval.episodes=24"]), as_json=False)
+    shown = capsys.readouterr().out
+    places = [shown.index(word) for word in ("random", "base", "checkpoint-", "optimal")]
+    assert places == sorted(places)
+    assert "greedily" in shown
+
+
+def test_all_checkpoints_and_scenarios_give_a_list(run: Path) -> None:
+    results = evaluated(
+        str(run), "eval.episodes=8", "eval.scenarios=[frozenlake,frozenlake_slippery]", all_checkpoints=True
+    )
+    checkpoints = len(list((run / "checkpoints").glob("checkpoint-*")))
+    assert len(results) == 2 * checkpoints
+    assert {result["env"] for result in results} == {"frozenlake", "frozenlake_slippery"}
+
+
+def test_overrides_win_over_what_the_checkpoint_stored(run: Path) -> None:
+    [result] = evaluated(str(run), "eval.episodes=8", "env.max_steps=2", "rollout.temperature=0.5")
+    assert result["mean_length"] <= 2 and result["sampling"]["temperature"] == 0.5
+    assert result["success_rate"] == 0.0, "a 4x4 lake cannot be crossed in two steps"
+
+
+def test_a_base_needs_no_run() -> None:
+    [result] = evaluated(None, "model=tiny", "env=frozenlake", "eval.episodes=40")
+    assert result["checkpoint"] is None and result["policy"] == "model"
+    assert result["valid_action_rate"] > 0.99
+    assert 0.1 < result["success_rate"] < 0.7
+
+
+@pytest.mark.parametrize(
+    ("env", "random_value", "optimal_value"), [("frozenlake", 0.0076, 1.0), ("frozenlake_slippery", 0.0647, 0.379)]
+)
+def test_reference_players_agree_with_the_exact_values(env: str, random_value: float, optimal_value: float) -> None:
+    for policy, exact in (("random", random_value), ("optimal", optimal_value)):
+        [result] = evaluated(None, f"policy={policy}", f"env={env}", "eval.split=any", "eval.episodes=3000")
+        half_width = 3.29 * sqrt(exact * (1 - exact) / 3000)
+        assert abs(result["mean_total_reward"] - exact) <= half_width + 1e-12, policy
+    if env == "frozenlake":
+        assert result["mean_total_reward"] == 1.0 == result["optimal_score"]
+    assert result["optimal_is_exact"] is True
+    assert 0.5 < result["overlap_with_training"] < 0.95, "the generator's own distribution overlaps with training"
+
+
+@pytest.mark.parametrize(
+    ("target", "overrides", "more", "message"),
+    [
+        (None, [], {"all_checkpoints": True}, "--all: needs a run"),
+        ("nowhere/at/all", [], {}, "no such run"),
+        (None, ["policy=api"], {}, "policy='?api"),
+        (None, ["model=any", "model.path=./none"], {}, "no model here"),
+    ],
+)
+def test_refusals(target: str | None, overrides: list[str], more: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        evaluated(target, *overrides, **more)
+
+
+def test_a_checkpoint_brings_its_own_model(run: Path) -> None:
+    with pytest.raises(UsageError, match="brings its own model"):
+        evaluated(str(run), "model=tiny")
+
+
+def test_a_checkpoint_whose_game_is_foreign_code_is_refused(run: Path) -> None:
+    for path in (run / "checkpoints").glob("*/msgrpo.json"):
+        metadata = json.loads(path.read_text())
+        metadata["env"]["id"] = "my_module:me/Maze-v0"
+        path.write_text(json.dumps(metadata))
+    with pytest.raises(UsageError, match="--allow-module my_module"):
+        evaluated(str(run))

@@ -1,0 +1,107 @@
+"""Training rows: every step once, weights by hand, and cuts that lose nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from msgrpo_cli.episode import Completion, Episode, Start, Step
+from msgrpo_cli.rows import LengthNormalization, Row, deal, micro_batches, row_factors, step_rows
+
+
+def row(length: int, episode: int = 0, prompt: int = 3) -> Row:
+    return Row((9,) * prompt, (7,) * length, (-0.5,) * length, 1.0, episode)
+
+
+def played(*answers: tuple[int, ...]) -> Episode:
+    steps = tuple(
+        Step("", Completion("", None, (t, 90), answer, tuple(-float(token) for token in answer)), None, 0.0, b"")
+        for t, answer in enumerate(answers)
+    )
+    return Episode("lake", Start(0, 0, 0, (0,)), steps, True, False, "goal", True)
+
+
+# Two episodes: one of two steps with 2 and 4 tokens, one of one step with 3. N = 3, E = 2, sum L = 9.
+ROWS = [row(2, 0), row(4, 0), row(3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("normalization", "factors"),
+    [
+        ("token", [1.0, 1.0, 1.0]),
+        ("step", [1.5, 0.75, 1.0]),  # 9 / (3 * 2), 9 / (3 * 4), 9 / (3 * 3)
+        ("episode", [1.125, 0.5625, 1.5]),  # 9 / (2 * 2 * 2), 9 / (2 * 2 * 4), 9 / (2 * 1 * 3)
+        ("constant", [0.5, 0.5, 0.5]),  # 9 / (3 * 6)
+    ],
+)
+def test_factors_by_hand(normalization: LengthNormalization, factors: list[float]) -> None:
+    assert row_factors(ROWS, normalization, max_new_tokens=6).tolist() == factors
+
+
+@pytest.mark.parametrize(
+    ("normalization", "weight_of_all_tokens"), [("token", 1.0), ("step", 1.0), ("episode", 1.0), ("constant", 0.5)]
+)
+def test_weights_of_all_tokens(normalization: LengthNormalization, weight_of_all_tokens: float) -> None:
+    """w_i = factor / sum L. Over all tokens they sum to 1, but for `constant`: to sum L / (N max_new_tokens)."""
+    lengths = np.array([2, 4, 3])
+    weights = row_factors(ROWS, normalization, max_new_tokens=6) / 9
+    assert (weights * lengths).sum() == pytest.approx(weight_of_all_tokens)
+
+
+def test_what_each_normalization_makes_equal() -> None:
+    lengths = np.array([2, 4, 3])
+    assert (row_factors(ROWS, "step", 6) * lengths).tolist() == [3.0, 3.0, 3.0]
+    shares = row_factors(ROWS, "episode", 6) * lengths
+    assert shares[0] + shares[1] == shares[2] == 4.5
+    assert row_factors(ROWS, "constant", 12).tolist() == [0.25] * 3
+
+
+def test_order_of_rows_only_orders_the_factors() -> None:
+    rows = [ROWS[2], ROWS[0], ROWS[1]]
+    assert row_factors(rows, "episode", 6).tolist() == [1.5, 1.125, 0.5625]
+
+
+def test_every_step_of_every_episode_is_one_row() -> None:
+    rows = step_rows([(played((1, 2), (3,)), 0.5), (played((4, 5, 6)), -2.0)])
+    assert rows == [
+        Row((0, 90), (1, 2), (-1.0, -2.0), 0.5, 0),
+        Row((1, 90), (3,), (-3.0,), 0.5, 0),
+        Row((0, 90), (4, 5, 6), (-4.0, -5.0, -6.0), -2.0, 1),
+    ]
+    assert [row.length for row in rows] == [4, 3, 5]
+    assert step_rows([]) == []
+
+
+@pytest.mark.parametrize(("count", "parts"), [(10, 1), (10, 3), (7, 2), (8, 4), (2, 5), (0, 2)])
+def test_dealt_rows_are_a_partition_of_even_sizes(count: int, parts: int) -> None:
+    dealt = deal(count, parts, np.random.default_rng(0))
+    sizes = [len(part) for part in dealt]
+    assert sorted(int(number) for part in dealt for number in part) == list(range(count))
+    assert len(dealt) == parts
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_rows_are_dealt_at_random_unless_there_is_one_part() -> None:
+    assert deal(50, 1, np.random.default_rng(0))[0].tolist() == list(range(50))
+    first, second = (np.concatenate(deal(50, 2, np.random.default_rng(seed))).tolist() for seed in (0, 1))
+    assert first != second
+    assert first != list(range(50))
+    assert first == np.concatenate(deal(50, 2, np.random.default_rng(0))).tolist()
+
+
+@pytest.mark.parametrize(("count", "most_rows", "sizes"), [
+    (10, 4, [4, 3, 3]), (8, 4, [4, 4]), (3, 100, [3]), (5, 1, [1] * 5), (0, 4, []), (9, 8, [5, 4]),
+])  # fmt: skip
+def test_micro_batches_are_a_partition_within_bounds(count: int, most_rows: int, sizes: list[int]) -> None:
+    lengths = np.random.default_rng(1).integers(1, 9, size=count)
+    rows = [row(int(length)) for length in lengths]
+    batches = micro_batches(np.arange(count), rows, most_rows)
+    assert [len(batch) for batch in batches] == sizes
+    assert sorted(number for batch in batches for number in batch) == list(range(count))
+    ordered = [rows[number].length for batch in batches for number in batch]
+    assert ordered == sorted(ordered, reverse=True)
+
+
+def test_micro_batches_take_the_given_rows_only_longest_first() -> None:
+    rows = [row(1, prompt=1), row(5, prompt=9), row(2, prompt=2), row(3, prompt=1), row(1, prompt=3)]
+    assert micro_batches(np.array([4, 0, 2, 3]), rows, 2) == [[2, 3], [4, 0]]  # 4, 4; 4, 2: equals by number
