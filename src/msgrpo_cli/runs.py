@@ -10,12 +10,15 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 from .errors import UsageError
 
@@ -156,8 +159,16 @@ class Run:
         )
 
     def finish(self, status: Status, error: str | None = None) -> None:
-        """Mark the end."""
-        self.update_record(status=status, error=error, end=now())
+        """Mark the end, with the seconds that the process has lived and computed."""
+        process = psutil.Process()
+        used = process.cpu_times()
+        self.update_record(
+            status=status,
+            error=error,
+            end=now(),
+            process_wall_seconds=round(time.time() - process.create_time(), 2),
+            process_cpu_seconds=round(used.user + used.system, 2),
+        )
 
 
 def now() -> str:

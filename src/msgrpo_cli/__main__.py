@@ -1,0 +1,5 @@
+"""`python -m msgrpo_cli` is `msgrpo`."""
+
+from .cli import main
+
+main()
