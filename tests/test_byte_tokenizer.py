@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -25,7 +27,7 @@ TEXTS = [
 def _loaded(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
     folder = tmp_path_factory.mktemp("tokenizer")
     byte_tokenizer().save_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder)  # type: ignore[no-any-return]
+    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -62,13 +64,11 @@ def test_turn_marks_are_single_tokens(loaded: PreTrainedTokenizerBase) -> None:
 
 def test_chat_template(loaded: PreTrainedTokenizerBase) -> None:
     conversation = [{"role": "system", "content": "Play."}, {"role": "user", "content": "P .\n. G"}]
-    expected = (
-        "<|im_start|>system\nPlay.<|im_end|>\n<|im_start|>user\nP .\n. G<|im_end|>\n<|im_start|>assistant\n"
-    )
+    expected = "<|im_start|>system\nPlay.<|im_end|>\n<|im_start|>user\nP .\n. G<|im_end|>\n<|im_start|>assistant\n"
     for tokenizer in (byte_tokenizer(), loaded):
         text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
         assert text == expected
-        encoded = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=True)
+        encoded: Any = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=True)
         assert tokenizer.decode(encoded["input_ids"]) == expected
         without = tokenizer.apply_chat_template(conversation, tokenize=False)
         assert without == expected.removesuffix("<|im_start|>assistant\n")

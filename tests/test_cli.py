@@ -67,7 +67,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ("train -m max_updates=0,1", "max_updates=0: should be greater than or equal to 1"),
         ("config validate seed=-1", "seed=-1: should be greater than or equal to 0"),
         ("eval a b", "b: a second thing to score, after a; overrides look like KEY=VALUE"),
-        ("eval --all", "--all: needs a run whose checkpoints are scored"),
+        ("eval --all", "--all: needs a run, whose checkpoints are all scored"),
         ("eval seed=x", "seed=x: should be a valid integer"),
     ],
 )
@@ -101,8 +101,8 @@ def test_a_dry_run_tells_and_writes_nothing(
     derived = json.loads(capsys.readouterr().out)["derived"]
     assert derived["learning_rate"] == 1e-3
     assert derived["episodes_played_per_update"] == 16 * 16
-    assert derived["episodes_drawn_per_update_at_most"] == 32
-    assert derived["rows_per_update_at_most"] == 32 * 8
+    assert derived["episodes_drawn_per_update_at_most"] == 64
+    assert derived["rows_per_update_at_most"] == 64 * 8
     assert derived["optimizer_steps_at_most"] == 10
     assert list(tmp_path.iterdir()) == []
 

@@ -13,9 +13,10 @@ FILES = sorted(str(file.relative_to(CONF)) for file in CONF.rglob("*.yaml"))
 ENVS = sorted(file.stem for file in (CONF / "env").glob("*.yaml"))
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 
-# model: learning rate, prompt, observation, longest answer, longest prompt, dtype, rows per micro-batch
-TINY = (1e-3, "action_only", "compact", 8, 64, "float32", 1024)
-LARGE = (1e-6, "think", "full", 256, 1500, "auto", 4)
+# model: learning rate and its schedule, prompt, observation, longest answer and prompt, dtype, rows per micro-batch
+TINY = (1e-3, "linear", "action_only", "compact", 8, 64, "float32", 1024)
+LARGE = (1e-6, "constant", "think", "full", 256, 1500, "auto", 4)
+NEEDED = {"model/any.yaml": ["model.path=./somewhere"]}
 MODELS = {
     "tiny": TINY,
     "tiny_random": TINY,
@@ -30,6 +31,7 @@ MODELS = {
     "smollm2-360m": LARGE,
     "llama3.2-1b": LARGE,
     "llama3.2-3b": LARGE,
+    "any": LARGE,
 }
 
 
@@ -43,7 +45,7 @@ def test_every_file_composes(file: str) -> None:
     if not group:
         compose(name, [])
     elif group in GROUPS:
-        compose("train", [f"{group}={name}"])
+        compose("train", [f"{group}={name}", *NEEDED.get(file, [])])
     else:
         assert group in ("hydra/job_logging", "hydra/hydra_logging"), f"{file}: composed by no test"
 
@@ -56,10 +58,11 @@ def test_files_hold_data_and_name_no_code(file: str) -> None:
 @pytest.mark.parametrize("env", ENVS)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_with_every_game(model: str, env: str) -> None:
-    config = compose("train", [f"model={model}", f"env={env}"])
+    config = compose("train", [f"model={model}", f"env={env}", *NEEDED.get(f"model/{model}.yaml", [])])
     assert (config.env.name, config.model.name) == (env, model)
     brought = (
         config.trainer["learning_rate"],
+        config.trainer["lr_scheduler_type"],
         config.prompt.name,
         config.prompt.observation,
         config.rollout.max_new_tokens,
@@ -69,7 +72,6 @@ def test_every_model_with_every_game(model: str, env: str) -> None:
     )
     assert brought == MODELS[model]
     assert config.rollout.temperature == 1.0
-    assert config.trainer["lr_scheduler_type"] == "constant"
     assert config.trainer["gradient_checkpointing"] is (MODELS[model] is LARGE)
 
 

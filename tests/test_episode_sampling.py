@@ -110,8 +110,8 @@ def test_exactly_as_many_are_drawn_as_were_asked_for() -> None:
 )
 def test_the_share_is_rounded_half_up_and_never_nothing(episodes: int, fraction: float, drawn: int) -> None:
     advantages = np.arange(1.0, episodes + 1).reshape(1, -1)
-    for sampling in ("uniform", "absolute_advantage"):
-        draw = draw_episodes(advantages, sampling, np.random.default_rng(0), fraction=fraction)  # type: ignore[arg-type]
+    for sampling in SAMPLINGS[1:]:
+        draw = draw_episodes(advantages, sampling, np.random.default_rng(0), fraction=fraction)
         assert draw.drawn_E.sum() == drawn
 
 
@@ -216,7 +216,7 @@ def test_correction_of_uniform_draws_is_nothing() -> None:
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_without_signal_nothing_is_drawn(sampling: EpisodeSampling) -> None:
     for scope in ("update", "group"):
-        draw = draw_episodes(np.zeros((2, 4)), sampling, np.random.default_rng(0), fraction=0.5, scope=scope)  # type: ignore[arg-type]
+        draw = draw_episodes(np.zeros((2, 4)), sampling, np.random.default_rng(0), fraction=0.5, scope=scope)
         assert draw.drawn_E.tolist() == [False] * 8
 
 

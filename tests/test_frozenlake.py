@@ -79,12 +79,14 @@ def test_full_text() -> None:
         "Board: 4 rows and 4 columns. A position is (row, column); (0, 0) is the top left cell, the row grows "
         "downwards, the column to the right.\n"
         "You are at (2, 0). The goal is at (3, 3). Holes: (1, 1), (1, 3), (2, 3), (3, 0).\n"
+        "The ice is not slippery. At most 8 moves.\n"
         "Legend: P you, G goal, O hole, . frozen.\n"
         ". . . .\n"
         ". O . O\n"
         "P . . O\n"
         "O . . G"
     )
+    assert "The ice is slippery. At most 15 moves." in drawn(slippery=True, max_steps=15).describe()
     assert "Holes: none." in drawn(("SF", "FG")).describe()
     assert drawn(cell=8).describe() == drawn(cell=8).render() == drawn(cell=8).describe("full")
 

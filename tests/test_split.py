@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from chance import fits
+from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.seeding import seed_from
@@ -99,7 +100,7 @@ def test_a_game_with_few_starts_has_no_split() -> None:
 
 def test_a_part_that_is_never_found_is_an_error() -> None:
     same = FrozenLake(size=2, p=1.0)
-    with pytest.raises(ValueError, match="no initial state of the test part in 10000 seeds"):
+    with pytest.raises(UsageError, match="no initial state of the test part in 10000 seeds"):
         next(start_seeds(same, "test", count()))
     assert list(start_seeds(same, "test", iter(range(50)))) == []
 

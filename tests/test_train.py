@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from conftest import SMALL
+from msgrpo_cli.byte_tokenizer import byte_tokenizer
 from msgrpo_cli.checkpoint import read_metadata
 from msgrpo_cli.config import compose, load_saved
 from msgrpo_cli.errors import RunError, UsageError
@@ -125,15 +126,17 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished_run:
     assert first["success_rate"] == base["success_rate"]
 
 
-def test_resume_goes_on_from_the_last_checkpoint(finished_run: Path, tmp_path: Path) -> None:
+def test_resume_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "resumed"
-    train(run, "max_updates=2")
+    train(run, "max_updates=2", "trainer.lr_scheduler_type=constant")  # linear would end where the run was to end
     (run / "metrics.jsonl").open("a").write('{"kind": "train", "update": 3, "torn')
-    outcome = train_job(compose("train", SMALL), run, command=["test"], overrides=[], resume=run)
+    constant = compose("train", [*SMALL, "trainer.lr_scheduler_type=constant"])
+    outcome = train_job(constant, run, command=["test"], overrides=[], resume=run)
     assert outcome["updates"] == 3
+    train_job(constant, tmp_path / "straight", command=["test"], overrides=[])
     resumed = [row for row in without_clock(run / "metrics.jsonl") if row["kind"] == "train"]
-    straight = [row for row in without_clock(finished_run / "metrics.jsonl") if row["kind"] == "train"]
-    assert resumed == straight
+    rows_straight = without_clock(tmp_path / "straight" / "metrics.jsonl")
+    assert resumed == [row for row in rows_straight if row["kind"] == "train"]
 
 
 def test_resume_of_a_finished_run_has_nothing_to_do(finished_run: Path, tmp_path: Path) -> None:
@@ -156,7 +159,7 @@ def test_from_another_run_starts_with_its_weights(finished_run: Path, tmp_path: 
 
 def test_the_kl_reference_is_the_policy_at_update_0_and_survives_a_resume(tmp_path: Path) -> None:
     run = tmp_path / "kl"
-    beta = ["trainer.beta=0.1", "trainer.learning_rate=1e-3", "eval.every=0", "eval.episodes=8"]
+    beta = ["trainer.beta=0.1", "trainer.lr_scheduler_type=constant", "eval.every=0", "eval.episodes=8"]
     train(run, *beta, "max_updates=2")
     first = [row["kl"] for row in rows(run / "metrics.jsonl") if row["kind"] == "train"]
     assert first[0] == pytest.approx(0.0, abs=1e-6) and first[1] > 1e-6
@@ -171,6 +174,43 @@ def test_the_kl_reference_is_the_policy_at_update_0_and_survives_a_resume(tmp_pa
     reference = AutoModelForCausalLM.from_pretrained(run / "reference")
     base = AutoModelForCausalLM.from_pretrained("src/msgrpo_cli/assets/tiny") if Path("src").exists() else reference
     assert torch.equal(reference.lm_head.weight, base.lm_head.weight)
+
+
+@pytest.fixture
+def small_qwen(tmp_path: Path) -> Path:
+    """A Qwen2 of two layers with a chat template, on disk as the real ones would be."""
+    folder = tmp_path / "small-qwen"
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config)
+    model.generation_config.do_sample = True  # as Qwen ships it; none of this may leak into sampling
+    model.generation_config.repetition_penalty = 1.3
+    model.generation_config.top_k = 3
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_the_large_settings_train_a_local_checkpoint(small_qwen: Path, tmp_path: Path) -> None:
+    run = tmp_path / "qwen"
+    overrides = [
+        "experiment=frozenlake_qwen3b", f"model.path={small_qwen}", "max_updates=2", "rollout.max_new_tokens=6",
+        "rollout.max_prompt_tokens=3000", "algo.groups_per_update=1", "algo.group_size=8", "env.max_steps=3",
+        "env.size=2", "env.p=1.0", "eval.split=any",
+        "algo.invalid_action=random", "algo.format_penalty=0", "eval.episodes=4", "eval.every=0", "save.every=1",
+        "algo.episode_sampling=all", "trainer.entropy_coef=0.1",
+    ]  # fmt: skip
+    train_job(compose("train", overrides), run, command=["test"], overrides=overrides)
+    trained = [row for row in rows(run / "metrics.jsonl") if row["kind"] == "train"]
+    assert len(trained) == 2 and trained[0]["tokens_prompt"] > 1000
+    gaps = [row["logprob_gap_max"] for row in trained if not row["skipped"]]
+    assert all(gap < 1e-4 for gap in gaps)
+    stored = AutoModelForCausalLM.from_pretrained(run / "checkpoints" / "checkpoint-2")
+    assert type(stored).__name__ == "Qwen2ForCausalLM"
 
 
 @pytest.mark.slow

@@ -6,13 +6,16 @@ Knows config sections and constructors. Knows nothing about training, files or H
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .games.registry import make_game
 from .generation import Sampling
+from .models import mixed_precision
 from .policy import LanguageAgentPolicy, Precision
 from .prompt import PromptTemplate
 from .rollout import GameFactory, PlayRules
@@ -51,10 +54,10 @@ def language_agent(
     config: RunConfig,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    precision: Precision | None = None,
 ) -> LanguageAgentPolicy:
-    """The policy that a config describes, around a loaded model."""
-    kwargs: dict[str, Any] = {"precision": precision} if precision else {}
+    """The policy that a config describes, around a loaded model; it computes in the precision that training uses."""
+    half = mixed_precision(config.trainer.get("bf16"), model.device)
+    precision: Precision = partial(torch.autocast, model.device.type, torch.bfloat16) if half else nullcontext
     return LanguageAgentPolicy(
         model,
         tokenizer,
@@ -62,7 +65,7 @@ def language_agent(
         sampling_of(config.rollout),
         max_prompt_tokens=config.rollout.max_prompt_tokens,
         chat_template_kwargs=config.model.chat_template_kwargs,
-        **kwargs,
+        precision=precision,
     )
 
 

@@ -39,6 +39,12 @@ def device_of_this_machine() -> torch.device:
     return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
 
 
+def mixed_precision(bf16: bool | None, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: as asked, else (None) where an accelerator has it; never so on a CPU."""
+    automatic = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return automatic if bf16 is None else bf16
+
+
 def quiet_libraries() -> None:
     """Warnings between transformers and TRL are no business of a user's."""
     transformers_logging.set_verbosity_error()

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Literal
 
 from .episode import Key
+from .errors import UsageError
 from .games.core import TextMediatedStochasticGame
 from .seeding import seed_from
 
@@ -34,7 +35,7 @@ def has_split(game: TextMediatedStochasticGame) -> bool:
 def start_seeds(game: TextMediatedStochasticGame, split: Split, seeds: Iterator[int]) -> Iterator[int]:
     """Those of `seeds` whose initial state lies in `split`; natural repetition stays.
 
-    Raises ValueError where none of 10 000 seeds in a row does.
+    Raises UsageError where none of 10 000 seeds in a row does.
     """
     if split == "any" or not has_split(game):
         yield from seeds
@@ -46,8 +47,9 @@ def start_seeds(game: TextMediatedStochasticGame, split: Split, seeds: Iterator[
             misses = 0
             yield seed
         elif (misses := misses + 1) > _MOST_REDRAWS:
-            raise ValueError(
-                f"no initial state of the {split} part in {_MOST_REDRAWS} seeds: the game starts too alike"
+            raise UsageError(
+                f"no initial state of the {split} part in {_MOST_REDRAWS} seeds: the game starts too alike; "
+                "choose a larger game, or eval.split=any (not held out)"
             )
 
 

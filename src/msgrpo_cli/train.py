@@ -23,7 +23,7 @@ from .episode_log import read_episodes
 from .errors import RunError, UsageError
 from .evaluator import Evaluator
 from .ladder import render
-from .models import device_of_this_machine, load_model, quiet_libraries
+from .models import device_of_this_machine, load_model, mixed_precision, quiet_libraries
 from .msgrpo_config import MSGRPOConfig
 from .msgrpo_trainer import MSGRPOTrainer
 from .players import ExactPlayer
@@ -233,12 +233,10 @@ def update_rules(config: RunConfig) -> UpdateRules:
 def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSGRPOConfig:
     """TRL's fields as the config gives them, and ours."""
     given: Mapping[str, Any] = config.trainer
-    bf16 = given.get("bf16")
-    automatic = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return MSGRPOConfig(
         **{
             **given,
-            "bf16": automatic if bf16 is None else bf16,
+            "bf16": mixed_precision(given.get("bf16"), device),
             "output_dir": str(run.checkpoints / ".partial"),
             "use_cpu": device.type == "cpu",
             "seed": config.seed % 2**32,

@@ -118,6 +118,7 @@ class FrozenLake(TextMediatedStochasticGame):
             f"Board: {self.size} rows and {self.size} columns. A position is (row, column); "
             f"(0, 0) is the top left cell, the row grows downwards, the column to the right.\n"
             f"You are at {self._coordinates(self.cell)}. The goal is at {self._coordinates(goal)}. Holes: {places}.\n"
+            f"The ice is {'slippery' if self.slippery else 'not slippery'}. At most {self.max_steps} moves.\n"
             f"Legend: P you, G goal, O hole, . frozen.\n{grid}"
         )
 

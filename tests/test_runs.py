@@ -1,0 +1,215 @@
+"""The run directory: strict JSON, files replaced in one stroke, torn lines dropped, runs found by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.runs import (
+    Run,
+    append_lines,
+    find_run,
+    is_run,
+    keep_lines,
+    read_json,
+    strict,
+    write_json,
+    write_text,
+)
+
+ODD: dict[Any, Any] = {
+    "nan": math.nan,
+    "inf": [math.inf, -math.inf, 1.5],
+    "deep": {"a": ({"b": math.nan},)},
+    1: "key",
+    "kept": [0, True, None, "NaN", 1e308],
+}
+SOUND = {
+    "nan": None,
+    "inf": [None, None, 1.5],
+    "deep": {"a": [{"b": None}]},
+    "1": "key",
+    "kept": [0, True, None, "NaN", 1e308],
+}
+
+
+def refuse_constants(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def rows(path: Path) -> list[Any]:
+    return [json.loads(line, parse_constant=refuse_constants) for line in path.read_text().splitlines()]
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    assert strict(ODD) == SOUND
+    write_json(tmp_path / "a.json", ODD)
+    assert json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse_constants) == SOUND
+    append_lines(tmp_path / "a.jsonl", [ODD, {"x": math.nan}])
+    append_lines(tmp_path / "a.jsonl", [{"y": 1}])
+    assert rows(tmp_path / "a.jsonl") == [SOUND, {"x": None}, {"y": 1}]
+
+
+def test_nothing_to_append_leaves_an_empty_file(tmp_path: Path) -> None:
+    append_lines(tmp_path / "a.jsonl", [])
+    assert (tmp_path / "a.jsonl").read_text() == ""
+
+
+def test_a_file_is_replaced_in_one_stroke(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.txt"
+    write_text(path, "old " * 10_000)
+    with path.open() as reader:
+        write_text(path, "new é")
+        assert reader.read() == "old " * 10_000, "whoever reads it still has the whole old file"
+    assert path.read_text(encoding="utf-8") == "new é"
+    assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert read_json(path) == {"a": 1}
+
+
+def test_what_cannot_be_read_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.json: no such file"):
+        read_json(tmp_path / "none.json")
+    for broken in (b'{"a": ', b"\xff\xfe\x00", b""):
+        (tmp_path / "broken.json").write_bytes(broken)
+        with pytest.raises(UsageError, match=r"broken\.json: not readable as JSON"):
+            read_json(tmp_path / "broken.json")
+
+
+LINES: list[dict[str, Any]] = [
+    {"update": None, "n": 0},
+    {"update": 0, "n": 1},
+    {"update": 1, "n": 2},
+    {"update": 2, "n": 3},
+    {"update": 3, "n": 4},
+]
+
+
+def test_rows_of_later_updates_and_a_torn_last_line_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    append_lines(path, LINES)
+    with path.open("a") as file:
+        file.write('{"update": 1, "n": 5, "loss": 0.')
+    keep_lines(path, 2)
+    assert rows(path) == LINES[:4]
+    assert path.read_text().endswith("}\n"), "the next row starts on a line of its own"
+    append_lines(path, [{"update": 3, "n": 6}])
+    assert [row["n"] for row in rows(path)] == [0, 1, 2, 3, 6]
+
+
+def test_a_whole_last_line_without_its_line_break_stays(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"update": 1}\n{"update": 2}')
+    keep_lines(path, 2)
+    assert path.read_text() == '{"update": 1}\n{"update": 2}\n'
+
+
+def test_everything_is_dropped_and_nothing_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    keep_lines(path, 5)
+    assert not path.exists()
+    append_lines(path, LINES[2:])
+    keep_lines(path, 0)
+    assert path.read_text() == ""
+
+
+def run_in(root: Path, day: str, name: str, start: str = "2025-01-01T00:00:00+00:00") -> Path:
+    path = root / day / name
+    path.mkdir(parents=True)
+    Run(path).update_record(status="done", start=start)
+    return path
+
+
+def test_run_is_found_by_directory_last_and_beginning(tmp_path: Path) -> None:
+    later = run_in(tmp_path, "2025-08-01", "120000-frozenlake-tiny-ab12", start="2025-08-01T12:00:00+00:00")
+    older = run_in(tmp_path, "2025-08-01", "130000-frozenlake-tiny-cd34", start="2025-08-01T11:00:00+00:00")
+    oldest = run_in(tmp_path, "2025-07-31", "235900-snake-tiny-ef56", start="2025-07-31T23:59:00+00:00")
+    assert find_run(str(older), tmp_path) == older
+    assert find_run("last", tmp_path) == later, "by its start, not by its name"
+    assert find_run("1200", tmp_path) == later
+    assert find_run("130000-frozenlake-tiny-cd34", tmp_path) == older
+    assert find_run("2", tmp_path) == oldest
+
+
+def test_run_that_is_not_found_says_what_to_give(tmp_path: Path) -> None:
+    advice = "give a run directory, `last`, or the beginning of one name under "
+    with pytest.raises(UsageError, match=f"last: no such run; {advice}"):
+        find_run("last", tmp_path)
+    run_in(tmp_path, "2025-08-01", "120000-a-b-ab12")
+    run_in(tmp_path, "2025-08-02", "120000-a-b-cd34")
+    with pytest.raises(UsageError, match=f"12: 2 runs begin so: 120000-a-b-ab12, 120000-a-b-cd34; {advice}"):
+        find_run("12", tmp_path)
+    with pytest.raises(UsageError, match=f"13: no such run; {advice}"):
+        find_run("13", tmp_path)
+    with pytest.raises(UsageError, match=r"not a run directory \(it has no run\.json\)"):
+        find_run(str(tmp_path), tmp_path)
+
+
+def test_a_name_that_begins_another_is_ambiguous_unless_it_is_a_path(tmp_path: Path) -> None:
+    run = run_in(tmp_path, "2025-08-01", "120000-a")
+    run_in(tmp_path, "2025-08-01", "120000-ab")
+    assert find_run(str(run), tmp_path) == run
+
+
+def test_record_is_updated_field_by_field(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    assert not is_run(run.path)
+    with pytest.raises(UsageError, match="no such file"):
+        run.record()
+    run.update_record(status="running", summary={"best": math.nan})
+    assert is_run(run.path)
+    with (run.path / "run.json").open() as reader:
+        run.update_record(status="done")
+        assert json.load(reader)["status"] == "running", "a reader never sees half a file"
+    assert run.record() == {"status": "done", "summary": {"best": None}}
+    assert [file.name for file in run.path.iterdir()] == ["run.json"]
+
+
+def begin(run: Run) -> None:
+    run.begin(command=["msgrpo", "train"], overrides=["seed=1"], config_hash="abc", device="cpu", threads=2)
+
+
+def test_record_of_a_run_from_begin_to_end(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    begin(run)
+    record = run.record()
+    assert record["status"] == "running"
+    assert record["end"] is None
+    assert record["error"] is None
+    assert (record["command"], record["overrides"], record["config_hash"]) == (["msgrpo", "train"], ["seed=1"], "abc")
+    assert (record["device"], record["threads"]) == ("cpu", 2)
+    assert record["versions"]["torch"] and record["versions"]["trl"] and record["versions"]["python"]
+    assert {"commit", "start", "summary"} <= set(record)
+    run.finish("failed", "no memory")
+    ended = run.record()
+    assert (ended["status"], ended["error"], ended["start"]) == ("failed", "no memory", record["start"])
+    assert ended["end"] >= record["start"]
+
+
+def test_the_first_start_stays_when_a_run_is_resumed(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    begin(run)
+    run.update_record(start="2001-01-01T00:00:00+00:00", status="failed", error="x", end="later")
+    begin(run)
+    record = run.record()
+    assert (record["start"], record["status"], record["error"], record["end"]) == (
+        "2001-01-01T00:00:00+00:00", "running", None, None,
+    )  # fmt: skip
+
+
+def test_files_of_a_run_by_name(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    names = [run.metrics, run.episodes, run.checkpoints, run.evaluations, run.curve, run.config]
+    expected = ["metrics.jsonl", "episodes.jsonl", "checkpoints", "eval", "curve.png", "config.yaml"]
+    assert [path.relative_to(tmp_path).as_posix() for path in names] == expected
