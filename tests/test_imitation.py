@@ -30,9 +30,9 @@ def test_the_player_errs_systematically() -> None:
     game = FrozenLake()
     game.board, game.cell = ("SHFF", "FFFF", "FFFF", "FFFG"), 0
     # left, down, right, up: right is a hole, down the only shortest safe move
-    assert np.allclose(blundering_player(game), [0.025, 0.325, 0.625, 0.025])
+    assert np.allclose(blundering_player(game), [0.0375, 0.2875, 0.6375, 0.0375])
     game.cell = 7  # right edge, second row: down, and the only shortest move is down
-    assert np.allclose(blundering_player(game), [0.025, 0.925, 0.025, 0.025])
+    assert np.allclose(blundering_player(game), [0.0375, 0.8875, 0.0375, 0.0375])
     assert np.allclose(uniform_player(game), 0.25)
 
 

@@ -143,6 +143,7 @@ def test_the_best_action_has_no_regret() -> None:
         assert player.judge(game, best) == (best, 0.0)
         regrets = [player.judge(game, action)[1] for action in game.actions]
         assert all(regret is not None and 0.0 <= regret <= 1.0 for regret in regrets)
+        assert best == game.actions[regrets.index(0.0)], "the first of equally good actions, rounding aside"
 
 
 def test_only_the_steps_that_are_left_count() -> None:

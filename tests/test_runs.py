@@ -197,11 +197,12 @@ def test_record_of_a_run_from_begin_to_end(tmp_path: Path) -> None:
     assert ended["end"] >= record["start"]
 
 
-def test_the_first_start_stays_when_a_run_is_resumed(tmp_path: Path) -> None:
+def test_the_first_start_and_the_summary_stay_when_a_run_is_resumed(tmp_path: Path) -> None:
     run = Run(tmp_path)
     begin(run)
-    run.update_record(start="2001-01-01T00:00:00+00:00", status="failed", error="x", end="later")
+    run.update_record(start="2001-01-01T00:00:00+00:00", status="failed", error="x", end="later", summary={"best": 0.9})
     begin(run)
+    assert run.record()["summary"] == {"best": 0.9}
     record = run.record()
     assert (record["start"], record["status"], record["error"], record["end"]) == (
         "2001-01-01T00:00:00+00:00", "running", None, None,

