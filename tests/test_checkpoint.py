@@ -201,3 +201,13 @@ def test_metadata_hold_what_an_evaluation_needs(run: Run) -> None:
     assert again["prompt"]["user"] == "{{ observation }}"
     assert again["rollout"]["temperature"] == config.rollout.temperature
     assert again["model"]["path"] == config.model.path
+
+
+def test_a_copy_beside_a_checkpoint_is_no_checkpoint_and_broken_metadata_is_named(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for name, text in (("checkpoint-3", "3"), ("checkpoint-3-copy", "{}")):
+        (run.checkpoints / name).mkdir(parents=True)
+        (run.checkpoints / name / "msgrpo.json").write_text(text)
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-3"]
+    with pytest.raises(UsageError, match="msgrpo.json: broken"):
+        read_metadata(run.checkpoints / "checkpoint-3")

@@ -56,6 +56,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ),
         ("train seed=1 env.size=a", "env.size=a: should be a valid integer"),
         ("train env.size=a -v", "env.size=a: should be a valid integer"),
+        ("train trainer.learning_rate=null", "trainer.learning_rate: missing; give a number"),
         ("train --dry-run seed=x", "seed=x: should be a valid integer"),
         ("train --cfg job seed=x", "seed=x: should be a valid integer"),
         ("train policy=random", "policy=random: only a model is trained; use msgrpo eval policy=random"),

@@ -52,7 +52,9 @@ def publish(partial: Path, run: Run, update: int, metadata: dict[str, Any], card
 
 def read_metadata(checkpoint: Path) -> dict[str, Any]:
     """`msgrpo.json` of a checkpoint. Raises UsageError where it is missing, broken or of a newer schema."""
-    metadata = dict(read_json(checkpoint / _METADATA))
+    metadata = read_json(checkpoint / _METADATA)
+    if not isinstance(metadata, dict):
+        raise UsageError(f"{checkpoint / _METADATA}: broken: not an object")
     if metadata.get("schema", 0) > SCHEMA:
         raise UsageError(
             f"{checkpoint}: written by a newer msgrpo (schema {metadata['schema']}, this one reads {SCHEMA})"
@@ -72,7 +74,8 @@ def is_whole(path: Path) -> bool:
 
 def checkpoints(run: Run) -> list[Path]:
     """The run's checkpoints, earliest first."""
-    found = [path for path in run.checkpoints.glob(f"{_PREFIX}*") if is_checkpoint(path)]
+    named = [path for path in run.checkpoints.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()]
+    found = [path for path in named if is_checkpoint(path)]
     return sorted(found, key=update_of)
 
 

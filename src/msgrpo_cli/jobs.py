@@ -59,6 +59,8 @@ def ready(overrides: Sequence[str], config_dirs: Sequence[Path]) -> RunConfig:
     config = compose("train", overrides, config_dirs)
     if config.policy != "model":
         raise UsageError(f"policy={config.policy}: only a model is trained; use msgrpo eval policy={config.policy}")
+    if config.trainer.get("learning_rate") is None:
+        raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
     check_local(config.model.path)
     return config
 
