@@ -209,5 +209,5 @@ def test_a_copy_beside_a_checkpoint_is_no_checkpoint_and_broken_metadata_is_name
         (run.checkpoints / name).mkdir(parents=True)
         (run.checkpoints / name / "msgrpo.json").write_text(text)
     assert [path.name for path in checkpoints(run)] == ["checkpoint-3"]
-    with pytest.raises(UsageError, match="msgrpo.json: broken"):
+    with pytest.raises(UsageError, match=r"msgrpo\.json: broken"):
         read_metadata(run.checkpoints / "checkpoint-3")

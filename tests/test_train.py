@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,18 @@ def test_a_directory_without_a_chat_template_is_refused(tmp_path: Path) -> None:
 
 def test_trainer_fields_that_are_ours_are_refused() -> None:
     assert problems({"num_generations": 4}) and "algo.group_size" in problems({"num_generations": 4})[0]
+
+
+def test_trackers_get_the_same_names_and_write_inside_the_run(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = tmp_path / "tracked"
+    train(run, "trainer.report_to=tensorboard", "max_updates=1", "eval.episodes=8")
+    events = accumulator.EventAccumulator(str(run / "trackers" / "tensorboard"))
+    events.Reload()
+    names = set(events.Tags()["scalars"])
+    row = next(row for row in rows(run / "metrics.jsonl") if row["kind"] == "train")
+    numbers = {key for key, value in row.items() if isinstance(value, (int, float))}
+    assert {f"train/{key}" for key in numbers} <= names
+    assert {"eval/success_rate", "eval/mean_total_reward"} <= names
+    assert not [name for name in names if "frac_reward" in name or "completions" in name]
+    assert "TENSORBOARD_LOGGING_DIR" not in os.environ

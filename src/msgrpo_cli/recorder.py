@@ -63,7 +63,7 @@ class Recorder(TrainerCallback):
         record_evaluation(self.run, played, update, name=f"{played.evaluation.split}-{update}")
         row = evaluation_row(played, update, self._trainer().state.global_step)
         append_lines(self.run.metrics, [row])
-        self._trainer().log({f"eval/{key}": value for key, value in row.items() if isinstance(value, (int, float))})
+        self._trainer().log({f"eval_{key}": value for key, value in row.items() if isinstance(value, (int, float))})
         self.run.update_record(summary={**self.run.record()["summary"], "last": row})
         self.display.evaluated(update, played.evaluation.split, row)
         return played

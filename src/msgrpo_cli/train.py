@@ -6,9 +6,11 @@ Knows every part and the order in which they work. Knows nothing about Hydra or 
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,8 @@ def train_job(
     )
     quiet_libraries()
     try:
-        summary = _train(config, run, resumed=resume is not None)
+        with _trackers_inside(run):
+            summary = _train(config, run, resumed=resume is not None)
     except KeyboardInterrupt:
         run.finish("interrupted")
         raise
@@ -74,6 +77,25 @@ def train_job(
         raise
     run.finish("done")
     return {"run": str(run.path), "status": "done", **summary, "wall_seconds": time.perf_counter() - began}
+
+
+@contextmanager
+def _trackers_inside(run: Run) -> Iterator[None]:
+    """Trackers write inside the run directory, unless the user's environment says where else."""
+    folder = (run.path / "trackers").absolute()
+    places = {
+        "TENSORBOARD_LOGGING_DIR": f"{folder}/tensorboard",
+        "TRACKIO_DIR": f"{folder}/trackio-data",  # a folder called trackio would be taken for the package
+        "WANDB_DIR": str(folder),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+    }
+    ours = {name: place for name, place in places.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:  # the next job of a sweep has a directory of its own
+        for name in ours:
+            del os.environ[name]
 
 
 def _train(config: RunConfig, run: Run, *, resumed: bool) -> dict[str, Any]:
