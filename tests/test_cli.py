@@ -100,7 +100,7 @@ def test_a_dry_run_tells_and_writes_nothing(
     )
     assert run(monkeypatch, "train", "algo.sample_fraction=0.25", "max_updates=10", "--dry-run", "--json") == 0
     derived = json.loads(capsys.readouterr().out)["derived"]
-    assert derived["learning_rate"] == 1e-3
+    assert derived["learning_rate"] == 5e-4
     assert derived["episodes_played_per_update"] == 16 * 16
     assert derived["episodes_drawn_per_update_at_most"] == 64
     assert derived["rows_per_update_at_most"] == 64 * 8

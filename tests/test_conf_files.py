@@ -14,7 +14,7 @@ ENVS = sorted(file.stem for file in (CONF / "env").glob("*.yaml"))
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 
 # model: learning rate and its schedule, prompt, observation, longest answer and prompt, dtype, rows per micro-batch
-TINY = (1e-3, "linear", "action_only", "compact", 8, 64, "float32", 1024)
+TINY = (5e-4, "linear", "action_only", "compact", 8, 64, "float32", 1024)
 LARGE = (1e-6, "constant", "think", "full", 256, 1500, "auto", 4)
 NEEDED = {"model/any.yaml": ["model.path=./somewhere"]}
 MODELS = {
