@@ -275,3 +275,13 @@ def test_trackers_get_the_same_names_and_write_inside_the_run(tmp_path: Path) ->
     assert {"eval/success_rate", "eval/mean_total_reward"} <= names
     assert not [name for name in names if "frac_reward" in name or "completions" in name]
     assert "TENSORBOARD_LOGGING_DIR" not in os.environ
+
+
+def test_ten_updates_without_signal_are_said_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hopeless = ["env.max_steps=1", "max_updates=11", "eval.every=0", "eval.episodes=4", "save.every=11"]
+    train(tmp_path / "hopeless", *hopeless)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("warning: 10 updates in a row gave no signal") == 1
+    found = [row for row in rows(tmp_path / "hopeless" / "metrics.jsonl") if row["kind"] == "train"]
+    assert all(row["skipped"] and row["loss"] is None for row in found)
+    assert len({row["learning_rate"] for row in found}) == 11, "a skipped update still moves the schedule"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import os
+import resource
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -291,6 +293,5 @@ def _peak_memory(device: torch.device) -> int:
     """Peak memory in bytes: of the accelerator where there is one, else of the process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes

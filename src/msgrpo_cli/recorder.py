@@ -24,6 +24,8 @@ from .progress import Display
 from .runs import Run, append_lines, write_json, write_text
 from .schema import RunConfig
 
+_SILENT = 10  # updates without signal in a row, after which a warning is due
+
 
 @dataclass
 class Recorder(TrainerCallback):
@@ -37,6 +39,7 @@ class Recorder(TrainerCallback):
     trainer: MSGRPOTrainer | None = None
     score: dict[str, Any] | None = None
     """Evaluation of the present weights on validation, where they were evaluated."""
+    skipped_in_a_row: int = 0
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -98,6 +101,16 @@ class Recorder(TrainerCallback):
         append_lines(self.run.metrics, [metrics])
         trainer.log({key: value for key, value in metrics.items() if isinstance(value, (int, float))})
         self.display.update(metrics)
+        self._warn_of_silence(metrics)
+
+    def _warn_of_silence(self, metrics: dict[str, Any]) -> None:
+        """Ten updates without any difference within a group: nothing is being learnt, and somebody should know."""
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if metrics["skipped"] else 0
+        if self.skipped_in_a_row == _SILENT:
+            self.display.say(
+                f"warning: {_SILENT} updates in a row gave no signal: in every group all rewards are equal. The game is "
+                "too hard or too easy for this model, or its temperature too low"
+            )
 
     def _is_best(self) -> bool:
         if self.score is None:
