@@ -9,6 +9,6 @@ train() {
     grep -qs '"status": "done"' "$run/run.json" ||
         msgrpo train model=tiny_random eval.every=50 save.every=50 "hydra.run.dir=$run" "$@"
 }
-train steps-8 env.max_steps=8 max_updates=190
-train steps-12 env.max_steps=12 max_updates=150
+train steps-8 env.max_steps=8 max_updates=350
+train steps-12 env.max_steps=12 max_updates=250
 python "$here/../record.py" "$here" "$here/runs/steps-8" "$here/runs/steps-12"

@@ -108,8 +108,8 @@ class Recorder(TrainerCallback):
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if metrics["skipped"] else 0
         if self.skipped_in_a_row == _SILENT:
             self.display.say(
-                f"warning: {_SILENT} updates in a row gave no signal: in every group all rewards are equal. The game is "
-                "too hard or too easy for this model, or its temperature too low"
+                f"warning: {_SILENT} updates in a row gave no signal: in every group all rewards are equal. The game "
+                "is too hard or too easy for this model, or its temperature too low"
             )
 
     def _is_best(self) -> bool:
