@@ -68,12 +68,13 @@ def test_all_checkpoints_and_scenarios_give_a_list(run: Path) -> None:
 def test_overrides_win_over_what_the_checkpoint_stored(run: Path) -> None:
     [result] = evaluated(str(run), "eval.episodes=8", "env.max_steps=2", "rollout.temperature=0.5")
     assert result["mean_length"] <= 2 and result["sampling"]["temperature"] == 0.5
+    assert result["training_sampling"]["temperature"] == 1.0, "what it was trained with does not change"
     assert result["success_rate"] == 0.0, "a 4x4 lake cannot be crossed in two steps"
 
 
 def test_a_base_needs_no_run() -> None:
     [result] = evaluated(None, "model=tiny", "env=frozenlake", "eval.episodes=40")
-    assert result["checkpoint"] is None and result["policy"] == "model"
+    assert result["checkpoint"] is None and result["policy"] == "model" and result["training_sampling"] is None
     assert result["valid_action_rate"] > 0.99
     assert 0.1 < result["success_rate"] < 0.7
 

@@ -7,8 +7,8 @@ train() {
     run=$here/runs/$1
     shift
     grep -qs '"status": "done"' "$run/run.json" ||
-        msgrpo train model=tiny_random eval.every=50 save.every=50 "hydra.run.dir=$run" "$@"
+        msgrpo train model=tiny_random eval.every=30 save.every=30 "hydra.run.dir=$run" "$@"
 }
-train steps-8 env.max_steps=8 max_updates=350
-train steps-12 env.max_steps=12 max_updates=250
+train steps-8 env.max_steps=8 max_updates=150
+train steps-12 env.max_steps=12 max_updates=150
 python "$here/../record.py" "$here" "$here/runs/steps-8" "$here/runs/steps-12"

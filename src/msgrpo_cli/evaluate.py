@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .assembly import at_temperature, game_factory, language_agent, play_rules
+from .assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
 from .config import config_hash
 from .episode import Episode
 from .episode_log import read_episodes
@@ -21,11 +21,12 @@ from .evaluator import Evaluator, Played
 from .ladder import References, render
 from .models import device_of_this_machine, load_model, quiet_libraries
 from .players import ExactPlayer, GreedyPlayer, RandomPlayer
+from .policy import LanguageAgentPolicy
 from .recorder import evaluate_policy, record_evaluation
 from .reporting import talk_on_stderr
 from .rollout import Policy
 from .runs import read_json, strict
-from .schema import ModelConfig, RunConfig
+from .schema import ModelConfig, RolloutConfig, RunConfig
 from .scores import score
 from .subjects import Subject
 
@@ -60,7 +61,15 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
     base = _base_episodes(subject, config, evaluator) if subject.checkpoint else None
     if base:
         references["base"] = score(base)
-    played = _play(config, evaluator, config.model, subject.name, base)
+    trained_with = subject.metadata.get("rollout")
+    played = evaluate_policy(
+        evaluator,
+        _policy(config, config.model),
+        config.eval.temperature,
+        training_sampling=sampling_of(RolloutConfig.model_validate(trained_with)) if trained_with else None,
+        checkpoint=subject.name,
+        base_episodes=base,
+    )
     if subject.run:
         key = config_hash(config)[:8]
         name = f"{config.env.name}-{evaluator.split}-{Path(subject.name or '').name}-{key}"
@@ -73,16 +82,9 @@ def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:
         raise UsageError(f"policy=optimal: {config.env.name} does not tell its transitions, so optimal play is unknown")
 
 
-def _play(
-    config: RunConfig,
-    evaluator: Evaluator,
-    model_config: ModelConfig,
-    name: str | None,
-    base: Sequence[Episode] | None,
-) -> Played:
+def _policy(config: RunConfig, model_config: ModelConfig) -> LanguageAgentPolicy:
     model, tokenizer = load_model(model_config, config.seed)
-    policy = language_agent(config, model.to(device_of_this_machine()), tokenizer)  # type: ignore[arg-type]
-    return evaluate_policy(evaluator, policy, config.eval.temperature, checkpoint=name, base_episodes=base)
+    return language_agent(config, model.to(device_of_this_machine()), tokenizer)  # type: ignore[arg-type]
 
 
 def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) -> list[Episode] | None:
@@ -96,11 +98,10 @@ def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) ->
     ):
         return read_episodes(stored.with_name("base.episodes.jsonl"))
     try:
-        model, tokenizer = load_model(base, config.seed)
+        policy = _policy(config, base)
     except (RunError, UsageError) as error:
         Console(stderr=True).print(f"the base cannot be scored beside its checkpoint: {error}", markup=False)
         return None
-    policy = language_agent(config, model.to(device_of_this_machine()), tokenizer)  # type: ignore[arg-type]
     temperature = config.eval.temperature
     return evaluator.play(policy if temperature is None else at_temperature(policy, temperature))
 

@@ -17,6 +17,7 @@ from .assembly import at_temperature
 from .episode import Episode
 from .episode_log import episode_to_json
 from .evaluator import Evaluator, Played
+from .generation import Sampling
 from .model_card import model_card
 from .msgrpo_trainer import MSGRPOTrainer
 from .policy import LanguageAgentPolicy
@@ -62,7 +63,8 @@ class Recorder(TrainerCallback):
     def evaluate(self, update: int) -> Played:
         """Score the present weights on the validation part and record it."""
         self.display.phase("evaluation")
-        played = evaluate_policy(self.validation, self.policy, self.config.eval.temperature, checkpoint=None)
+        temperature, sampling = self.config.eval.temperature, self.policy.sampling
+        played = evaluate_policy(self.validation, self.policy, temperature, training_sampling=sampling)
         record_evaluation(self.run, played, update, name=f"{played.evaluation.split}-{update}")
         row = evaluation_row(played, update, self._trainer().state.global_step)
         append_lines(self.run.metrics, [row])
@@ -142,7 +144,8 @@ def evaluate_policy(
     policy: LanguageAgentPolicy,
     temperature: float | None,
     *,
-    checkpoint: str | None,
+    training_sampling: Sampling | None,
+    checkpoint: str | None = None,
     base_episodes: Sequence[Episode] | None = None,
 ) -> Played:
     """Score a policy, sampled (None: at its training temperature) and greedily, on the same starts."""
@@ -154,7 +157,7 @@ def evaluate_policy(
         checkpoint=checkpoint,
         base_episodes=base_episodes,
         sampling=sampled.sampling.to_json(),
-        training_sampling=policy.sampling.to_json(),
+        training_sampling=training_sampling.to_json() if training_sampling else None,
     )
 
 

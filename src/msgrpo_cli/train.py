@@ -145,7 +145,8 @@ class _Session:
     def evaluate_base(self) -> None:
         """Score the untrained weights: on validation for the curve, on the test part for the ladder."""
         self.recorder.evaluate(0)
-        played = evaluate_policy(self._final_evaluator(), self.policy, self.config.eval.temperature, checkpoint=None)
+        temperature, sampling = self.config.eval.temperature, self.policy.sampling
+        played = evaluate_policy(self._final_evaluator(), self.policy, temperature, training_sampling=sampling)
         record_evaluation(self.run, played, 0, "base")
 
     def finish(self) -> dict[str, Any]:
@@ -163,6 +164,7 @@ class _Session:
             evaluator,
             policy,
             self.config.eval.temperature,
+            training_sampling=policy.sampling,
             checkpoint=str(best.relative_to(self.run.path)),
             base_episodes=base,
         )
