@@ -16,7 +16,7 @@ from . import hydra_app
 from .config import compose, config_dir, config_folders, load_saved, validated
 from .errors import UsageError
 from .explain import one_line
-from .model_paths import check_local
+from .model_paths import check_reachable
 from .resume import changed
 from .runs import Run, find_run, is_run
 from .schema import RunConfig
@@ -61,7 +61,7 @@ def ready(overrides: Sequence[str], config_dirs: Sequence[Path]) -> RunConfig:
         raise UsageError(f"policy={config.policy}: only a model is trained; use msgrpo eval policy={config.policy}")
     if config.trainer.get("learning_rate") is None:
         raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
-    check_local(config.model.path)
+    check_reachable(config.model)
     return config
 
 

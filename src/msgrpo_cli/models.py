@@ -6,14 +6,11 @@ Knows transformers' loading functions and where weights lie. Knows nothing about
 from __future__ import annotations
 
 import json
-import logging
-import threading
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,10 +23,8 @@ from transformers.utils import logging as transformers_logging
 
 from .byte_tokenizer import byte_tokenizer
 from .errors import RunError, UsageError
-from .model_paths import architecture_file, is_local, local_path
+from .model_paths import architecture_file, is_local, local_path, reach
 from .schema import ModelConfig
-
-_PATIENCE = 8.0  # seconds to reach a hub; the whole answer must come within 20, imports included
 
 
 def device_of_this_machine() -> torch.device:
@@ -50,7 +45,6 @@ def quiet_libraries() -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\.")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def load_model(config: ModelConfig, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -70,7 +64,7 @@ def load_model(config: ModelConfig, seed: int = 0) -> tuple[PreTrainedModel, Pre
         model.config.eos_token_id = tokenizer.eos_token_id
         return model, tokenizer
     if not is_local(config.path):
-        _reach(config.path, config.revision)
+        reach(config.path, config.revision)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source,
@@ -107,7 +101,7 @@ def _architecture(config: ModelConfig) -> PretrainedConfig:
         known: PretrainedConfig = AutoConfig.for_model(**json.loads(file.read_text()))
         return known
     if not is_local(config.path):
-        _reach(config.path, config.revision)
+        reach(config.path, config.revision)
     found: PretrainedConfig = AutoConfig.from_pretrained(local_path(config.path), trust_remote_code=False)
     return found
 
@@ -124,29 +118,3 @@ def _tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerB
         raise UsageError(f"model.path={source}: its tokenizer has no end-of-turn token")
     tokenizer.padding_side = "left"
     return tokenizer
-
-
-def _reach(model_id: str, revision: str | None) -> None:
-    """Make sure that a hub model is in the cache or within reach; RunError within 20 seconds otherwise."""
-    if isinstance(try_to_load_from_cache(model_id, "config.json", revision=revision), str):
-        return
-    advice = "give a local directory with model.path=DIR, or model.init=random for random weights"
-    if constants.HF_HUB_OFFLINE:
-        raise RunError(f"model.path={model_id}: not in the local cache, and HF_HUB_OFFLINE is set; {advice}")
-    failure: list[str] = []
-
-    def fetch() -> None:
-        try:
-            hf_hub_download(model_id, "config.json", revision=revision, etag_timeout=5)
-        except (OSError, ValueError, RuntimeError) as error:
-            failure.append(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-
-    worker = threading.Thread(target=fetch, daemon=True)
-    worker.start()
-    worker.join(_PATIENCE)
-    if worker.is_alive() or failure:
-        reason = failure[0] if failure else f"no answer within {_PATIENCE:.0f} s"
-        raise RunError(
-            f"model.path={model_id}: no such local directory, not in the local cache, and the hub cannot be reached "
-            f"({reason}); {advice}"
-        )

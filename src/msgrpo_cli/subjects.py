@@ -15,7 +15,7 @@ from . import checkpoint
 from .config import compose, write_checkpoint_options
 from .errors import UsageError
 from .games.registry import check_allowed
-from .model_paths import check_local
+from .model_paths import check_local, check_reachable
 from .runs import Run
 from .schema import RunConfig
 
@@ -49,7 +49,7 @@ def asked_for(
     ]
     for subject, config in pairs:
         if config.policy == "model" and subject.checkpoint is None:
-            check_local(config.model.path)
+            check_reachable(config.model)
     return pairs
 
 
