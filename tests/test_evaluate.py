@@ -119,3 +119,17 @@ def test_a_checkpoint_whose_game_is_foreign_code_is_refused(run: Path) -> None:
         path.write_text(json.dumps(metadata))
     with pytest.raises(UsageError, match="--allow-module my_module"):
         evaluated(str(run))
+
+
+def test_a_damaged_checkpoint_is_named(run: Path) -> None:
+    [folder, *_] = (run / "checkpoints").glob("checkpoint-*")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        evaluated(str(folder), "eval.episodes=4")
+    (folder / "msgrpo.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"msgrpo\.json: broken: env is missing"):
+        evaluated(str(folder))
+    (folder / "msgrpo.json").unlink()
+    with pytest.raises(UsageError, match=r"lost its msgrpo\.json"):
+        evaluated(str(folder))

@@ -261,9 +261,9 @@ def test_no_way_to_the_goal() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"size": 1}, "size=1: must be at least 2"),
-        ({"p": -0.1}, "p=-0.1: must be between 0 and 1"),
-        ({"p": 1.5}, "p=1.5: must be between 0 and 1"),
+        ({"size": 1}, "size=1: must be between 2 and 16"),
+        ({"p": -0.1}, "p=-0.1: must be between 0.5 and 1"),
+        ({"p": 1.5}, "p=1.5: must be between 0.5 and 1"),
         ({"max_steps": 0}, "max_steps=0: must be at least 1"),
     ],
 )

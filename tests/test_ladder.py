@@ -146,7 +146,9 @@ def test_same_sampling_as_in_training_says_so() -> None:
 
 
 def test_no_spread_detects_nothing() -> None:
-    assert "unknown: success shows no spread" in flat(shown([replace(EVALUATION, smallest_detectable_difference=0.0)]))
+    assert "unknown: too few episodes, or no spread" in flat(
+        shown([replace(EVALUATION, smallest_detectable_difference=None)])
+    )
 
 
 def test_names_are_no_markup() -> None:

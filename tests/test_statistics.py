@@ -123,7 +123,8 @@ def test_detectable_difference_of_pairs() -> None:
 
 def test_detectable_difference_needs_two_values_and_whole_pairs() -> None:
     assert smallest_detectable_difference([1.0]) is None
-    assert smallest_detectable_difference([1.0, 1.0]) == 0.0
+    assert smallest_detectable_difference([1.0, 1.0]) is None
+    assert smallest_detectable_difference([1.0, 0.0], [1.0, 0.0]) is None
     with pytest.raises(ValueError, match="partners"):
         smallest_detectable_difference([1.0, 0.0], [1.0])
 

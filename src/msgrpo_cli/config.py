@@ -72,10 +72,24 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
     if config is not None and not problems:
         from .games.registry import env_problems
 
-        problems += env_problems(config.env)
+        problems += env_problems(config.env) or _prompt_problems(config)
     if config is None or problems:
         raise UsageError("\n".join(problems))
     return config
+
+
+def _prompt_problems(config: RunConfig) -> list[str]:
+    """Whether the prompt's templates can be rendered for a state of the game."""
+    from .games.registry import make_game
+    from .prompt import PromptTemplate
+
+    game = make_game(config.env)
+    game.reset(seed=0)
+    try:
+        PromptTemplate(config.prompt.system, config.prompt.user).check(game)
+    except ValueError as problem:
+        return [f"prompt: {problem}; it may use rules, actions, max_steps and observation"]
+    return []
 
 
 def load_saved(path: Path, allow_modules: Collection[str] = ()) -> RunConfig:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -75,7 +76,7 @@ def load_model(config: ModelConfig, seed: int = 0) -> tuple[PreTrainedModel, Pre
             **_attention(config),
         )
         tokenizer = _tokenizer(source, config.revision)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         kind = UsageError if is_local(config.path) else RunError
         raise kind(f"model.path={config.path}: cannot be loaded: {reason}") from error

@@ -47,7 +47,9 @@ class PromptTemplate:
     def check(self, game: TextMediatedStochasticGame) -> None:
         """Render the present state once, so that a broken template is found before anything is played."""
         try:
-            self.messages(game, game.describe())
+            messages = self.messages(game, game.describe())
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             reason = getattr(error, "message", None) or error
             raise ValueError(f"the prompt template is broken: {reason}") from error
+        if not any(role == "user" and text for role, text in messages):
+            raise ValueError("the user text is empty")

@@ -132,7 +132,10 @@ class Run:
 
     def record(self) -> dict[str, Any]:
         """What run.json says. Raises UsageError where there is none."""
-        return dict(read_json(self.path / "run.json"))
+        record = read_json(self.path / "run.json")
+        if not isinstance(record, dict):
+            raise UsageError(f"{self.path / 'run.json'}: broken: not an object")
+        return record
 
     def update_record(self, **fields: Any) -> None:
         """Set fields of run.json."""

@@ -96,8 +96,8 @@ class AlgoConfig(Section):
     sampling_exponent: NonNegative
     sampling_scope: Literal["update", "group"]
     sampling_correction: Literal["none", "inverse_probability"]
-    groups_per_update: Positive
-    group_size: Annotated[int, Field(ge=2)]
+    groups_per_update: Annotated[int, Field(ge=1, le=100_000)]
+    group_size: Annotated[int, Field(ge=2, le=100_000)]
     format_penalty: NonNegative
     invalid_action: Literal["first", "random", "noop", "end"]
     optimizer_steps: Positive
@@ -123,7 +123,7 @@ class RolloutConfig(Section):
     max_live_episodes: Positive
     max_new_tokens: Positive
     max_prompt_tokens: Positive
-    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    temperature: Annotated[float, Field(ge=0.01, le=100.0)]
     top_p: Share
     top_k: Count
     min_p: Annotated[float, Field(ge=0.0, le=1.0)] | None
@@ -149,7 +149,7 @@ class EvalConfig(Section):
     """Evaluation."""
 
     every: Count
-    episodes: Positive
+    episodes: Annotated[int, Field(ge=1, le=1_000_000)]
     temperature: NonNegative | None
     seed: Seed
     split: Literal["train", "validation", "test", "any"] | None
@@ -183,7 +183,7 @@ class RunConfig(Section):
     note: str | None
     """What the author of an experiment says about it; changes nothing."""
     seed: Seed
-    max_updates: Positive
+    max_updates: Annotated[int, Field(ge=1, le=10**8)]
     policy: Literal["model", "random", "greedy", "optimal", "api"]
     env: EnvConfig
     model: ModelConfig

@@ -86,7 +86,8 @@ def smallest_detectable_difference(values: Sequence[float], paired: Sequence[flo
 
     With `paired`, the values of another player on the same starts: 2.8 x standard error of the mean difference
     (Bessel). Without: 2.8 sqrt(2 v / n), v the variance of the n values, which is p (1 - p) for successes.
-    0 where the values show no spread; None for fewer than two values. Raises ValueError where pairs are incomplete.
+    None for fewer than two values, and where they (or the pairs) show no spread: then nothing is known. Raises
+    ValueError where pairs are incomplete.
     """
     if paired is not None and len(paired) != len(values):
         raise ValueError(f"{len(values)} values, but {len(paired)} partners")
@@ -94,9 +95,9 @@ def smallest_detectable_difference(values: Sequence[float], paired: Sequence[flo
     if n < 2:
         return None
     if paired is None:
-        return _POWER * sqrt(2 * float(np.var(values)) / n)
+        return _POWER * sqrt(2 * float(np.var(values)) / n) or None
     differences = np.subtract(values, paired, dtype=np.float64)
-    return _POWER * float(differences.std(ddof=1)) / sqrt(n)
+    return _POWER * float(differences.std(ddof=1)) / sqrt(n) or None
 
 
 def normalized_score(

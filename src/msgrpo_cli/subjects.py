@@ -19,6 +19,8 @@ from .model_paths import check_local, check_reachable
 from .runs import Run
 from .schema import RunConfig
 
+_NEEDED = ("env", "prompt", "model", "rollout", "invalid_action")  # of a checkpoint's msgrpo.json
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -79,6 +81,8 @@ def _is_foreign(target: str) -> bool:
     """A model that is no checkpoint of ours: a directory with a config.json, or a hub id such as owner/name."""
     path = Path(target)
     if path.is_dir():
+        if (path / "trainer_state.json").is_file() and not checkpoint.is_checkpoint(path):
+            raise UsageError(f"{target}: a checkpoint that lost its msgrpo.json, so its game and prompt are unknown")
         return (path / "config.json").is_file() and not checkpoint.is_checkpoint(path)
     return target.count("/") == 1 and not target.startswith((".", "/", "~")) and not path.parent.exists()
 
@@ -98,6 +102,8 @@ def _configs(
         chosen: list[str] = []
         if subject.checkpoint:
             metadata = subject.metadata
+            if missing := [key for key in _NEEDED if key not in metadata]:
+                raise UsageError(f"{subject.checkpoint}/msgrpo.json: broken: {missing[0]} is missing")
             check_allowed(metadata["env"]["id"], allow_modules)
             stored = {**metadata["model"], "path": str(subject.checkpoint), "init": "pretrained", "revision": None}
             sections = {

@@ -57,16 +57,16 @@ def train_job(
     if from_checkpoint is not None:
         config = _from_weights(config, from_checkpoint)
     run.path.mkdir(parents=True, exist_ok=True)
-    write_text(run.config, as_yaml(config))
-    run.begin(
-        command=command,
-        overrides=overrides,
-        config_hash=config_hash(config),
-        device=str(device_of_this_machine()),
-        threads=torch.get_num_threads(),
-    )
-    quiet_libraries()
     try:
+        write_text(run.config, as_yaml(config))
+        run.begin(
+            command=command,
+            overrides=overrides,
+            config_hash=config_hash(config),
+            device=str(device_of_this_machine()),
+            threads=torch.get_num_threads(),
+        )
+        quiet_libraries()
         with _trackers_inside(run):
             summary = _train(config, run, resumed=resume is not None)
     except KeyboardInterrupt:
@@ -122,10 +122,10 @@ class _Session:
 
     def __init__(self, config: RunConfig, run: Run, display: Display) -> None:
         self.config, self.run, self.display = config, run, display
-        display.say(f"loading {config.model.path} ({config.model.init})")
-        self.model, self.tokenizer = load_model(config.model, config.seed)
         device = device_of_this_machine()
         arguments = training_arguments(config, run, device)
+        display.say(f"loading {config.model.path} ({config.model.init})")
+        self.model, self.tokenizer = load_model(config.model, config.seed)
         self.model.to(device)  # type: ignore[arg-type]
         reference = self._reference() if arguments.beta else None
         self.policy = self._policy(self.model)
@@ -257,21 +257,23 @@ def update_rules(config: RunConfig) -> UpdateRules:
 def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSGRPOConfig:
     """TRL's fields as the config gives them, and ours."""
     given: Mapping[str, Any] = config.trainer
-    return MSGRPOConfig(
-        **{
-            **given,
-            "bf16": mixed_precision(given.get("bf16"), device),
-            "output_dir": str(run.checkpoints / ".partial"),
-            "use_cpu": device.type == "cpu",
-            "seed": config.seed % 2**32,
-            "temperature": config.rollout.temperature,
-            "max_completion_length": config.rollout.max_new_tokens,
-            "max_updates": config.max_updates,
-            "optimizer_steps": config.algo.optimizer_steps,
-            "length_normalization": config.algo.length_normalization,
-            "run_seed": config.seed,
-        }
-    )
+    fields = {
+        **given,
+        "bf16": mixed_precision(given.get("bf16"), device),
+        "output_dir": str(run.checkpoints / ".partial"),
+        "use_cpu": device.type == "cpu",
+        "seed": config.seed % 2**32,
+        "temperature": config.rollout.temperature,
+        "max_completion_length": config.rollout.max_new_tokens,
+        "max_updates": config.max_updates,
+        "optimizer_steps": config.algo.optimizer_steps,
+        "length_normalization": config.algo.length_normalization,
+        "run_seed": config.seed,
+    }
+    try:
+        return MSGRPOConfig(**fields)
+    except (ValueError, TypeError, ImportError, KeyError) as error:  # what TRL itself refuses
+        raise UsageError(f"trainer: {str(error).splitlines()[0]}") from error
 
 
 def _from_weights(config: RunConfig, source: Path) -> RunConfig:

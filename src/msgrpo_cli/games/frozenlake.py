@@ -21,6 +21,8 @@ _Table = dict[int, dict[int, list[Transition]]]
 
 _MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # row and column changes, in gymnasium's order: left, down, right, up
 _SYMBOLS = {"S": ".", "F": ".", "H": "O", "G": "G"}
+_LARGEST = 16  # and at least half ice: maps are drawn until one has a way to the goal
+_SPARSEST = 0.5
 _PAIR_FROM = 7  # boards this wide are written two cells a word, so that 8x8 stays under 64 tokens
 
 
@@ -37,10 +39,10 @@ class FrozenLake(TextMediatedStochasticGame):
     actions = ("left", "down", "right", "up")
 
     def __init__(self, size: int = 4, p: float = 0.8, slippery: bool = False, max_steps: int = 8) -> None:
-        if size < 2:
-            raise ValueError(f"size={size}: must be at least 2")
-        if not 0.0 <= p <= 1.0:
-            raise ValueError(f"p={p}: must be between 0 and 1")
+        if not 2 <= size <= _LARGEST:
+            raise ValueError(f"size={size}: must be between 2 and {_LARGEST}")
+        if not _SPARSEST <= p <= 1.0:
+            raise ValueError(f"p={p}: must be between {_SPARSEST} and 1; with less ice a map with a way is never found")
         super().__init__(max_steps)
         self.size, self.p, self.slippery = size, p, slippery
         self.board: Board = ()
