@@ -48,11 +48,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ("train --resume x -m", "--resume and --multirun: only one of them"),
         (
             "train --resume x",
-            "x: no such run; give a run directory, `last`, or the beginning of one name under outputs/",
+            "x: no such run; give a run directory, `last`, or the beginning of one name under outputs/ or multirun/",
         ),
         (
             "train --from x",
-            "x: no such run; give a run directory, `last`, or the beginning of one name under outputs/",
+            "x: no such run; give a run directory, `last`, or the beginning of one name under outputs/ or multirun/",
         ),
         ("train seed=1 env.size=a", "env.size=a: should be a valid integer"),
         ("train env.size=a -v", "env.size=a: should be a valid integer"),

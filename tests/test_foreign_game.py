@@ -56,6 +56,7 @@ def test_a_game_outside_the_package_trains_and_is_evaluated(
 ) -> None:
     from msgrpo_cli.config import compose
     from msgrpo_cli.evaluate import evaluate_subjects
+    from msgrpo_cli.jobs import go_on
     from msgrpo_cli.subjects import asked_for
     from msgrpo_cli.train import train_job
 
@@ -76,5 +77,11 @@ def test_a_game_outside_the_package_trains_and_is_evaluated(
     assert result["overlap_with_training"] == 1.0
     assert result["optimal_score"] is None and result["normalized_score"] is None
     assert "unknown" in result["normalized_reason"]
+    sys.modules.pop("corridor_game")
+    sys.path.remove(str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    outcome = go_on(str(tmp_path / "run"), ["max_updates=2"], [tmp_path], ["test"], ["corridor_game"])
+    assert outcome["updates"] == 2, "resumed from another directory, with the game's folder named"
     capsys.readouterr()
     sys.modules.pop("corridor_game", None)

@@ -8,7 +8,14 @@ from rich.console import Console
 
 from msgrpo_cli.progress import Display
 
-METRICS = {"update": 1, "total_reward": 0.25, "success_rate": 0.5, "entropy": 0.125, "skipped": False}
+METRICS = {
+    "update": 1,
+    "total_reward": 0.25,
+    "success_rate": 0.5,
+    "entropy": 0.125,
+    "skipped": False,
+    "valid_action_rate": 1.0,
+}
 
 
 def test_plain_lines_where_there_is_no_terminal() -> None:

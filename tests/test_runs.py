@@ -132,22 +132,24 @@ def run_in(root: Path, day: str, name: str, start: str = "2025-01-01T00:00:00+00
 
 
 def test_run_is_found_by_directory_last_and_beginning(tmp_path: Path) -> None:
-    later = run_in(tmp_path, "2025-08-01", "120000-frozenlake-tiny-ab12", start="2025-08-01T12:00:00+00:00")
-    older = run_in(tmp_path, "2025-08-01", "130000-frozenlake-tiny-cd34", start="2025-08-01T11:00:00+00:00")
-    oldest = run_in(tmp_path, "2025-07-31", "235900-snake-tiny-ef56", start="2025-07-31T23:59:00+00:00")
+    later = run_in(tmp_path / "outputs", "2025-08-01", "120000-frozenlake-tiny-ab12", start="2025-08-01T12:00:00+00:00")
+    older = run_in(tmp_path / "outputs", "2025-08-01", "130000-frozenlake-tiny-cd34", start="2025-08-01T11:00:00+00:00")
+    oldest = run_in(tmp_path / "outputs", "2025-07-31", "235900-snake-tiny-ef56", start="2025-07-31T23:59:00+00:00")
     assert find_run(str(older), tmp_path) == older
     assert find_run("last", tmp_path) == later, "by its start, not by its name"
     assert find_run("1200", tmp_path) == later
     assert find_run("130000-frozenlake-tiny-cd34", tmp_path) == older
     assert find_run("2", tmp_path) == oldest
+    job = run_in(tmp_path / "multirun" / "2025-08-03", "140000-ab12", "0f3c", start="2025-08-03T14:00:00+00:00")
+    assert find_run("last", tmp_path) == find_run("0f3c", tmp_path) == job, "a sweep's jobs are runs too"
 
 
 def test_run_that_is_not_found_says_what_to_give(tmp_path: Path) -> None:
     advice = "give a run directory, `last`, or the beginning of one name under "
     with pytest.raises(UsageError, match=f"last: no such run; {advice}"):
         find_run("last", tmp_path)
-    run_in(tmp_path, "2025-08-01", "120000-a-b-ab12")
-    run_in(tmp_path, "2025-08-02", "120000-a-b-cd34")
+    run_in(tmp_path / "outputs", "2025-08-01", "120000-a-b-ab12")
+    run_in(tmp_path / "outputs", "2025-08-02", "120000-a-b-cd34")
     with pytest.raises(UsageError, match=f"12: 2 runs begin so: 120000-a-b-ab12, 120000-a-b-cd34; {advice}"):
         find_run("12", tmp_path)
     with pytest.raises(UsageError, match=f"13: no such run; {advice}"):
@@ -157,8 +159,8 @@ def test_run_that_is_not_found_says_what_to_give(tmp_path: Path) -> None:
 
 
 def test_a_name_that_begins_another_is_ambiguous_unless_it_is_a_path(tmp_path: Path) -> None:
-    run = run_in(tmp_path, "2025-08-01", "120000-a")
-    run_in(tmp_path, "2025-08-01", "120000-ab")
+    run = run_in(tmp_path / "outputs", "2025-08-01", "120000-a")
+    run_in(tmp_path / "outputs", "2025-08-01", "120000-ab")
     assert find_run(str(run), tmp_path) == run
 
 

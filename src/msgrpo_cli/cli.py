@@ -96,7 +96,7 @@ def train(
         else:
             with talk_on_stderr():
                 if resume:
-                    outcome = jobs.go_on(resume, texts, sys.argv, allow_module or [])
+                    outcome = jobs.go_on(resume, texts, folders, sys.argv, allow_module or [])
                 else:
                     outcome = jobs.start(texts, folders, sys.argv, weights)
             print(json.dumps(outcome, allow_nan=False) if as_json else outcome["run"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import hydra_app
-from .config import compose, config_dir, config_folders, load_saved, validated
+from .config import compose, config_dir, config_folders, load_saved, make_importable, validated
 from .errors import UsageError
 from .explain import one_line
 from .model_paths import check_reachable
@@ -93,9 +93,16 @@ def print_config(what: str, overrides: Sequence[str], config_dirs: Sequence[Path
     hydra_app.run_jobs(config_dir(), "train", TrainJob([]), overrides, flags=["--cfg", what], user_folders=folders)
 
 
-def go_on(text: str, overrides: Sequence[str], command: list[str], allow_modules: Collection[str]) -> dict[str, Any]:
+def go_on(
+    text: str,
+    overrides: Sequence[str],
+    config_dirs: Sequence[Path],
+    command: list[str],
+    allow_modules: Collection[str],
+) -> dict[str, Any]:
     """Resume the run that `text` names; no new directory is made."""
     run = find_run(text)
+    make_importable(config_folders(config_dirs))
     config = changed(load_saved(run / "config.yaml", allow_modules), overrides)
     from .train import train_job
 

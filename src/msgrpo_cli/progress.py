@@ -5,13 +5,17 @@ Knows rich and numbers. Knows nothing about models, games or files.
 
 from __future__ import annotations
 
+import logging
 import time
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+_log = logging.getLogger(__name__)  # Hydra writes it to the run's log.txt
+_MOSTLY_VALID = 0.99  # below, the share of valid actions is shown
+_WIDE = 110  # columns from which there is room for a bar
 _PLAIN_EVERY = 5.0  # seconds between plain lines
 
 
@@ -23,13 +27,13 @@ class Display:
         self._total = total_updates
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._last_line = 0.0
+        bar = [BarColumn(bar_width=24)] if self.console.width >= _WIDE else []
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            *bar,
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[news]}"),
             console=self.console,
             transient=False,
@@ -45,6 +49,7 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._bar.update(self._task, news=self._news)
         self._bar.stop()
 
     def phase(self, name: str, finished: int = 0, total: int = 0) -> None:
@@ -63,10 +68,10 @@ class Display:
 
     def evaluated(self, update: int, split: str, row: dict[str, Any]) -> None:
         """An evaluation is finished."""
-        success = "" if row["success_rate"] is None else f"  success {_percent(row['success_rate'])}"
+        success = "" if row["success_rate"] is None else f", success {_percent(row['success_rate'])}"
         greedy = row["greedy_success_rate"]
-        decoded = "" if greedy is None else f" (greedy decoding {_percent(greedy)})"
-        self.say(f"after update {update}, {split}: total reward {row['mean_total_reward']:.3f}{success}{decoded}")
+        decoded = "" if greedy is None else f", greedy {_percent(greedy)}"
+        self.say(f"after update {update}, {split}: reward {row['mean_total_reward']:.3f}{success}{decoded}")
 
     def show(self, what: RenderableType) -> None:
         """A table that stays."""
@@ -75,12 +80,15 @@ class Display:
     def say(self, text: str) -> None:
         """One line that stays."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        _log.info(text)
 
 
 def _news(metrics: dict[str, Any]) -> str:
     parts = [f"reward {metrics['total_reward']:.3f}"]
     if metrics["success_rate"] is not None:
         parts.append(f"success {_percent(metrics['success_rate'])}")
+    if metrics["valid_action_rate"] < _MOSTLY_VALID:
+        parts.append(f"valid {_percent(metrics['valid_action_rate'])}")
     parts.append("skipped" if metrics["skipped"] else f"entropy {metrics['entropy']:.3f}")
     return "  ".join(parts)
 

@@ -35,6 +35,8 @@ _RECORDED_PACKAGES = (
     "numpy",
 )
 
+_PLACES = ("outputs/*/*/run.json", "multirun/*/*/*/run.json")  # below the current directory
+
 
 def strict(value: Any) -> Any:
     """The same data as strict JSON allows: None for numbers that are not finite."""
@@ -184,8 +186,8 @@ def is_run(path: Path) -> bool:
     return (path / "run.json").is_file()
 
 
-def find_run(text: str, root: Path = Path("outputs")) -> Path:
-    """The run that `text` names: a run directory, `last`, or the beginning of one run's name under `root`.
+def find_run(text: str, root: Path = Path(".")) -> Path:
+    """The run that `text` names: a run directory, `last`, or the beginning of the name of one in outputs/ or multirun/.
 
     Raises UsageError where none or several fit.
     """
@@ -194,14 +196,16 @@ def find_run(text: str, root: Path = Path("outputs")) -> Path:
         if is_run(path):
             return path
         raise UsageError(f"{text}: not a run directory (it has no run.json)")
-    known = sorted((p.parent for p in root.glob("*/*/run.json")), key=lambda p: (p.parent.name, p.name))
+    known = sorted((p.parent for place in _PLACES for p in root.glob(place)), key=lambda p: (p.parent.name, p.name))
     if text == "last" and known:
         return max(known, key=lambda p: str(read_json(p / "run.json").get("start")))
     fitting = [p for p in known if p.name.startswith(text)]
     if len(fitting) == 1 and text != "last":
         return fitting[0]
     found = f"{len(fitting)} runs begin so: " + ", ".join(p.name for p in fitting[:5]) if fitting else "no such run"
-    raise UsageError(f"{text}: {found}; give a run directory, `last`, or the beginning of one name under {root}/")
+    raise UsageError(
+        f"{text}: {found}; give a run directory, `last`, or the beginning of one name under outputs/ or multirun/"
+    )
 
 
 def _versions() -> dict[str, str | None]:

@@ -60,6 +60,10 @@ def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tupl
     if target is None:
         if every:
             raise UsageError("--all: needs a run, whose checkpoints are all scored")
+        for text in overrides:
+            key, _, path = text.partition("=")
+            if key == "model.path" and checkpoint.is_checkpoint(Path(path)):
+                raise UsageError(f"{text}: a checkpoint of a run, with its own game and prompt; use msgrpo eval {path}")
         return [Subject()], list(overrides)
     if _is_foreign(target):
         check_local(target)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -102,6 +103,8 @@ def _train(config: RunConfig, run: Run, *, resumed: bool) -> dict[str, Any]:
     last = checkpoint.last_whole(run) if resumed else None
     done = checkpoint.update_of(last) if last else 0
     if done >= config.max_updates and (finished := run.record()["summary"].get("best")):
+        said = f"{run.path}: already at {done} of {config.max_updates} updates; a higher max_updates goes on"
+        print(said, file=sys.stderr)
         return _summary(config, run, finished)
     for file in (run.metrics, run.episodes):
         keep_lines(file, done)
@@ -174,7 +177,7 @@ class _Session:
         append_lines(self.run.metrics, [row])
         self.run.update_record(summary={**self.run.record()["summary"], "best": row})
         self.recorder.write_card(best, update, played.evaluation.to_json())
-        self.display.evaluated(update, f"{played.evaluation.split} part, best checkpoint", row)
+        self.display.evaluated(update, f"{played.evaluation.split}, best checkpoint", row)
         random = score(self.validation.random_episodes)
         draw_curve(
             self.run.metrics,
