@@ -148,6 +148,15 @@ def test_resume_of_a_finished_run_has_nothing_to_do(finished_run: Path, tmp_path
     assert outcome["status"] == "done" and (run / "metrics.jsonl").read_text() == before
 
 
+def test_a_run_that_ended_before_its_base_was_scored_starts_afresh_in_place(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "early"
+    run.mkdir()
+    first = (finished_run / "metrics.jsonl").read_text().splitlines()[0]
+    (run / "metrics.jsonl").write_text(first + "\n")
+    train_job(compose("train", SMALL), run, command=["test"], overrides=[], resume=run)
+    assert without_clock(run / "metrics.jsonl") == without_clock(finished_run / "metrics.jsonl")
+
+
 def test_from_another_run_starts_with_its_weights(finished_run: Path, tmp_path: Path) -> None:
     source = finished_run / "checkpoints" / "checkpoint-3"
     train(tmp_path / "next", "max_updates=1", "eval.every=0", from_checkpoint=source)

@@ -106,13 +106,14 @@ def _train(config: RunConfig, run: Run, *, resumed: bool) -> dict[str, Any]:
         said = f"{run.path}: already at {done} of {config.max_updates} updates; a higher max_updates goes on"
         print(said, file=sys.stderr)
         return _summary(config, run, finished)
+    base_scored = (run.evaluations / "base.json").exists()
     for file in (run.metrics, run.episodes):
-        keep_lines(file, done)
+        keep_lines(file, done if base_scored else -1)  # without it even the row of update 0 will be written again
     with Display(config.max_updates) as display:
         display.say(f"run {run.path}")
         session = _Session(config, run, display)
         shutil.rmtree(run.checkpoints / ".partial", ignore_errors=True)
-        if not (run.evaluations / "base.json").exists():
+        if not base_scored:
             session.evaluate_base()
         if done < config.max_updates:
             session.trainer.train(resume_from_checkpoint=str(last) if last else None)
