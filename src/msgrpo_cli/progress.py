@@ -13,6 +13,8 @@ from typing import Any, Self
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .reporting import end_if_asked
+
 _log = logging.getLogger(__name__)  # Hydra writes it to the run's log.txt
 _MOSTLY_VALID = 0.99  # below, the share of valid actions is shown
 _WIDE = 110  # columns from which there is room for a bar
@@ -54,6 +56,7 @@ class Display:
 
     def phase(self, name: str, finished: int = 0, total: int = 0) -> None:
         """What the program is doing now, such as `rollout` with 32 of 128 episodes finished."""
+        end_if_asked()
         part = f" {finished}/{total}" if total else ""
         self._bar.update(self._task, news=f"{self._news}  {name}{part}")
 

@@ -56,10 +56,23 @@ def talk_on_stderr() -> Iterator[None]:
         yield
 
 
-def heed_sigterm() -> None:
-    """Let SIGTERM end the program like Ctrl-C, so that a run is marked as interrupted."""
-    signal.signal(signal.SIGTERM, _terminate)
+_asked: list[int] = []
+"""Signals that asked the program to end."""
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def heed_signals() -> None:
+    """Let Ctrl-C and SIGTERM end the program, so that a run is marked as interrupted."""
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+
+
+def end_if_asked() -> None:
+    """Raise what a signal asked for. Long work calls this now and then: an exception that a signal raised inside some
+    library's callback may have been swallowed there (seen on a busy machine)."""
+    if _asked:
+        raise Terminated if _asked[-1] == signal.SIGTERM else KeyboardInterrupt
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    _asked.append(signum)
+    end_if_asked()

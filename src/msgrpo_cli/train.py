@@ -216,6 +216,7 @@ class _Session:
             split=split,
             seed=self.config.eval.seed,
             episodes=self.config.eval.episodes,
+            on_progress=lambda finished, total: self.display.phase("evaluation", finished, total),
         )
 
     def _reference(self) -> PreTrainedModel:
