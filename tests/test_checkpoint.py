@@ -12,9 +12,9 @@ import pytest
 from msgrpo_cli.checkpoint import (
     best,
     checkpoints,
+    damage,
     find_checkpoint,
     is_checkpoint,
-    is_whole,
     last_whole,
     metadata_of,
     publish,
@@ -27,7 +27,7 @@ from msgrpo_cli.config import compose
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs import Run
 
-FILES = ("model.safetensors", "optimizer.pt", "trainer_state.json")
+FILES = ("model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json")
 
 
 @pytest.fixture(name="run")
@@ -64,7 +64,7 @@ def test_publishing_completes_and_renames(run: Run) -> None:
     assert read_metadata(path)["update"] == 20
     assert names(run) == ["checkpoint-20"]
     assert is_checkpoint(path)
-    assert is_whole(path)
+    assert damage(path, thorough=True) is None
     assert update_of(path) == 20
 
 
@@ -79,10 +79,14 @@ def test_publishing_again_replaces(run: Run) -> None:
 def test_what_is_not_published_is_no_checkpoint(run: Run) -> None:
     folder = partial(run)
     (folder / "msgrpo.json").write_text("{}")
-    (run.checkpoints / "checkpoint-9").mkdir()
+    (run.checkpoints / "checkpoint-nine").mkdir()
     assert checkpoints(run) == []
     assert best(run) is None
     assert last_whole(run) is None
+    (run.checkpoints / "checkpoint-9").mkdir()
+    assert checkpoints(run) == []
+    with pytest.raises(RunError, match="none of its 1 checkpoints is whole"):
+        last_whole(run)
 
 
 def test_checkpoints_are_ordered_by_update_and_not_by_name(run: Run) -> None:
@@ -98,8 +102,9 @@ def test_the_last_whole_checkpoint_is_resumed_from(run: Run, missing: str) -> No
     torn = add(run, 100)
     assert last_whole(run) == torn
     (torn / missing).unlink()
-    assert not is_whole(torn)
-    assert last_whole(run) == run.checkpoints / "checkpoint-20"
+    told: list[str] = []
+    assert last_whole(run, told.append) == run.checkpoints / "checkpoint-20"
+    assert len(told) == 1 and str(torn / missing) in told[0]
 
 
 def test_no_whole_checkpoint_among_some_is_an_error(run: Run) -> None:
@@ -208,6 +213,6 @@ def test_a_copy_beside_a_checkpoint_is_no_checkpoint_and_broken_metadata_is_name
     for name, text in (("checkpoint-3", "3"), ("checkpoint-3-copy", "{}")):
         (run.checkpoints / name).mkdir(parents=True)
         (run.checkpoints / name / "msgrpo.json").write_text(text)
-    assert [path.name for path in checkpoints(run)] == ["checkpoint-3"]
+    assert checkpoints(run) == []
     with pytest.raises(UsageError, match=r"msgrpo\.json: broken"):
         read_metadata(run.checkpoints / "checkpoint-3")

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import io
-import signal
 
-import pytest
 from rich.console import Console
 
-from msgrpo_cli import reporting
-from msgrpo_cli.errors import Terminated
 from msgrpo_cli.progress import Display
 
 METRICS = {
@@ -44,10 +40,3 @@ def test_a_terminal_gets_a_bar_and_its_cursor_back_even_after_an_error() -> None
     shown = out.getvalue()
     assert "1/2" in shown and "success 50.0 %" in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
-
-
-def test_a_signal_that_was_swallowed_is_heeded_at_the_next_phase(monkeypatch: pytest.MonkeyPatch) -> None:
-    for number, raised in ((signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)):
-        monkeypatch.setattr(reporting, "_asked", [number])
-        with Display(2, Console(file=io.StringIO())) as display, pytest.raises(raised):
-            display.phase("rollout", 1, 2)

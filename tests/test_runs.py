@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,16 @@ LINES: list[dict[str, Any]] = [
 ]
 
 
+def until(update: int) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda row: (row["update"] or 0) <= update
+
+
 def test_rows_of_later_updates_and_a_torn_last_line_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     append_lines(path, LINES)
     with path.open("a") as file:
         file.write('{"update": 1, "n": 5, "loss": 0.')
-    keep_lines(path, 2)
+    keep_lines(path, until(2))
     assert rows(path) == LINES[:4]
     assert path.read_text().endswith("}\n"), "the next row starts on a line of its own"
     append_lines(path, [{"update": 3, "n": 6}])
@@ -111,16 +116,16 @@ def test_rows_of_later_updates_and_a_torn_last_line_are_dropped(tmp_path: Path) 
 def test_a_whole_last_line_without_its_line_break_stays(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"update": 1}\n{"update": 2}')
-    keep_lines(path, 2)
+    keep_lines(path, until(2))
     assert path.read_text() == '{"update": 1}\n{"update": 2}\n'
 
 
 def test_everything_is_dropped_and_nothing_is_made(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    keep_lines(path, 5)
+    keep_lines(path, until(5))
     assert not path.exists()
     append_lines(path, LINES[2:])
-    keep_lines(path, 0)
+    keep_lines(path, until(0))
     assert path.read_text() == ""
 
 

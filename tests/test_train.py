@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 
 from conftest import SMALL
 from msgrpo_cli.byte_tokenizer import byte_tokenizer
-from msgrpo_cli.checkpoint import read_metadata
+from msgrpo_cli.checkpoint import from_weights, read_metadata
 from msgrpo_cli.config import compose, load_saved
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.train import train_job
@@ -159,7 +159,8 @@ def test_a_run_that_ended_before_its_base_was_scored_starts_afresh_in_place(fini
 
 def test_from_another_run_starts_with_its_weights(finished_run: Path, tmp_path: Path) -> None:
     source = finished_run / "checkpoints" / "checkpoint-3"
-    train(tmp_path / "next", "max_updates=1", "eval.every=0", from_checkpoint=source)
+    config = from_weights(compose("train", [*SMALL, "max_updates=1", "eval.every=0"]), source)
+    train_job(config, tmp_path / "next", command=["test"], overrides=[])
     base = json.loads((tmp_path / "next" / "eval" / "base.json").read_text())
     scored = json.loads((finished_run / "eval" / "best.json").read_text())
     if scored["checkpoint"].endswith("checkpoint-3"):

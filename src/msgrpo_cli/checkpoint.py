@@ -5,27 +5,33 @@ Knows directories, `msgrpo.json` and scores. Knows nothing about torch, games or
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .errors import RunError, UsageError
-from .runs import Run, find_run, is_run, read_json, write_json, write_text
+from .runs import Run, find_run, is_run, put_in_place, read_json, remove_directory, write_json, write_text
 from .schema import RunConfig
 
 SCHEMA = 1
 _METADATA = "msgrpo.json"
+_CARD = "README.md"
 _PREFIX = "checkpoint-"
-_STATE = "trainer_state.json"
+_RESUMED_FROM = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
-def metadata_of(config: RunConfig, run: Run, update: int, score: dict[str, Any] | None) -> dict[str, Any]:
-    """What `msgrpo eval` needs of the run: game, prompt, sampling, base model, and the score on validation."""
+def metadata_of(
+    config: RunConfig, run: Run, update: int, score: dict[str, Any] | None, *, interim: bool = False
+) -> dict[str, Any]:
+    """What `msgrpo eval` needs of the run: game, prompt, sampling, base model, and the score on validation.
+
+    `interim`: taken because the run was asked to end, so it goes once a regular one follows.
+    """
     return {
         "schema": SCHEMA,
         "update": update,
+        "interim": interim,
         "run": run.path.name,
         "env": config.env.model_dump(),
         "prompt": config.prompt.model_dump(),
@@ -37,17 +43,51 @@ def metadata_of(config: RunConfig, run: Run, update: int, score: dict[str, Any] 
 
 
 def publish(partial: Path, run: Run, update: int, metadata: dict[str, Any], card: str) -> Path:
-    """Complete a checkpoint that was written aside, sync it and rename it to `checkpoint-<update>`."""
-    write_json(partial / _METADATA, metadata)
-    write_text(partial / "README.md", card)
-    for file in partial.iterdir():
-        _sync(file)
+    """Complete a checkpoint that was written aside, sync it and rename it to `checkpoint-<update>`.
+
+    Its metadata get the size and the SHA-256 of every file, so that damage is found later.
+    """
+    files = {
+        str(file.relative_to(partial)): {"bytes": file.stat().st_size, "sha256": _digest(file)}
+        for file in sorted(partial.rglob("*"))
+        if file.is_file()
+    }
+    write_json(partial / _METADATA, {**metadata, "files": files})
+    write_text(partial / _CARD, card)
     final = run.checkpoints / f"{_PREFIX}{update}"
-    if final.exists():
-        shutil.rmtree(final)
-    os.rename(partial, final)
-    _sync(run.checkpoints)
+    put_in_place(partial, final)
     return final
+
+
+def set_score(checkpoint: Path, score: dict[str, Any], card: str) -> None:
+    """Add an evaluation that was made after its checkpoint."""
+    write_json(checkpoint / _METADATA, {**read_metadata(checkpoint), "score": score})
+    write_text(checkpoint / _CARD, card)
+
+
+def damage(checkpoint: Path, *, thorough: bool = False) -> str | None:
+    """What is wrong with a checkpoint's files, in words; None where nothing is. `thorough` reads all of them."""
+    try:
+        metadata = read_metadata(checkpoint)
+    except UsageError as problem:
+        return str(problem)
+    files = metadata.get("files")
+    if not isinstance(files, dict):
+        return f"{checkpoint / _METADATA}: broken: it lists no files"
+    for name, known in files.items():
+        file = checkpoint / name
+        if not file.is_file():
+            return f"{file}: missing"
+        if file.stat().st_size != known["bytes"]:
+            return f"{file}: damaged: {file.stat().st_size} bytes, {known['bytes']} were written"
+        if thorough and _digest(file) != known["sha256"]:
+            return f"{file}: damaged: its content is not what was written"
+    return None
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_metadata(checkpoint: Path) -> dict[str, Any]:
@@ -67,15 +107,19 @@ def is_checkpoint(path: Path) -> bool:
     return (path / _METADATA).is_file()
 
 
-def is_whole(path: Path) -> bool:
-    """Whether everything that a resume needs is there."""
-    return all((path / name).is_file() for name in (_METADATA, "model.safetensors", "optimizer.pt", _STATE))
-
-
 def checkpoints(run: Run) -> list[Path]:
-    """The run's checkpoints, earliest first."""
-    named = [path for path in run.checkpoints.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()]
-    found = [path for path in named if is_checkpoint(path)]
+    """The run's checkpoints whose files are there in full length, earliest first."""
+    return [path for path in _named(run) if damage(path) is None]
+
+
+def has(run: Run, update: int) -> bool:
+    """Whether there is a checkpoint of this update."""
+    return any(update_of(path) == update for path in checkpoints(run))
+
+
+def _named(run: Run) -> list[Path]:
+    """Every directory called like a checkpoint, earliest first."""
+    found = [path for path in run.checkpoints.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()]
     return sorted(found, key=update_of)
 
 
@@ -84,16 +128,28 @@ def update_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(_PREFIX))
 
 
-def last_whole(run: Run) -> Path | None:
-    """The latest checkpoint that can be resumed from; None before the first.
+def last_whole(run: Run, on_damage: Callable[[str], None] = lambda reason: None) -> Path | None:
+    """The latest checkpoint that can be resumed from; None before the first. Later ones that cannot are told.
 
     Raises RunError where there are checkpoints but none is whole.
     """
-    there = checkpoints(run)
-    whole = [path for path in there if is_whole(path)]
-    if there and not whole:
-        raise RunError(f"{run.path}: none of its {len(there)} checkpoints is whole")
-    return whole[-1] if whole else None
+    there = _named(run)
+    for path in reversed(there):
+        reason = damage(path, thorough=True) or _unfit(path)
+        if reason is None:
+            return path
+        on_damage(reason)
+    if there:
+        raise RunError(
+            f"{run.path}: none of its {len(there)} checkpoints is whole; start anew with msgrpo train, or from other "
+            "weights with msgrpo train --from"
+        )
+    return None
+
+
+def _unfit(checkpoint: Path) -> str | None:
+    missing = [name for name in _RESUMED_FROM if name not in read_metadata(checkpoint)["files"]]
+    return f"{checkpoint / missing[0]}: missing, so no run can go on from it" if missing else None
 
 
 def score_of(checkpoint: Path) -> float | None:
@@ -103,17 +159,35 @@ def score_of(checkpoint: Path) -> float | None:
 
 
 def best(run: Run) -> Path | None:
-    """The checkpoint with the highest validation score, the later of equals; else the last; None without any."""
+    """The checkpoint with the highest validation score, the later of equals; else the last; None without any.
+
+    Interim ones count only where there is no other, so that an interruption changes no choice.
+    """
     there = checkpoints(run)
+    there = [path for path in there if not _is_interim(path)] or there
     scored = [(score, update_of(path), path) for path in there if (score := score_of(path)) is not None]
     return max(scored)[2] if scored else (there[-1] if there else None)
 
 
 def rotate(run: Run, keep_last: int, keep_best: bool) -> None:
-    """Remove all but the last `keep_last` checkpoints and, if wanted, the best."""
+    """Remove all but the latest, the last `keep_last` regular checkpoints and, if wanted, the best."""
     there = checkpoints(run)
-    kept = {*there[-keep_last:], *([best(run)] if keep_best else [])}
-    _remove(path for path in there if path not in kept)
+    regular = [path for path in there if not _is_interim(path)]
+    kept = {*there[-1:], *regular[-keep_last:], *([best(run)] if keep_best else [])}
+    for path in there:
+        if path not in kept:
+            remove_directory(path)
+
+
+def _is_interim(checkpoint: Path) -> bool:
+    return bool(read_metadata(checkpoint).get("interim"))
+
+
+def from_weights(config: RunConfig, source: Path) -> RunConfig:
+    """The config with the weights of another run's best checkpoint, of a checkpoint or of a model directory as base."""
+    found = source if not is_run(source) and not is_checkpoint(source) else find_checkpoint(str(source))[0]
+    model = config.model.model_copy(update={"path": str(found.resolve()), "init": "pretrained", "revision": None})
+    return config.model_copy(update={"model": model})
 
 
 def find_checkpoint(target: str) -> tuple[Path, Path | None]:
@@ -123,6 +197,8 @@ def find_checkpoint(target: str) -> tuple[Path, Path | None]:
     """
     path = Path(target)
     if is_checkpoint(path):
+        if (reason := damage(path)) is not None:
+            raise UsageError(reason)
         run = path.resolve().parent.parent
         return path, run if is_run(run) else None
     if path.is_dir() and not is_run(path):
@@ -130,20 +206,6 @@ def find_checkpoint(target: str) -> tuple[Path, Path | None]:
     run_path = find_run(target)
     found = best(Run(run_path))
     if found is None:
-        raise UsageError(f"{run_path}: has no checkpoint yet")
+        damaged = [reason for path in _named(Run(run_path)) if (reason := damage(path)) is not None]
+        raise UsageError(damaged[-1] if damaged else f"{run_path}: has no checkpoint yet")
     return found, run_path
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        aside = path.with_name(f".{path.name}.old")  # no longer a checkpoint, whatever happens while it is removed
-        os.rename(path, aside)
-        shutil.rmtree(aside)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,8 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .errors import RunError, UsageError
-from .reporting import INTERRUPTED, ending, heed_signals, say, talk_on_stderr
+from .errors import INTERRUPTED, RunError, UsageError
+from .interruption import heed_signals
+from .reporting import ending, say, talk_on_stderr
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w@./-]*=|~[A-Za-z_][\w@./-]*$")
 
@@ -207,7 +208,7 @@ def _sweep(overrides: list[str], folders: list[Path], weights: Path | None, dry_
 
 
 def main() -> None:
-    """The program. Exit codes: 0 done, 1 failed, 2 nothing was started, 130 Ctrl-C, 143 SIGTERM."""
+    """The program. Exit codes: 0 done, 1 failed, 2 nothing was started, 130 Ctrl-C, 143 SIGTERM and its like."""
     heed_signals()
     try:
         code = app(standalone_mode=False, prog_name="msgrpo")

@@ -1,9 +1,11 @@
-"""The two ways in which the program refuses or fails, and their exit codes.
+"""The ways in which the program refuses, fails or is ended, and their exit codes.
 
 Knows exit codes. Knows nothing about what went wrong.
 """
 
 from __future__ import annotations
+
+INTERRUPTED, TERMINATED = 130, 143
 
 
 class UsageError(Exception):
@@ -18,5 +20,12 @@ class RunError(Exception):
     exit_code = 1
 
 
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM; whoever tidies up after Ctrl-C does so here too. Exit code 143."""
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to end: exit code 130 for Ctrl-C, 143 for SIGTERM, a scheduler's warning or `max_hours`.
+
+    A KeyboardInterrupt, so that whatever library tidies up after Ctrl-C does so here too.
+    """
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from . import hydra_app
-from .config import compose, config_dir, config_folders, load_saved, make_importable, validated
+from .checkpoint import checkpoints, from_weights
+from .config import as_yaml, compose, config_dir, config_folders, load_saved, make_importable, validated
+from .disk import check_room
 from .errors import UsageError
 from .explain import one_line
 from .model_paths import check_reachable
@@ -35,23 +37,25 @@ class TrainJob:
     problem: Exception | None = None
     in_sweep: bool = False
     """Others follow, so nobody but the log and stderr learns of a failure."""
+    created: bool = False
+    """The run directory was made before Hydra was called."""
 
     def __call__(self, data: dict[str, Any], run_dir: Path, overrides: list[str]) -> None:
-        from .train import train_job
-
         try:
-            self.outcome = train_job(
-                validated(data),
-                run_dir,
-                command=self.command,
-                overrides=overrides,
-                from_checkpoint=self.from_checkpoint,
-            )
+            config = with_weights(validated(data), self.from_checkpoint)
+            if not self.created:
+                check_room(config, run_dir)
+                Run(run_dir).create(command=self.command, overrides=overrides, config=as_yaml(config))
+                self.created = True
+            from .train import train_job  # heavy; by now a killed run can be resumed
+
+            self.outcome = train_job(config, run_dir, command=self.command, overrides=overrides)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the next job of a sweep must start
             self.problem = problem
             _log.log(logging.WARNING if self.in_sweep else logging.INFO, "%s failed: %s", run_dir, one_line(problem))
             _log.info("traceback", exc_info=problem)
-            _record_failure(run_dir, problem, self.command, overrides)
+            if self.created or not is_run(run_dir):
+                _record_failure(run_dir, problem, self.command, overrides)
 
 
 def ready(overrides: Sequence[str], config_dirs: Sequence[Path]) -> RunConfig:
@@ -69,14 +73,12 @@ def start(
     overrides: Sequence[str], config_dirs: Sequence[Path], command: list[str], from_checkpoint: Path | None
 ) -> dict[str, Any]:
     """One new run. Returns what `train --json` prints."""
-    ready(overrides, config_dirs)
+    config = with_weights(ready(overrides, config_dirs), from_checkpoint)
     folders = config_folders(config_dirs)
     directory = hydra_app.job_directory(config_dir(), "train", overrides, folders, multirun=False)
-    if is_run(directory):
-        raise UsageError(
-            f"hydra.run.dir={directory}: holds a run already; go on with msgrpo train --resume {directory}"
-        )
-    job = TrainJob(command, from_checkpoint)
+    check_room(config, directory)
+    Run(directory).create(command=command, overrides=list(overrides), config=as_yaml(config))
+    job = TrainJob(command, from_checkpoint, created=True)
     hydra_app.run_jobs(config_dir(), "train", job, overrides, directory, user_folders=folders)
     if isinstance(job.problem, UsageError):
         _remove_traces(directory)
@@ -104,6 +106,7 @@ def go_on(
     run = find_run(text)
     make_importable(config_folders(config_dirs))
     config = changed(load_saved(run / "config.yaml", allow_modules), overrides)
+    check_room(config, run, existing=len(checkpoints(Run(run))))
     from .train import train_job
 
     return train_job(config, run, command=command, overrides=list(overrides), resume=run)
@@ -113,6 +116,11 @@ def weights_of(text: str) -> Path:
     """The directory that `--from` names: a checkpoint or model directory, or a run."""
     path = Path(text)
     return path if (path / "config.json").is_file() else find_run(text)
+
+
+def with_weights(config: RunConfig, source: Path | None) -> RunConfig:
+    """The config, with the weights that `--from` named as its base."""
+    return config if source is None else from_weights(config, source)
 
 
 def _record_failure(run_dir: Path, problem: Exception, command: list[str], overrides: list[str]) -> None:
@@ -128,7 +136,7 @@ def _remove_traces(run_dir: Path) -> None:
     """Take back what was written for a run that never started; where there is anything else, leave all as it is."""
     logging.shutdown()
     hydra_files = [run_dir / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")]
-    traces = {*hydra_files, run_dir / "log.txt", run_dir / "run.json", run_dir / "config.yaml"}
+    traces = {*hydra_files, run_dir / "log.txt", run_dir / "run.json", run_dir / "config.yaml", run_dir / ".lock"}
     if any(path.is_file() and path not in traces for path in run_dir.rglob("*")):
         return
     for file in traces:

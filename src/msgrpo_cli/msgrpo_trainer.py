@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
@@ -22,13 +22,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
-from .errors import RunError
+from .failures import NotFinite
 from .msgrpo_config import MSGRPOConfig
 from .rows import Row, deal, micro_batches, row_factors, step_rows
 from .seeding import generator
 from .update import PlayedUpdate, rollout_metrics
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental; a contract test watches it
+
+
+class OnPhase(Protocol):
+    """Told the name of a phase and how much of it is finished."""
+
+    def __call__(self, name: str, finished: int, total: int, *, safe: bool) -> None: ...
+
 
 Batch = dict[str, Any]
 """One micro-batch as TRL's loss takes it: padded tensors of shape (rows, width)."""
@@ -72,11 +79,13 @@ class MSGRPOTrainer(GRPOTrainer):
         on_checkpoint: Callable[[Path, int], None] = lambda partial, update: None,
         reference: PreTrainedModel | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        on_phase: OnPhase = lambda name, finished, total, *, safe: None,
     ) -> None:
         """`play(update)` plays update number `update` (from 1).
 
         `on_checkpoint(directory, update)` gets every checkpoint after TRL wrote it under `args.output_dir`, and moves
-        it to where it belongs. `reference` is needed where `args.beta` > 0.
+        it to where it belongs. `reference` is needed where `args.beta` > 0. `on_phase` is told where an update
+        stands; where it is `safe`, it may raise to leave, for no weight has been changed since the last update.
         """
         beta, args.beta = args.beta, 0.0  # TRL would build its own reference from the model's path
         super().__init__(
@@ -96,9 +105,12 @@ class MSGRPOTrainer(GRPOTrainer):
         self.num_generations = 1  # to TRL every row is a group of its own; the real groups are in PlayedUpdate
         self.play = play
         self.on_checkpoint = on_checkpoint
+        self.on_phase = on_phase
         self.rows_in_hand: list[Row] = []
         self.played: PlayedUpdate | None = None
         self._parts: list[list[Batch]] = []
+        self._rows_of_parts: list[list[Row]] = []
+        self._torch_generators: list[torch.Tensor] = []
         self._seen_logps: torch.Tensor | None = None
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._largest_gap = 0.0
@@ -107,6 +119,12 @@ class MSGRPOTrainer(GRPOTrainer):
     def update(self) -> int:
         """Number of finished updates."""
         return int(self.state.global_step) // self.args.steps_per_update
+
+    @property
+    def largest_micro_batch(self) -> int:
+        """Rows of the largest micro-batch of the present update; at first what is allowed."""
+        sizes = [len(batch["prompt_ids"]) for part in self._parts for batch in part]
+        return max(sizes, default=len(self.rows_in_hand) or self.args.rows_per_micro_batch)
 
     # Data
 
@@ -128,9 +146,11 @@ class MSGRPOTrainer(GRPOTrainer):
         tokens = sum(len(row.completion_ids) for row in rows)
         rng = generator((self.args.run_seed, self.update + 1, "deal"))
         self._sums["perf/seconds_rollout"] = time.perf_counter() - began
-        self._parts = []
+        self._parts, self._rows_of_parts = [], []
         for part in deal(len(rows), self.args.optimizer_steps, rng):
+            self.on_phase("scoring", len(self._parts), self.args.optimizer_steps, safe=True)
             cut = micro_batches(part, rows, self.args.rows_per_micro_batch)
+            self._rows_of_parts.append([rows[i] for i in part])
             self._parts.append(
                 [self._batch([rows[i] for i in numbers], [factors[i] for i in numbers]) for numbers in cut]
             )
@@ -164,12 +184,14 @@ class MSGRPOTrainer(GRPOTrainer):
         """Forward and backward on every micro-batch of this optimizer step; returns the sum of their losses."""
         within = int(self.state.global_step) % self.args.steps_per_update
         if within == 0:
+            self._torch_generators = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
             self._play_update()
         began = time.perf_counter()
         batches = self._parts[within % self.args.optimizer_steps]
         total = torch.zeros((), device=self.args.device)
         model.train()
-        for batch in batches:
+        for number, batch in enumerate(batches):
+            self.on_phase("update", number, len(batches), safe=within == 0)
             last = batch is batches[-1]
             self.accelerator.gradient_state._set_sync_gradients(last)
             self.current_gradient_accumulation_steps = batch["accumulation"]
@@ -213,9 +235,12 @@ class MSGRPOTrainer(GRPOTrainer):
         norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
         value = float(norm) if norm is not None else 0.0
         if not (math.isfinite(value) and math.isfinite(self._sums["loss"])):
-            raise RunError(
+            part = int(self.state.global_step) % self.args.optimizer_steps
+            raise NotFinite(
                 f"update {self.update + 1}: loss {self._sums['loss']} or gradient norm {value} is not finite; "
-                "the weights were not changed. Lower trainer.learning_rate, or go on from the last checkpoint"
+                "the weights were not changed",
+                {"update": self.update + 1, "loss": self._sums["loss"], "grad_norm": value},
+                self._rows_of_parts[part],
             )
         self._sums["grad_norm"] += value
         return norm
@@ -260,8 +285,19 @@ class MSGRPOTrainer(GRPOTrainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """The only change: what TRL wrote is handed to `on_checkpoint`."""
+        self.on_phase("checkpoint", 0, 0, safe=False)
         super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
         self.on_checkpoint(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}", self.update)
+
+    def save_finished_update(self) -> None:
+        """Save the state at the end of the last update, in whose successor no optimizer step was taken yet."""
+        if int(self.state.global_step) % self.args.steps_per_update:
+            raise RuntimeError("optimizer steps of an unfinished update were taken")
+        if self._torch_generators:  # dropout may have used them since
+            torch.set_rng_state(self._torch_generators[0])
+            torch.cuda.set_rng_state_all(self._torch_generators[1:])
+        assert self.model is not None
+        self._save_checkpoint(self.model, trial=None)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Cards are written by `on_checkpoint`, which knows what was trained on."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .reporting import end_if_asked
+from .interruption import safe_point
 
 _log = logging.getLogger(__name__)  # Hydra writes it to the run's log.txt
 _MOSTLY_VALID = 0.99  # below, the share of valid actions is shown
@@ -24,8 +25,14 @@ _PLAIN_EVERY = 5.0  # seconds between plain lines
 class Display:
     """Shows updates, the present phase and evaluations. A context manager, so that the cursor always comes back."""
 
-    def __init__(self, total_updates: int, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        total_updates: int,
+        console: Console | None = None,
+        on_phase: Callable[[str, int, int], None] = lambda name, finished, total: None,
+    ) -> None:
         self.console = console or Console(stderr=True)
+        self._on_phase = on_phase
         self._total = total_updates
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._last_line = 0.0
@@ -54,9 +61,14 @@ class Display:
         self._bar.update(self._task, news=self._news)
         self._bar.stop()
 
-    def phase(self, name: str, finished: int = 0, total: int = 0) -> None:
-        """What the program is doing now, such as `rollout` with 32 of 128 episodes finished."""
-        end_if_asked()
+    def phase(self, name: str, finished: int = 0, total: int = 0, *, safe: bool = True) -> None:
+        """What the program is doing now, such as `rollout` with 32 of 128 episodes finished.
+
+        Where it is `safe` to leave, a run that was asked to end does so here: raises Interrupted.
+        """
+        if safe:
+            safe_point()
+        self._on_phase(name, finished, total)
         part = f" {finished}/{total}" if total else ""
         self._bar.update(self._task, news=f"{self._news}  {name}{part}")
 

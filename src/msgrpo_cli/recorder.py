@@ -22,7 +22,7 @@ from .model_card import model_card
 from .msgrpo_trainer import MSGRPOTrainer
 from .policy import LanguageAgentPolicy
 from .progress import Display
-from .runs import Run, append_lines, write_json, write_text
+from .runs import Run, append_lines, sync, write_json, write_lines, write_text
 from .schema import RunConfig
 
 _SILENT = 10  # updates without signal in a row, after which a warning is due
@@ -40,6 +40,10 @@ class Recorder(TrainerCallback):
     trainer: MSGRPOTrainer | None = None
     score: dict[str, Any] | None = None
     """Evaluation of the present weights on validation, where they were evaluated."""
+    recorded: int = 0
+    """The last update whose rows were written by this process."""
+    interim: bool = False
+    """The run was asked to end: a checkpoint taken now is not one of its regular ones."""
     skipped_in_a_row: int = 0
 
     def on_step_end(
@@ -51,22 +55,23 @@ class Recorder(TrainerCallback):
             return control
         update = trainer.update
         self._record_update(trainer.update_metrics())
-        every, last = self.config.eval.every, update == self.config.max_updates
+        self.recorded = update
+        last = update == self.config.max_updates
         self.score = None
-        if every and (update % every == 0 or last):
-            self.score = self.evaluate(update).evaluation.to_json()
+        if self.config.evaluation_due(update):
+            self.score = self.evaluate(update, self.policy, state.global_step).evaluation.to_json()
         save_due = update % self.config.save.every == 0 or last
         if save_due or (self.config.save.keep_best and self._is_best()):
             control.should_save = True
         return control
 
-    def evaluate(self, update: int) -> Played:
-        """Score the present weights on the validation part and record it."""
+    def evaluate(self, update: int, policy: LanguageAgentPolicy, global_step: int) -> Played:
+        """Score the weights after `update` on the validation part and record it."""
         self.display.phase("evaluation")
-        temperature, sampling = self.config.eval.temperature, self.policy.sampling
-        played = evaluate_policy(self.validation, self.policy, temperature, training_sampling=sampling)
+        temperature, sampling = self.config.eval.temperature, policy.sampling
+        played = evaluate_policy(self.validation, policy, temperature, training_sampling=sampling)
         record_evaluation(self.run, played, update, name=f"{played.evaluation.split}-{update}")
-        row = evaluation_row(played, update, self._trainer().state.global_step)
+        row = evaluation_row(played, update, global_step)
         append_lines(self.run.metrics, [row])
         self._trainer().log({f"eval_{key}": value for key, value in row.items() if isinstance(value, (int, float))})
         self.run.update_record(summary={**self.run.record()["summary"], "last": row})
@@ -75,9 +80,15 @@ class Recorder(TrainerCallback):
 
     def on_checkpoint(self, partial: Path, update: int) -> None:
         """Complete what TRL wrote aside, and drop checkpoints that are no longer kept."""
-        metadata = checkpoint.metadata_of(self.config, self.run, update, self.score)
+        metadata = checkpoint.metadata_of(self.config, self.run, update, self.score, interim=self.interim)
+        for rows in (self.run.metrics, self.run.episodes):
+            sync(rows)  # a checkpoint never lies on a disk that its rows have not reached
         checkpoint.publish(partial, self.run, update, metadata, self._card(update, self.score))
         checkpoint.rotate(self.run, self.config.save.keep_last, self.config.save.keep_best)
+
+    def add_score(self, path: Path, update: int, evaluation: dict[str, Any]) -> None:
+        """Give a checkpoint the validation score that it was saved without."""
+        checkpoint.set_score(path, evaluation, self._card(update, evaluation))
 
     def write_card(self, path: Path, update: int, evaluation: dict[str, Any]) -> None:
         """Renew the card of a checkpoint once its final evaluation is known."""
@@ -170,10 +181,7 @@ def evaluation_row(played: Played, update: int, global_step: int) -> dict[str, A
 
 def record_evaluation(run: Run, played: Played, update: int | None, name: str) -> None:
     """Store an evaluation and its episodes under the run's `eval/`."""
-    write_json(run.evaluations / f"{name}.json", played.evaluation.to_json())
-    lines = run.evaluations / f"{name}.episodes.jsonl"
-    lines.unlink(missing_ok=True)
     split = played.evaluation.split
-    append_lines(
-        lines, (episode_to_json(episode, kind="eval", update=update, split=split) for episode in played.episodes)
-    )
+    lines = [episode_to_json(episode, kind="eval", update=update, split=split) for episode in played.episodes]
+    write_lines(run.evaluations / f"{name}.episodes.jsonl", lines)
+    write_json(run.evaluations / f"{name}.json", played.evaluation.to_json())  # last: it says that both are there

@@ -1,15 +1,23 @@
-"""What may change when a run goes on: its length, its evaluations, its checkpoints, its trackers.
+"""How a run goes on: what may change, from which point, and what was written after that point.
 
-Knows the rule and applies overrides to a saved config. Knows nothing about run directories or training.
+Knows the run directory, checkpoints and the saved config. Knows nothing about models or training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from . import checkpoint
 from .config import dumped, validated
 from .errors import UsageError
+from .runs import Run, keep_lines
 from .schema import RunConfig
+
+_MAY_CHANGE = ("max_updates", "max_hours", "trainer.report_to")
 
 
 def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
@@ -20,13 +28,66 @@ def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
 
     data = dumped(config)
     for text, (key, value) in zip(overrides, assignments(overrides), strict=True):
-        if not (key in ("max_updates", "trainer.report_to") or key.startswith(("eval.", "save."))):
+        if not (key in _MAY_CHANGE or key.startswith(("eval.", "save."))):
             raise UsageError(
-                f"{text}: a resumed run may only raise max_updates and change eval.*, save.*, trainer.report_to; "
-                f"to start anew from its weights use msgrpo train --from"
+                f"{text}: a resumed run may only raise max_updates and change eval.*, save.*, max_hours, "
+                f"trainer.report_to; to start anew from its weights use msgrpo train --from"
             )
         if key == "max_updates" and isinstance(value, int) and value < config.max_updates:
             raise UsageError(f"{text}: the run was to last {config.max_updates} updates; --resume may only raise that")
         section, _, name = key.rpartition(".")
         (data[section] if section else data)[name] = value
     return validated(data)
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a run stands on disk."""
+
+    checkpoint: Path | None
+    """The last whole one; None before the first, so that the run starts at update 0."""
+    update: int
+    base_is_scored: bool
+    evaluation_is_pending: bool
+    """The process was asked to end between an update and its evaluation, which is made up for."""
+
+
+def resume_point(config: RunConfig, run: Run, on_damage: Callable[[str], None]) -> ResumePoint:
+    """Look where the run stands; damaged checkpoints are told. Raises RunError where there are only such."""
+    last = checkpoint.last_whole(run, on_damage)
+    if last is None:
+        return ResumePoint(None, 0, (run.evaluations / "base.json").exists(), False)
+    update = checkpoint.update_of(last)
+    pending = config.evaluation_due(update) and checkpoint.score_of(last) is None
+    return ResumePoint(last, update, (run.evaluations / "base.json").exists(), pending)
+
+
+def go_back_to(point: ResumePoint, run: Run) -> None:
+    """Cut what was written after this point; it will be written again, the same. A final score goes too."""
+
+    def wanted(row: Mapping[str, Any]) -> bool:
+        if not point.base_is_scored or row["update"] > point.update:
+            return False
+        if row["kind"] == "train" or "checkpoint" not in row:
+            return True
+        is_final = row["checkpoint"] is not None
+        return not is_final and not (point.evaluation_is_pending and row["update"] == point.update)
+
+    for file in (run.metrics, run.episodes):
+        keep_lines(file, wanted)
+    run.update_record(summary={key: value for key, value in run.record()["summary"].items() if key != "best"})
+    for folder in (run.checkpoints, run.path):  # what a process was writing, or removing, when it died
+        for leftover in (*folder.glob(".*.old"), *folder.glob("*.partial")):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is not as it was when the run began, and may therefore change its numbers."""
+    pairs = [(name, before.get(name), now.get(name)) for name in ("threads", "device", "commit")]
+    versions = before.get("versions") or {}
+    pairs += [(f"version of {name}", versions.get(name), new) for name, new in now["versions"].items()]
+    return [
+        f"{name}: {new}, was {old} before; the resumed run may differ from an uninterrupted one"
+        for name, old, new in pairs
+        if old is not None and old != new
+    ]

@@ -5,22 +5,27 @@ Knows paths, JSON and the state of a run. Knows nothing about models, games or t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import psutil
 
 from .errors import UsageError
+from .run_lock import locked
 
 Status = Literal["running", "done", "failed", "interrupted"]
 _RECORDED_PACKAGES = (
@@ -52,7 +57,7 @@ def strict(value: Any) -> Any:
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one stroke: written aside, synced, renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     with aside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -77,24 +82,80 @@ def read_json(path: Path) -> Any:
 
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add rows to a JSONL file, each on a line of its own, in one write."""
-    text = "".join(json.dumps(strict(row), allow_nan=False) + "\n" for row in rows)
     with path.open("a", encoding="utf-8") as file:
-        file.write(text)
+        file.write(_as_lines(rows))
 
 
-def keep_lines(path: Path, wanted_until: int) -> None:
-    """Drop the rows of updates after `wanted_until`, and a last line that breaks off."""
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a JSONL file in one stroke."""
+    write_text(path, _as_lines(rows))
+
+
+def _as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(strict(row), allow_nan=False) + "\n" for row in rows)
+
+
+def keep_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Cut a JSONL file before its first row that is not `wanted`, or that breaks off."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if (row.get("update") or 0) <= wanted_until:
-            kept.append(line + "\n")
-    write_text(path, "".join(kept))
+    end = 0
+    with path.open("rb+") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if not wanted(row):
+                break
+            end += len(line)
+        file.truncate(end)
+        if end and not _ends_with_line_break(file, end):
+            file.write(b"\n")
+        sync(path)
+
+
+def _ends_with_line_break(file: BinaryIO, end: int) -> bool:
+    file.seek(end - 1)
+    return file.read(1) == b"\n"
+
+
+def sync(path: Path) -> None:
+    """Make sure that a file, or the names in a directory, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def whole_directory(final: Path) -> Iterator[Path]:
+    """A directory to write into, beside `final`; afterwards it is synced and renamed, so `final` is whole or absent."""
+    aside = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    yield aside
+    put_in_place(aside, final)
+
+
+def put_in_place(aside: Path, final: Path) -> None:
+    """Sync a directory and rename it to `final`; what was there before goes in one stroke."""
+    for file in aside.rglob("*"):
+        sync(file)
+    sync(aside)
+    if final.exists():
+        remove_directory(final)
+    os.rename(aside, final)
+    sync(final.parent)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory whose name disappears in one stroke, whatever happens while its files are removed."""
+    aside = path.with_name(f".{path.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(path, aside)
+    shutil.rmtree(aside)
 
 
 @dataclass(frozen=True)
@@ -144,8 +205,24 @@ class Run:
         path = self.path / "run.json"
         write_json(path, {**(read_json(path) if path.exists() else {}), **fields})
 
-    def begin(self, *, command: list[str], overrides: list[str], config_hash: str, device: str, threads: int) -> None:
-        """Mark as running; on resume the first start and what is known of scores stay."""
+    def create(self, *, command: list[str], overrides: list[str], config: str) -> None:
+        """Make a run of a directory: its config, and a record that it exists. Raises UsageError where one is there.
+
+        Before `run.json` there is no run; from then on it can be resumed, whatever happens.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            if is_run(self.path):
+                raise UsageError(
+                    f"hydra.run.dir={self.path}: holds a run already; go on with msgrpo train --resume {self.path}"
+                )
+            write_text(self.config, config)
+            self.update_record(status="running", error=None, command=command, overrides=overrides, start=now())
+
+    def begin(
+        self, *, command: list[str], overrides: list[str], config_hash: str, device: str, threads: int
+    ) -> dict[str, Any]:
+        """Mark as running; on resume the first start and what is known of scores stay. Returns the record before."""
         before = self.record() if is_run(self.path) else {}
         self.update_record(
             status="running",
@@ -158,10 +235,12 @@ class Run:
             device=device,
             threads=threads,
             pid=os.getpid(),
+            host=socket.gethostname(),
             start=before.get("start") or now(),
             end=None,
             summary=before.get("summary") or {},
         )
+        return before
 
     def finish(self, status: Status, error: str | None = None) -> None:
         """Mark the end, with the seconds that the process has lived and computed."""

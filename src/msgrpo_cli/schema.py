@@ -184,6 +184,8 @@ class RunConfig(Section):
     """What the author of an experiment says about it; changes nothing."""
     seed: Seed
     max_updates: Annotated[int, Field(ge=1, le=10**8)]
+    max_hours: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None
+    """After so many hours of one process the run is saved and ends as interrupted."""
     policy: Literal["model", "random", "greedy", "optimal", "api"]
     env: EnvConfig
     model: ModelConfig
@@ -202,3 +204,7 @@ class RunConfig(Section):
         if policy == "api":
             raise ValueError(f"playing through an API {NotYet}; use model, random, greedy or optimal")
         return policy
+
+    def evaluation_due(self, update: int) -> bool:
+        """Whether the weights after this update are scored on validation."""
+        return bool(self.eval.every) and (update % self.eval.every == 0 or update == self.max_updates)

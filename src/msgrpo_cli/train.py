@@ -6,12 +6,8 @@ Knows every part and the order in which they work. Knows nothing about Hydra or 
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +19,26 @@ from .assembly import game_factory, language_agent, play_rules
 from .config import as_yaml, config_hash
 from .curve import draw_curve
 from .episode_log import read_episodes
-from .errors import RunError, UsageError
+from .errors import Interrupted, RunError, UsageError
 from .evaluator import Evaluator
+from .failures import Limit
+from .interruption import heeding
 from .ladder import render
 from .models import device_of_this_machine, load_model, mixed_precision, quiet_libraries
 from .msgrpo_config import MSGRPOConfig
 from .msgrpo_trainer import MSGRPOTrainer
 from .players import ExactPlayer
 from .policy import LanguageAgentPolicy
-from .progress import Display
 from .recorder import Recorder, evaluate_policy, evaluation_row, record_evaluation
-from .runs import Run, append_lines, keep_lines, write_text
+from .reporting import say
+from .resume import ResumePoint, differences, go_back_to, resume_point
+from .run_lock import locked
+from .runs import Run, Status, append_lines, whole_directory, write_text
 from .schema import RunConfig
 from .scores import score
 from .split import Split
+from .supervision import Supervision
+from .trackers import trackers_inside
 from .update import PlayedUpdate, UpdateRules, play_update
 
 
@@ -47,87 +49,83 @@ def train_job(
     command: list[str],
     overrides: list[str],
     resume: Path | None = None,
-    from_checkpoint: Path | None = None,
 ) -> dict[str, Any]:
     """Train, or go on training, in `run_dir`; returns what `train --json` prints.
 
-    `run.json` ends as done, failed or interrupted, whatever happens. Raises RunError for work that failed.
+    `run.json` ends as done, failed or interrupted, whatever happens. Raises UsageError where another process works
+    in the directory, RunError for work that failed, Interrupted where the process was asked to end.
     """
     began = time.perf_counter()
     run = Run(resume or run_dir)
-    if from_checkpoint is not None:
-        config = _from_weights(config, from_checkpoint)
     run.path.mkdir(parents=True, exist_ok=True)
-    try:
+    with locked(run.path):
         write_text(run.config, as_yaml(config))
-        run.begin(
+        before = run.begin(
             command=command,
             overrides=overrides,
             config_hash=config_hash(config),
             device=str(device_of_this_machine()),
             threads=torch.get_num_threads(),
         )
-        quiet_libraries()
-        with _trackers_inside(run):
-            summary = _train(config, run, resumed=resume is not None)
-    except KeyboardInterrupt:
-        run.finish("interrupted")
-        raise
-    except (RunError, UsageError, OSError, ValueError, RuntimeError, TypeError, KeyError, ArithmeticError) as error:
-        run.finish("failed", f"{type(error).__name__}: {error}")
-        raise
-    run.finish("done")
+        try:
+            quiet_libraries()
+            with trackers_inside(run.path):
+                summary = _train(config, run, before if resume is not None else None)
+        except KeyboardInterrupt:
+            _finish(run, "interrupted")
+            raise
+        except BaseException as error:
+            _finish(run, "failed", f"{type(error).__name__}: {error}")
+            raise
+        _finish(run, "done")
     return {"run": str(run.path), "status": "done", **summary, "wall_seconds": time.perf_counter() - began}
 
 
-@contextmanager
-def _trackers_inside(run: Run) -> Iterator[None]:
-    """Trackers write inside the run directory, unless the user's environment says where else."""
-    folder = (run.path / "trackers").absolute()
-    places = {
-        "TENSORBOARD_LOGGING_DIR": f"{folder}/tensorboard",
-        "TRACKIO_DIR": f"{folder}/trackio-data",  # a folder called trackio would be taken for the package
-        "WANDB_DIR": str(folder),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-    }
-    ours = {name: place for name, place in places.items() if name not in os.environ}
-    os.environ.update(ours)
+def _finish(run: Run, status: Status, error: str | None = None) -> None:
+    """Mark the end; where even that cannot be written (a full disk), say so instead of hiding what ended the run."""
     try:
-        yield
-    finally:  # the next job of a sweep has a directory of its own
-        for name in ours:
-            del os.environ[name]
+        run.finish(status, error)
+    except OSError as problem:
+        say(f"{run.path / 'run.json'} could not be marked as {status}: {problem}")
 
 
-def _train(config: RunConfig, run: Run, *, resumed: bool) -> dict[str, Any]:
-    last = checkpoint.last_whole(run) if resumed else None
-    done = checkpoint.update_of(last) if last else 0
-    if done >= config.max_updates and (finished := run.record()["summary"].get("best")):
-        said = f"{run.path}: already at {done} of {config.max_updates} updates; a higher max_updates goes on"
-        print(said, file=sys.stderr)
-        return _summary(config, run, finished)
-    base_scored = (run.evaluations / "base.json").exists()
-    for file in (run.metrics, run.episodes):
-        keep_lines(file, done if base_scored else -1)  # without it even the row of update 0 will be written again
-    with Display(config.max_updates) as display:
-        display.say(f"run {run.path}")
-        session = _Session(config, run, display)
-        shutil.rmtree(run.checkpoints / ".partial", ignore_errors=True)
-        if not base_scored:
-            session.evaluate_base()
-        if done < config.max_updates:
-            session.trainer.train(resume_from_checkpoint=str(last) if last else None)
-            shutil.rmtree(run.checkpoints / ".partial", ignore_errors=True)
-        return session.finish()
+def _train(config: RunConfig, run: Run, before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The work itself; `before` is the record of the run that goes on, None for a new one."""
+    with (
+        Supervision(run, config.max_updates) as supervision,
+        heeding(config.max_hours, supervision.last_words),
+    ):
+        tell = supervision.display.say
+        point = resume_point(config, run, lambda reason: tell(f"warning: {reason}; the one before is used"))
+        if before is not None and point.update >= config.max_updates and (best := run.record()["summary"].get("best")):
+            tell(f"{run.path}: already at {point.update} of {config.max_updates} updates; a higher max_updates goes on")
+            return _summary(config, run, best)
+        tell(f"run {run.path}")
+        if before is not None:
+            for line in differences(before, run.record()):
+                tell(f"warning: {line}")
+            tell(f"going on after update {point.update}")
+        go_back_to(point, run)
+        session = _Session(config, run, supervision)
+        with supervision.explaining(session.limits, session.text_of):
+            if not point.base_is_scored:
+                session.evaluate_base()
+            if point.evaluation_is_pending:
+                session.evaluate_pending(point)
+            if point.update < config.max_updates:
+                session.train(point)
+            return session.finish()
 
 
 class _Session:
     """The parts of one run, connected."""
 
-    def __init__(self, config: RunConfig, run: Run, display: Display) -> None:
-        self.config, self.run, self.display = config, run, display
+    def __init__(self, config: RunConfig, run: Run, supervision: Supervision) -> None:
+        self.config, self.run, self.display = config, run, supervision.display
+        display = self.display
         device = device_of_this_machine()
         arguments = training_arguments(config, run, device)
+        display.phase("loading")
         display.say(f"loading {config.model.path} ({config.model.init})")
         self.model, self.tokenizer = load_model(config.model, config.seed)
         self.model.to(device)  # type: ignore[arg-type]
@@ -136,7 +134,14 @@ class _Session:
         self.validation = self._evaluator(config.eval.split or "validation")
         self.recorder = Recorder(config, run, self.policy, self.validation, display)
         self.trainer = MSGRPOTrainer(
-            self.model, arguments, self.tokenizer, self._play, self.recorder.on_checkpoint, reference, [self.recorder]
+            self.model,
+            arguments,
+            self.tokenizer,
+            self._play,
+            self.recorder.on_checkpoint,
+            reference,
+            [self.recorder],
+            on_phase=display.phase,
         )
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.remove_callback(ProgressCallback)
@@ -148,20 +153,51 @@ class _Session:
 
     def evaluate_base(self) -> None:
         """Score the untrained weights: on validation for the curve, on the test part for the ladder."""
-        self.recorder.evaluate(0)
+        self.recorder.evaluate(0, self.policy, 0)
         temperature, sampling = self.config.eval.temperature, self.policy.sampling
         played = evaluate_policy(self._final_evaluator(), self.policy, temperature, training_sampling=sampling)
         record_evaluation(self.run, played, 0, "base")
+
+    def evaluate_pending(self, point: ResumePoint) -> None:
+        """Make up for an evaluation on validation that the end of the process came before."""
+        assert point.checkpoint is not None
+        steps = point.update * self.trainer.args.steps_per_update
+        played = self.recorder.evaluate(point.update, self._stored_policy(point.checkpoint), steps)
+        self.recorder.add_score(point.checkpoint, point.update, played.evaluation.to_json())
+
+    def train(self, point: ResumePoint) -> None:
+        """Train to the end; where the process is asked to end before, save the last finished update."""
+        try:
+            self.trainer.train(resume_from_checkpoint=str(point.checkpoint) if point.checkpoint else None)
+        except Interrupted:
+            if self.recorder.recorded and not checkpoint.has(self.run, self.trainer.update):
+                self.recorder.interim = True
+                self.trainer.save_finished_update()
+            self.display.say(f"go on with: msgrpo train --resume {self.run.path}")
+            raise
+
+    def limits(self) -> dict[str, Limit]:
+        """The key that bounds the memory of each phase, with what is really in use of it."""
+        algo, live = self.config.algo, self.config.rollout.max_live_episodes
+        rows = ("trainer.per_device_train_batch_size", self.trainer.largest_micro_batch)
+        return {
+            "rollout": ("rollout.max_live_episodes", min(live, algo.groups_per_update * algo.group_size)),
+            "evaluation": ("rollout.max_live_episodes", min(live, self.config.eval.episodes)),
+            "scoring": rows,
+            "update": rows,
+        }
+
+    def text_of(self, token_ids: tuple[int, ...]) -> str:
+        """The text of token ids, special tokens included."""
+        return str(self.tokenizer.decode(list(token_ids)))
 
     def finish(self) -> dict[str, Any]:
         """Score the best checkpoint, as read back from disk, on the test part; draw the curve."""
         best = checkpoint.best(self.run)
         if best is None:
             raise RunError(f"{self.run.path}: the run left no checkpoint")
-        self.display.phase("final evaluation")
-        stored = self.config.model.model_copy(update={"path": str(best), "init": "pretrained", "revision": None})
-        model, _ = load_model(stored)
-        policy = self._policy(model.to(self.model.device))  # type: ignore[arg-type]
+        self.display.phase("evaluation")
+        policy = self._stored_policy(best)
         evaluator = self._final_evaluator()
         base = read_episodes(self.run.evaluations / "base.episodes.jsonl")
         played = evaluate_policy(
@@ -176,7 +212,6 @@ class _Session:
         record_evaluation(self.run, played, update, "best")
         row = evaluation_row(played, update, self.trainer.state.global_step)
         append_lines(self.run.metrics, [row])
-        self.run.update_record(summary={**self.run.record()["summary"], "best": row})
         self.recorder.write_card(best, update, played.evaluation.to_json())
         self.display.evaluated(update, f"{played.evaluation.split}, best checkpoint", row)
         random = score(self.validation.random_episodes)
@@ -188,6 +223,7 @@ class _Session:
             random_success=random.success_rate,
             title=f"{self.config.model.name} on {self.config.env.name}",
         )
+        self.run.update_record(summary={**self.run.record()["summary"], "best": row})  # last: it says that all is there
         references = {"random": score(evaluator.random_episodes), "base": score(base)}
         self.display.show(render([played.evaluation], [references]))
         return _summary(self.config, self.run, row)
@@ -202,6 +238,12 @@ class _Session:
             self._judge,
             lambda finished, total: self.display.phase("rollout", finished, total),
         )
+
+    def _stored_policy(self, stored: Path) -> LanguageAgentPolicy:
+        """The policy of a checkpoint, as read back from disk."""
+        config = self.config.model.model_copy(update={"path": str(stored), "init": "pretrained", "revision": None})
+        model, _ = load_model(config)
+        return self._policy(model.to(self.model.device))  # type: ignore[arg-type]
 
     def _policy(self, model: PreTrainedModel) -> LanguageAgentPolicy:
         return language_agent(self.config, model, self.tokenizer)
@@ -227,8 +269,9 @@ class _Session:
             loaded.to(self.model.device)  # type: ignore[arg-type]
             return loaded
         reference = copy.deepcopy(self.model)
-        reference.save_pretrained(self.run.reference)
-        self.tokenizer.save_pretrained(self.run.reference)
+        with whole_directory(self.run.reference) as folder:
+            reference.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
         return reference
 
 
@@ -279,10 +322,3 @@ def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSG
         return MSGRPOConfig(**fields)
     except (ValueError, TypeError, ImportError, KeyError) as error:  # what TRL itself refuses
         raise UsageError(f"trainer: {str(error).splitlines()[0]}") from error
-
-
-def _from_weights(config: RunConfig, source: Path) -> RunConfig:
-    """The config with the weights of another run, or of one of its checkpoints, as its base."""
-    found, _ = checkpoint.find_checkpoint(str(source))
-    model = config.model.model_copy(update={"path": str(found.resolve()), "init": "pretrained", "revision": None})
-    return config.model_copy(update={"model": model})

@@ -1,0 +1,84 @@
+"""What went wrong in a run, in the user's words and with a remedy: memory, disk, numbers that are not finite.
+
+Knows the exceptions of torch, safetensors and the operating system. Knows nothing about how to train.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from .errors import RunError
+from .rows import Row
+
+_DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_DISK |= {
+    errno.EROFS: "the disk is read-only",
+    errno.EFBIG: "a file is larger than allowed",
+    errno.EIO: "the disk fails",
+}
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
+_NOT_WRITTEN = re.compile(r"PytorchStreamWriter failed|No space left|Read-only file system|File too large")
+
+Limit = tuple[str, int]
+"""A key that bounds memory, and how much is really in use of what it counts."""
+
+
+class NotFinite(RunError):
+    """A loss, gradient or reward that is NaN or infinite, met before the weights were changed."""
+
+    def __init__(self, message: str, found: Mapping[str, Any], rows: Sequence[Row] = ()) -> None:
+        super().__init__(message)
+        self.found = dict(found)
+        self.rows = list(rows)
+
+
+def explained(
+    error: Exception, phase: str, limits: Mapping[str, Limit], last_checkpoint: str | None
+) -> RunError | None:
+    """The RunError that tells a user what to do; None where the error says it itself.
+
+    `phase` is where the run stood, `limits` the key that bounds the memory of each phase.
+    """
+    go_on = f"go on with --resume from {last_checkpoint}" if last_checkpoint else "there is no checkpoint yet"
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _says(error, _NO_MEMORY, RuntimeError):
+        return RunError(f"out of memory during {phase}: {_lower(phase, limits)}; {go_on}")
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return RunError(f"{_DISK[error.errno]} ({error.filename or error.strerror}) during {phase}; {go_on}")
+    if _says(error, _NOT_WRITTEN, (RuntimeError, SafetensorError, OSError)):
+        return RunError(f"the disk took no more ({str(error).splitlines()[0]}) during {phase}; {go_on}")
+    if isinstance(error, NotFinite):
+        return RunError(f"{error}; {go_on}, with a lower trainer.learning_rate by --from")
+    return None
+
+
+def _says(error: Exception, pattern: re.Pattern[str], kinds: type[Exception] | tuple[type[Exception], ...]) -> bool:
+    return isinstance(error, kinds) and pattern.search(str(error)) is not None
+
+
+def _lower(phase: str, limits: Mapping[str, Limit]) -> str:
+    """Which key to lower, and to what: memory grows with what it counts, so half of what is in use."""
+    key, used = limits.get(phase, limits["update"])
+    if used > 1:
+        return f"lower {key} to {used // 2} ({used} were in use)"
+    return (
+        f"{key} cannot be lowered any more; choose a smaller model, lora.enabled=true, or shorter prompts and answers"
+    )
+
+
+def row_to_json(row: Row, prompt: str, completion: str) -> dict[str, Any]:
+    """A training row as failure.json holds it."""
+    return {
+        "episode": row.episode,
+        "advantage": row.advantage,
+        "prompt": prompt,
+        "completion": completion,
+        "prompt_ids": list(row.prompt_ids),
+        "completion_ids": list(row.completion_ids),
+        "logprobs": list(row.logprobs),
+    }

@@ -1,0 +1,48 @@
+"""One process per run directory: a lock that the operating system lets go when its holder dies, however it dies.
+
+Knows a directory and processes. Knows nothing about what a run holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import UsageError
+
+_NAME = ".lock"
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold the run directory; UsageError where a live process holds it. A dead holder's lock is free.
+
+    On a file system without locks (some network ones) the directory is taken without one.
+    """
+    handle = os.open(run_dir / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{run_dir}: in use by {_holder(handle)}; wait for it or end it") from None
+        except OSError:
+            pass
+        else:
+            os.truncate(handle, 0)
+            os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        yield
+    finally:
+        os.close(handle)  # the file stays: removing it would let two processes lock two files of one name
+
+
+def _holder(handle: int) -> str:
+    try:
+        said = json.loads(os.pread(handle, 1000, 0))
+        return f"process {said['pid']} on {said['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,80 @@
+"""What stands over a run while it works: the display, the watchdog, and the words in which it fails.
+
+Knows the run directory, phases and failures. Knows nothing about how to play or train.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+from . import checkpoint
+from .errors import RunError
+from .failures import Limit, NotFinite, explained, row_to_json
+from .interruption import end_at_next_safe_point
+from .progress import Display
+from .reporting import say
+from .runs import Run, write_json
+from .watchdog import Watchdog
+
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+class Supervision:
+    """A context manager around the whole work on one run."""
+
+    def __init__(self, run: Run, total_updates: int) -> None:
+        self._run = run
+        self.display = Display(total_updates, on_phase=lambda *where: self._watchdog.at(*where))
+        self._watchdog = Watchdog(self.display.say, self._end, self._end_now)
+
+    def __enter__(self) -> Self:
+        self._watchdog.__enter__()
+        self.display.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.display.__exit__(*error)
+        self._watchdog.__exit__(*error)
+
+    @contextmanager
+    def explaining(
+        self, limits: Callable[[], Mapping[str, Limit]], text_of: Callable[[tuple[int, ...]], str]
+    ) -> Iterator[None]:
+        """Turn what users can mend into RunErrors that say how; what is not finite goes to failure.json.
+
+        `limits()` gives the key that bounds the memory of each phase, `text_of(ids)` the text of token ids.
+        """
+        try:
+            yield
+        except Exception as error:
+            last = next(reversed(checkpoint.checkpoints(self._run)), None)
+            if isinstance(error, NotFinite):
+                rows = [row_to_json(row, text_of(row.prompt_ids), text_of(row.completion_ids)) for row in error.rows]
+                write_json(self._run.path / "failure.json", {**error.found, "error": str(error), "rows": rows})
+            better = explained(error, self._watchdog.phase, limits(), last.name if last else None)
+            if better is None:
+                raise
+            raise better from error
+
+    def last_words(self) -> None:
+        """Mark the run as interrupted where a second signal ends the process at once; called in another thread."""
+        self._leave_terminal()
+        self._run.finish("interrupted", "ended at once by a second signal")
+
+    def _end(self, reason: str) -> None:
+        self.display.say(f"error: {reason}; the run ends")
+        end_at_next_safe_point(RunError(reason))
+
+    def _end_now(self, reason: str) -> None:
+        self._leave_terminal()
+        say(reason)
+        self._run.finish("failed", reason)
+        os._exit(RunError.exit_code)
+
+    def _leave_terminal(self) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(_SHOW_CURSOR)
