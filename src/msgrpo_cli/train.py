@@ -210,7 +210,7 @@ class _Session:
         )
         update = checkpoint.update_of(best)
         record_evaluation(self.run, played, update, "best")
-        row = evaluation_row(played, update, self.trainer.state.global_step)
+        row = evaluation_row(played, update, update * self.trainer.args.steps_per_update)
         append_lines(self.run.metrics, [row])
         self.recorder.write_card(best, update, played.evaluation.to_json())
         self.display.evaluated(update, f"{played.evaluation.split}, best checkpoint", row)

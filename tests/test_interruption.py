@@ -1,0 +1,92 @@
+"""Signals to real processes: they wait for a safe point, a second one ends at once, a limit of hours ends too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PROGRAM = """
+import hashlib, sys, time
+from msgrpo_cli.interruption import heed_signals, heeding, safe_point
+from msgrpo_cli.reporting import ending
+
+heed_signals()
+with ending(False):
+    with heeding({hours}, lambda: print("last words", flush=True)):
+        print("ready", flush=True)
+        {work}
+"""
+UNSAFE = "time.sleep(1); print('still there', flush=True)"
+SAFE = "[(time.sleep(0.01), safe_point()) for _ in range(1000)]"
+STUCK = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2 * 10**9)"  # no Python code runs meanwhile, but other threads do
+
+
+def started(work: str, hours: str = "None") -> subprocess.Popen[str]:
+    code = PROGRAM.format(work=work, hours=hours)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "error: interrupted\n"),
+        (signal.SIGTERM, 143, "error: ended by SIGTERM\n"),
+        (signal.SIGUSR1, 143, "error: ended by SIGUSR1\n"),
+    ],
+)
+def test_the_end_comes_at_a_safe_point(number: int, code: int, said: str) -> None:
+    process = started(f"{UNSAFE}; {SAFE}")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (code, "still there\n", said)
+
+
+def test_what_reaches_no_safe_point_is_finished() -> None:
+    process = started(UNSAFE)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (0, "still there\n", "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_within_two_seconds_whatever_hangs(number: int, code: int) -> None:
+    process = started(STUCK)
+    process.send_signal(number)
+    time.sleep(0.3)
+    assert process.poll() is None, "the first one waits"
+    began = time.monotonic()
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (code, "last words\n")
+    assert time.monotonic() - began < 2.0
+
+
+def test_a_scheduler_s_warning_is_not_the_first_of_two() -> None:
+    process = started(f"{UNSAFE}; time.sleep(1.5); print('not ended at once', flush=True); {SAFE}")
+    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (143, "still there\nnot ended at once\n")
+
+
+def test_max_hours_end_at_a_safe_point() -> None:
+    process = started(SAFE, hours="0.00005")  # 0.18 s
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (143, "error: max_hours=5e-05 is reached\n")
+
+
+def test_elsewhere_a_signal_ends_at_once() -> None:
+    code = PROGRAM.replace("with heeding({hours}, lambda: print('last words', flush=True)):", "if True:")
+    code = code.split("    with heeding")[0] + "    print('ready', flush=True)\n    time.sleep(30)\n"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=5)
+    assert process.returncode == 143

@@ -1,0 +1,173 @@
+"""Going on: where a run stands on disk, what is cut, and that an interruption leaves no trace in the numbers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import SMALL
+from msgrpo_cli import checkpoint
+from msgrpo_cli.config import compose
+from msgrpo_cli.errors import TERMINATED, Interrupted, RunError, UsageError
+from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.interruption import end_at_next_safe_point
+from msgrpo_cli.resume import changed, differences, go_back_to, resume_point
+from msgrpo_cli.run_lock import locked
+from msgrpo_cli.runs import Run, append_lines, write_json
+from msgrpo_cli.train import train_job
+
+OVERRIDES = [*SMALL, "trainer.beta=0.05", "algo.optimizer_steps=2", "eval.every=2", "save.every=2", "max_updates=4"]
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in row.items() if not key.startswith("perf/")} for row in found]
+
+
+def assert_same(run: Path, straight: Path) -> None:
+    assert rows(run / "metrics.jsonl") == rows(straight / "metrics.jsonl")
+    assert (run / "episodes.jsonl").read_bytes() == (straight / "episodes.jsonl").read_bytes()
+    chosen = [json.loads((path / "eval" / "best.json").read_text())["checkpoint"] for path in (run, straight)]
+    assert chosen[0] == chosen[1]
+
+
+def train(run: Path, **more: Any) -> dict[str, Any]:
+    return train_job(compose("train", OVERRIDES), run, command=["test"], overrides=OVERRIDES, **more)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("straight") / "run"
+    train(run)
+    return run
+
+
+def end_after(monkeypatch: pytest.MonkeyPatch, run: Path, updates: int) -> None:
+    """Ask for the end, as a signal would, ten moves after so many updates were recorded."""
+    moves, play = [0], FrozenLake.play
+
+    def counting(self: FrozenLake, action: str) -> tuple[float, str | None]:
+        recorded = (run / "metrics.jsonl").read_text().count('"train"') if (run / "metrics.jsonl").exists() else 0
+        moves[0] += recorded == updates
+        if moves[0] == 10:
+            end_at_next_safe_point(Interrupted("asked", TERMINATED))
+        return play(self, action)
+
+    monkeypatch.setattr(FrozenLake, "play", counting)
+
+
+def test_wherever_a_run_is_asked_to_end_it_goes_on_as_if_nothing_had_happened(
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    for number, (updates, place) in enumerate(
+        [(0, "base"), (0, "base"), (1, "rollout"), (2, "evaluation"), (3, "rollout"), (4, "evaluation"), (4, "pending")]
+    ):
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            end_after(patch, run, updates)
+            train(run, resume=run if number else None)
+        assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
+        assert checkpoint.has(Run(run), updates) or not updates, f"{place}: update {updates} was not saved"
+    train(run, resume=run)
+    assert {path.name for path in checkpoint.checkpoints(Run(run))} == {"checkpoint-2", "checkpoint-4"}
+    assert_same(run, straight)
+
+
+def test_an_evaluation_that_was_cut_off_is_made_up_for(
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    for update in (4,):
+        shutil.rmtree(run / "checkpoints" / f"checkpoint-{update}")
+    path = run / "checkpoints" / "checkpoint-2"
+    metadata = checkpoint.read_metadata(path)
+    write_json(path / "msgrpo.json", {**metadata, "score": None})
+    said = resume_point(compose("train", OVERRIDES), Run(run), print)
+    assert (said.update, said.evaluation_is_pending) == (2, True)
+    train(run, resume=run)
+    assert checkpoint.score_of(path) == metadata["score"]["mean_total_reward"]
+    assert_same(run, straight)
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
+    straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    weights = run / "checkpoints" / "checkpoint-4" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1  # one bit; the file still loads
+    weights.write_bytes(content)
+    train(run, resume=run)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "checkpoint-4/model.safetensors: damaged: its content is not what was written" in said
+    assert "the one before is used" in said and "going on after update 2" in said
+    assert_same(run, straight)
+
+
+def test_with_damaged_checkpoints_only_a_run_does_not_start_over(straight: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    for path in checkpoint.checkpoints(Run(run)):
+        (path / "optimizer.pt").write_bytes(b"cut")
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(RunError, match="none of its 2 checkpoints is whole"):
+        train(run, resume=run)
+    assert (run / "metrics.jsonl").read_bytes() == before
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_run_in_use_is_refused_and_stays_as_it_is(straight: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    before = (run / "run.json").read_bytes()
+    with locked(run), pytest.raises(UsageError, match="in use by process"):
+        train(run, resume=run)
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_what_was_written_after_the_point_is_cut(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.update_record(summary={"last": {}, "best": {}})
+    (run.evaluations).mkdir()
+    (run.evaluations / "base.json").write_text("{}")
+    lines = [
+        {"kind": "eval", "update": 0, "checkpoint": None},
+        {"kind": "train", "update": 1},
+        {"kind": "train", "update": 2},
+        {"kind": "eval", "update": 2, "checkpoint": "checkpoints/checkpoint-2"},
+        {"kind": "train", "update": 3},
+    ]
+    append_lines(run.metrics, lines)
+    (run.checkpoints / ".checkpoint-1.old").mkdir(parents=True)
+    (run.path / ".reference.partial").mkdir()
+    point = resume_point(compose("train", []), run, print)
+    assert (point.checkpoint, point.update, point.base_is_scored) == (None, 0, True)
+    go_back_to(point, run)
+    assert rows(run.metrics) == lines[:1] and run.record()["summary"] == {"last": {}}
+    assert not list(run.checkpoints.iterdir()) and not (run.path / ".reference.partial").exists()
+
+
+def test_a_final_score_is_cut_where_the_run_goes_on(straight: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    config = changed(compose("train", OVERRIDES), ["max_updates=5"])
+    train_job(config, run, command=["test"], overrides=[], resume=run)
+    kinds = [(row["kind"], row["update"], row.get("checkpoint") is not None) for row in rows(run / "metrics.jsonl")]
+    assert [kind for kind in kinds if kind[2]] == [kinds[-1]], "one final score, at the end"
+    assert [kind for kind in kinds if kind[0] == "train"] == [("train", update, False) for update in range(1, 6)]
+
+
+def test_differences_are_told() -> None:
+    before = {"threads": 2, "device": "cpu", "commit": "a", "versions": {"trl": "1.16.0", "new": None}}
+    now = {"threads": 1, "device": "cpu", "commit": "a", "versions": {"trl": "1.16.1", "new": "1"}}
+    assert differences(before, now) == [
+        "threads: 1, was 2 before; the resumed run may differ from an uninterrupted one",
+        "version of trl: 1.16.1, was 1.16.0 before; the resumed run may differ from an uninterrupted one",
+    ]
+    assert differences({}, now) == []
