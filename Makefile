@@ -8,7 +8,7 @@ ARGS ?=
 FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && break; python=; done
 
-.PHONY: setup train test test-all lint experiments clean
+.PHONY: setup train test test-all lint experiments kill-test clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,10 @@ experiments: $(STAMP)
 		[ -f "$$script" ] || continue; \
 		echo "== $$script"; PATH="$(CURDIR)/$(BIN):$$PATH" sh "$$script" || exit 1; \
 	done
+
+# A hundred kills at random moments; every run must end as the uninterrupted one.
+kill-test: $(STAMP)
+	$(BIN)/python tests/kills.py --kills 100 --out experiments/kill_test/results.csv $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache

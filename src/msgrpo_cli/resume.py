@@ -76,9 +76,16 @@ def go_back_to(point: ResumePoint, run: Run) -> None:
     for file in (run.metrics, run.episodes):
         keep_lines(file, wanted)
     run.update_record(summary={key: value for key, value in run.record()["summary"].items() if key != "best"})
-    for folder in (run.checkpoints, run.path):  # what a process was writing, or removing, when it died
+    remove_leftovers(run)
+
+
+def remove_leftovers(run: Run) -> None:
+    """Remove what was being written, or removed, when a process died."""
+    for folder in (run.checkpoints, run.path):
         for leftover in (*folder.glob(".*.old"), *folder.glob("*.partial")):
             shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in (*run.path.glob(".*.tmp"), *run.evaluations.glob(".*.tmp")):
+        leftover.unlink(missing_ok=True)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

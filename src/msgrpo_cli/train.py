@@ -31,7 +31,7 @@ from .players import ExactPlayer
 from .policy import LanguageAgentPolicy
 from .recorder import Recorder, evaluate_policy, evaluation_row, record_evaluation
 from .reporting import say
-from .resume import ResumePoint, differences, go_back_to, resume_point
+from .resume import ResumePoint, differences, go_back_to, remove_leftovers, resume_point
 from .run_lock import locked
 from .runs import Run, Status, append_lines, whole_directory, write_text
 from .schema import RunConfig
@@ -114,6 +114,7 @@ def _train(config: RunConfig, run: Run, before: Mapping[str, Any] | None) -> dic
                 session.evaluate_pending(point)
             if point.update < config.max_updates:
                 session.train(point)
+                remove_leftovers(run)
             return session.finish()
 
 
