@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from .errors import RunError
+from .explain import one_line
 from .rows import Row
 
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
@@ -23,7 +24,9 @@ _DISK |= {
     errno.EIO: "the disk fails",
 }
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
-_NOT_WRITTEN = re.compile(r"PytorchStreamWriter failed|No space left|Read-only file system|File too large")
+_NOT_WRITTEN = re.compile(
+    r"PytorchStreamWriter|inline_container|iostream error|No space left|Read-only file system|File too large"
+)
 
 Limit = tuple[str, int]
 """A key that bounds memory, and how much is really in use of what it counts."""
@@ -51,7 +54,7 @@ def explained(
     if isinstance(error, OSError) and error.errno in _DISK:
         return RunError(f"{_DISK[error.errno]} ({error.filename or error.strerror}) during {phase}; {go_on}")
     if _says(error, _NOT_WRITTEN, (RuntimeError, SafetensorError, OSError)):
-        return RunError(f"the disk took no more ({str(error).splitlines()[0]}) during {phase}; {go_on}")
+        return RunError(f"the disk took no more ({one_line(error)}) during {phase}; {go_on}")
     if isinstance(error, NotFinite):
         return RunError(f"{error}; {go_on}, with a lower trainer.learning_rate by --from")
     return None
@@ -66,9 +69,7 @@ def _lower(phase: str, limits: Mapping[str, Limit]) -> str:
     key, used = limits.get(phase, limits["update"])
     if used > 1:
         return f"lower {key} to {used // 2} ({used} were in use)"
-    return (
-        f"{key} cannot be lowered any more; choose a smaller model, lora.enabled=true, or shorter prompts and answers"
-    )
+    return f"{key} cannot be lowered any more; choose a smaller model, lora.enabled=true or shorter answers"
 
 
 def row_to_json(row: Row, prompt: str, completion: str) -> dict[str, Any]:

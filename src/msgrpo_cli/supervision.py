@@ -17,6 +17,7 @@ from .failures import Limit, NotFinite, explained, row_to_json
 from .interruption import end_at_next_safe_point
 from .progress import Display
 from .reporting import say
+from .resume import remove_leftovers
 from .runs import Run, write_json
 from .watchdog import Watchdog
 
@@ -51,6 +52,7 @@ class Supervision:
         try:
             yield
         except Exception as error:
+            remove_leftovers(self._run)  # on a full disk that makes room for the record of the end
             last = next(reversed(checkpoint.checkpoints(self._run)), None)
             if isinstance(error, NotFinite):
                 rows = [row_to_json(row, text_of(row.prompt_ids), text_of(row.completion_ids)) for row in error.rows]

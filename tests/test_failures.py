@@ -1,0 +1,158 @@
+"""What a run says when it fails: numbers that are not finite, memory, disk, a dead child. Real causes throughout."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import SMALL
+from msgrpo_cli.checkpoint import checkpoints, damage
+from msgrpo_cli.config import compose
+from msgrpo_cli.errors import RunError
+from msgrpo_cli.failures import NotFinite, explained
+from msgrpo_cli.runs import Run
+from msgrpo_cli.train import train_job
+from parts import played_update, small_model, trainer_for
+
+LIMITS = {"rollout": ("rollout.max_live_episodes", 128), "update": ("trainer.per_device_train_batch_size", 300)}
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_changed(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+
+    def _spoiled(update: int):  # type: ignore[no-untyped-def]
+        played = played_update(model, tokenizer, update)
+        if update == 2:
+            with torch.no_grad():
+                model.lm_head.weight[5, 5] = torch.nan
+            spoiled.update({name: value.clone() for name, value in model.state_dict().items()})
+        return played
+
+    trainer = trainer_for(tmp_path, model, tokenizer, _spoiled, max_updates=3)
+
+    spoiled: dict[str, torch.Tensor] = {}
+    with pytest.raises(NotFinite, match="update 2: loss nan or gradient norm nan is not finite; the weights were not"):
+        trainer.train()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value.nan_to_num(7.0), spoiled[name].nan_to_num(7.0)), name
+    assert trainer.update == 1
+
+
+def test_an_infinite_gradient_of_a_run_goes_to_failure_json(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = compose("train", [*SMALL, "trainer.entropy_coef=1e38", "trainer.max_grad_norm=0", "eval.every=0"])
+    with pytest.raises(RunError, match=r"update 1: loss .* is not finite; the weights were not changed; there is no"):
+        train_job(config, run, command=["test"], overrides=[])
+    failure = json.loads((run / "failure.json").read_text())
+    assert failure["update"] == 1 and "not finite" in failure["error"]
+    row = failure["rows"][0]
+    assert row["completion"].startswith("<action>") and len(row["completion_ids"]) == len(row["logprobs"])
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+    assert checkpoints(Run(run)) == []
+
+
+def test_memory_that_runs_out_names_the_key_and_half_of_what_was_in_use(tmp_path: Path) -> None:
+    """A real allocation beyond a real limit, in a process of its own."""
+    code = """
+import resource, sys, psutil, torch
+from msgrpo_cli.failures import explained
+limit = psutil.Process().memory_info().vms + 2**28
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    torch.ones(2**30)
+except Exception as error:
+    limits = {"rollout": ("rollout.max_live_episodes", 128), "update": ("trainer.per_device_train_batch_size", 300)}
+    for phase in ("rollout", "update", "checkpoint"):
+        print(explained(error, phase, limits, "checkpoint-20"))
+    print(explained(error, "update", {"update": ("trainer.per_device_train_batch_size", 1)}, None))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    go_on = "go on with --resume from checkpoint-20"
+    assert done.stdout.splitlines() == [
+        f"out of memory during rollout: lower rollout.max_live_episodes to 64 (128 were in use); {go_on}",
+        f"out of memory during update: lower trainer.per_device_train_batch_size to 150 (300 were in use); {go_on}",
+        f"out of memory during checkpoint: lower trainer.per_device_train_batch_size to 150 (300 were in use); {go_on}",
+        "out of memory during update: trainer.per_device_train_batch_size cannot be lowered any more; choose a smaller "
+        "model, lora.enabled=true or shorter answers; there is no checkpoint yet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only")]
+)
+def test_errors_of_the_disk_have_words(number: int, said: str) -> None:
+    told = explained(OSError(number, os.strerror(number), "metrics.jsonl"), "update", LIMITS, "checkpoint-3")
+    assert str(told) == f"{said} (metrics.jsonl) during update; go on with --resume from checkpoint-3"
+
+
+def test_other_errors_speak_for_themselves() -> None:
+    assert explained(ValueError("no"), "update", LIMITS, None) is None
+    assert explained(RuntimeError("shape mismatch"), "update", LIMITS, None) is None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A real file system of 30 MB; where it cannot be mounted the test is skipped."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_ends_the_run_with_the_last_checkpoint_whole(small_disk: Path) -> None:
+    run = small_disk / "run"
+    config = compose("train", [*SMALL, "max_updates=6", "save.keep_last=2", "eval.every=0"])
+
+    size = 5_500_000  # one checkpoint
+    (small_disk / "other people's").write_bytes(b"0" * (30 * 2**20 - 2 * size - size // 2))
+    with pytest.raises(RunError, match=r"during checkpoint; go on with --resume from checkpoint-2$"):
+        train_job(config, run, command=["test"], overrides=[])
+    whole = checkpoints(Run(run))
+    assert [path.name for path in whole] == ["checkpoint-1", "checkpoint-2"]
+    assert [damage(path, thorough=True) for path in whole] == [None, None]
+    (small_disk / "other people's").unlink()
+    train_job(config, run, command=["test"], overrides=[], resume=run)
+    assert checkpoints(Run(run))[-1].name == "checkpoint-6"
+
+
+CHILD = """
+import subprocess, sys, time
+import gymnasium
+from msgrpo_cli.games.frozenlake import FrozenLake
+
+class Engine(FrozenLake):
+    def play(self, action):
+        global child
+        if "child" not in globals():
+            child = subprocess.Popen([sys.executable, "-c", "import time, sys; time.sleep(1); sys.exit(7)"])
+        time.sleep(0.2)
+        return super().play(action)
+
+gymnasium.register("test/Engine-v0", entry_point=Engine)
+"""
+
+
+@pytest.mark.slow
+def test_a_dead_child_process_ends_the_run_within_a_minute(tmp_path: Path) -> None:
+    (tmp_path / "engine.py").write_text(CHILD)
+    command = [sys.executable, "-m", "msgrpo_cli", "train", *SMALL, "env.id=engine:test/Engine-v0", "hydra.run.dir=run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "died with exit code 7" in done.stderr.splitlines()[-1]
+    assert time.monotonic() - began < 60
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "failed" and "exit code 7" in record["error"]
