@@ -24,6 +24,8 @@ class MSGRPOConfig(GRPOConfig):
     max_updates: int = field(default=1, metadata={"help": "Length of the run, in updates."})
     optimizer_steps: int = field(default=1, metadata={"help": "Optimizer steps per pass over an update's rows."})
     length_normalization: LengthNormalization = field(default="token", metadata={"help": "How rows weigh."})
+    guard_grad_norm: float | None = field(default=None, metadata={"help": "Larger gradients are withheld."})
+    guard_log_ratio: float | None = field(default=None, metadata={"help": "Larger log-ratios are withheld."})
     run_seed: int = field(default=0, metadata={"help": "Seed that deals rows into optimizer steps."})
 
     def __post_init__(self) -> None:

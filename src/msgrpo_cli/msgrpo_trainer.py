@@ -114,6 +114,7 @@ class MSGRPOTrainer(GRPOTrainer):
         self._seen_logps: torch.Tensor | None = None
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._largest_gap = 0.0
+        self._largest_log_ratio = 0.0
 
     @property
     def update(self) -> int:
@@ -189,6 +190,7 @@ class MSGRPOTrainer(GRPOTrainer):
         began = time.perf_counter()
         batches = self._parts[within % self.args.optimizer_steps]
         total = torch.zeros((), device=self.args.device)
+        self._largest_log_ratio = 0.0
         model.train()
         for number, batch in enumerate(batches):
             self.on_phase("update", number, len(batches), safe=within == 0)
@@ -222,6 +224,10 @@ class MSGRPOTrainer(GRPOTrainer):
             gap = (trained - sampled).abs()[mask]
             self._sums["logprob_gap"] += float(gap.sum())
             self._largest_gap = max(self._largest_gap, float(gap.max()))
+        if sampled is not None and self._seen_logps is not None:
+            far = float((self._seen_logps - sampled).abs()[mask].max())
+            self._largest_log_ratio = max(self._largest_log_ratio, far)
+            self._sums["log_ratio_max"] = max(self._sums["log_ratio_max"], far)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         """The only change: the log-probabilities of the loss are kept, to be compared with those sampled from."""
@@ -243,6 +249,10 @@ class MSGRPOTrainer(GRPOTrainer):
                 self._rows_of_parts[part],
             )
         self._sums["grad_norm"] += value
+        guard, far = self.args.guard_grad_norm, self.args.guard_log_ratio
+        if (guard is not None and value > guard) or (far is not None and self._largest_log_ratio > far):
+            self._sums["withheld_steps"] += 1
+            model.zero_grad(set_to_none=True)  # without gradients the optimizer moves nothing, momentum included
         return norm
 
     # Reporting
@@ -267,6 +277,9 @@ class MSGRPOTrainer(GRPOTrainer):
             "kl": None if skipped or not self.beta else sums["kl"] / sums["weight"],
             "grad_norm": None if skipped else sums["grad_norm"] / steps,
             "learning_rate": sums["learning_rate"],
+            "entropy_coef": float(self.entropy_coef),
+            "log_ratio_max": None if skipped else sums["log_ratio_max"],
+            "withheld_steps": int(sums["withheld_steps"]),
             "logprob_gap_mean": None if skipped else sums["logprob_gap"] / sums["tokens_completion"],
             "logprob_gap_max": None if skipped else self._largest_gap,
             **{name: sums[name] for name in ("perf/seconds_rollout", "perf/seconds_scoring", "perf/seconds_update")},

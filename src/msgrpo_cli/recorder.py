@@ -24,6 +24,7 @@ from .policy import LanguageAgentPolicy
 from .progress import Display
 from .runs import Run, append_lines, sync, write_json, write_lines, write_text
 from .schema import RunConfig
+from .stopping import Stopping
 
 _SILENT = 10  # updates without signal in a row, after which a warning is due
 
@@ -37,6 +38,7 @@ class Recorder(TrainerCallback):
     policy: LanguageAgentPolicy
     validation: Evaluator
     display: Display
+    stopping: Stopping
     trainer: MSGRPOTrainer | None = None
     score: dict[str, Any] | None = None
     """Evaluation of the present weights on validation, where they were evaluated."""
@@ -60,6 +62,10 @@ class Recorder(TrainerCallback):
         self.score = None
         if self.config.evaluation_due(update):
             self.score = self.evaluate(update, self.policy, state.global_step).evaluation.to_json()
+            self.stopping.after_evaluation(float(self.score["mean_total_reward"]), update)
+        if self.stopping.reason is not None:
+            self.display.say(f"stopped after update {update}: {self.stopping.reason}")
+            last = control.should_training_stop = True
         save_due = update % self.config.save.every == 0 or last
         if save_due or (self.config.save.keep_best and self._is_best()):
             control.should_save = True
@@ -115,6 +121,8 @@ class Recorder(TrainerCallback):
         trainer.log({key: value for key, value in metrics.items() if isinstance(value, (int, float))})
         self.display.update(metrics)
         self._warn_of_silence(metrics)
+        if (collapse := self.stopping.after_update(metrics)) is not None:
+            self.display.say(f"warning: the run has collapsed: {collapse}")
 
     def _warn_of_silence(self, metrics: dict[str, Any]) -> None:
         """Ten updates without any difference within a group: nothing is being learnt, and somebody should know."""

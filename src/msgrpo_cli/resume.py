@@ -28,9 +28,9 @@ def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
 
     data = dumped(config)
     for text, (key, value) in zip(overrides, assignments(overrides), strict=True):
-        if not (key in _MAY_CHANGE or key.startswith(("eval.", "save."))):
+        if not (key in _MAY_CHANGE or key.startswith(("eval.", "save.", "stop."))):
             raise UsageError(
-                f"{text}: a resumed run may only raise max_updates and change eval.*, save.*, max_hours, "
+                f"{text}: a resumed run may only raise max_updates and change eval.*, save.*, stop.*, max_hours, "
                 f"trainer.report_to; to start anew from its weights use msgrpo train --from"
             )
         if key == "max_updates" and isinstance(value, int) and value < config.max_updates:
@@ -62,19 +62,20 @@ def resume_point(config: RunConfig, run: Run, on_damage: Callable[[str], None]) 
     return ResumePoint(last, update, (run.evaluations / "base.json").exists(), pending)
 
 
+def stays(point: ResumePoint, row: Mapping[str, Any]) -> bool:
+    """Whether a row of metrics.jsonl or episodes.jsonl was written before this point; a final score goes."""
+    if not point.base_is_scored or row["update"] > point.update:
+        return False
+    if row["kind"] == "train" or "checkpoint" not in row:
+        return True
+    is_final = row["checkpoint"] is not None
+    return not is_final and not (point.evaluation_is_pending and row["update"] == point.update)
+
+
 def go_back_to(point: ResumePoint, run: Run) -> None:
-    """Cut what was written after this point; it will be written again, the same. A final score goes too."""
-
-    def wanted(row: Mapping[str, Any]) -> bool:
-        if not point.base_is_scored or row["update"] > point.update:
-            return False
-        if row["kind"] == "train" or "checkpoint" not in row:
-            return True
-        is_final = row["checkpoint"] is not None
-        return not is_final and not (point.evaluation_is_pending and row["update"] == point.update)
-
+    """Cut what was written after this point; it will be written again, the same."""
     for file in (run.metrics, run.episodes):
-        keep_lines(file, wanted)
+        keep_lines(file, lambda row: stays(point, row))
     run.update_record(summary={key: value for key, value in run.record()["summary"].items() if key != "best"})
     remove_leftovers(run)
 

@@ -95,6 +95,18 @@ def _as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(strict(row), allow_nan=False) + "\n" for row in rows)
 
 
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file up to the first that breaks off; none where there is no file."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return
+
+
 def keep_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
     """Cut a JSONL file before its first row that is not `wanted`, or that breaks off."""
     if not path.exists():

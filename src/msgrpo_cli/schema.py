@@ -156,6 +156,26 @@ class EvalConfig(Section):
     scenarios: list[str] | None
 
 
+class GuardConfig(Section):
+    """Optimizer steps that are withheld."""
+
+    grad_norm: Annotated[float, Field(gt=0.0)] | None
+    """One whose gradient norm, before clipping, is larger."""
+    log_ratio: Annotated[float, Field(gt=0.0)] | None
+    """One with a token whose log-probability is farther from the one it was sampled with."""
+
+
+class StopConfig(Section):
+    """When a run ends before `max_updates`."""
+
+    score: Annotated[float, Field(allow_inf_nan=False)] | None
+    """Mean total reward on validation that is enough."""
+    on_collapse: bool
+    """A collapse is always told; whether it ends the run too."""
+    window: Annotated[int, Field(ge=2)]
+    """Updates over which means are taken to tell a collapse."""
+
+
 class SaveConfig(Section):
     """Checkpoints."""
 
@@ -196,6 +216,8 @@ class RunConfig(Section):
     trainer: dict[str, Any]
     eval: EvalConfig
     save: SaveConfig
+    guard: GuardConfig
+    stop: StopConfig
     engine: EngineConfig
 
     @field_validator("policy")

@@ -31,12 +31,13 @@ from .players import ExactPlayer
 from .policy import LanguageAgentPolicy
 from .recorder import Recorder, evaluate_policy, evaluation_row, record_evaluation
 from .reporting import say
-from .resume import ResumePoint, differences, go_back_to, remove_leftovers, resume_point
+from .resume import ResumePoint, differences, go_back_to, remove_leftovers, resume_point, stays
 from .run_lock import locked
-from .runs import Run, Status, append_lines, whole_directory, write_text
+from .runs import Run, Status, append_lines, read_lines, whole_directory, write_text
 from .schema import RunConfig
 from .scores import score
 from .split import Split
+from .stopping import Stopping
 from .supervision import Supervision
 from .trackers import trackers_inside
 from .update import PlayedUpdate, UpdateRules, play_update
@@ -97,22 +98,25 @@ def _train(config: RunConfig, run: Run, before: Mapping[str, Any] | None) -> dic
     ):
         tell = supervision.display.say
         point = resume_point(config, run, lambda reason: tell(f"warning: {reason}; the one before is used"))
-        if before is not None and point.update >= config.max_updates and (best := run.record()["summary"].get("best")):
-            tell(f"{run.path}: already at {point.update} of {config.max_updates} updates; a higher max_updates goes on")
-            return _summary(config, run, best)
+        stopping = Stopping.of(config.stop, (row for row in read_lines(run.metrics) if stays(point, row)))
+        ended = stopping.reason is not None or point.update >= config.max_updates
+        if before is not None and ended and (best := run.record()["summary"].get("best")):
+            why = stopping.reason or "a higher max_updates goes on"
+            tell(f"{run.path}: already at {point.update} of {config.max_updates} updates; {why}")
+            return _summary(run, best)
         tell(f"run {run.path}")
         if before is not None:
             for line in differences(before, run.record()):
                 tell(f"warning: {line}")
             tell(f"going on after update {point.update}")
         go_back_to(point, run)
-        session = _Session(config, run, supervision)
+        session = _Session(config, run, supervision, stopping)
         with supervision.explaining(session.limits, session.text_of):
             if not point.base_is_scored:
                 session.evaluate_base()
             if point.evaluation_is_pending:
                 session.evaluate_pending(point)
-            if point.update < config.max_updates:
+            if not ended and stopping.reason is None:
                 session.train(point)
                 remove_leftovers(run)
             return session.finish()
@@ -121,7 +125,7 @@ def _train(config: RunConfig, run: Run, before: Mapping[str, Any] | None) -> dic
 class _Session:
     """The parts of one run, connected."""
 
-    def __init__(self, config: RunConfig, run: Run, supervision: Supervision) -> None:
+    def __init__(self, config: RunConfig, run: Run, supervision: Supervision, stopping: Stopping) -> None:
         self.config, self.run, self.display = config, run, supervision.display
         display = self.display
         device = device_of_this_machine()
@@ -133,7 +137,7 @@ class _Session:
         reference = self._reference() if arguments.beta else None
         self.policy = self._policy(self.model)
         self.validation = self._evaluator(config.eval.split or "validation")
-        self.recorder = Recorder(config, run, self.policy, self.validation, display)
+        self.recorder = Recorder(config, run, self.policy, self.validation, display, stopping)
         self.trainer = MSGRPOTrainer(
             self.model,
             arguments,
@@ -165,6 +169,7 @@ class _Session:
         steps = point.update * self.trainer.args.steps_per_update
         played = self.recorder.evaluate(point.update, self._stored_policy(point.checkpoint), steps)
         self.recorder.add_score(point.checkpoint, point.update, played.evaluation.to_json())
+        self.recorder.stopping.after_evaluation(played.evaluation.mean_total_reward, point.update)
 
     def train(self, point: ResumePoint) -> None:
         """Train to the end; where the process is asked to end before, save the last finished update."""
@@ -224,10 +229,11 @@ class _Session:
             random_success=random.success_rate,
             title=f"{self.config.model.name} on {self.config.env.name}",
         )
-        self.run.update_record(summary={**self.run.record()["summary"], "best": row})  # last: it says that all is there
+        summary = {**self.run.record()["summary"], "best": row}
+        self.run.update_record(summary=summary, stopped=self.recorder.stopping.reason)  # last: all else is there
         references = {"random": score(evaluator.random_episodes), "base": score(base)}
         self.display.show(render([played.evaluation], [references]))
-        return _summary(self.config, self.run, row)
+        return _summary(self.run, row)
 
     def _play(self, update: int) -> PlayedUpdate:
         return play_update(
@@ -276,11 +282,12 @@ class _Session:
         return reference
 
 
-def _summary(config: RunConfig, run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
     """What a finished run says; `best` is the final evaluation of the best checkpoint."""
+    last = checkpoint.checkpoints(run)[-1]
     return {
-        "updates": config.max_updates,
-        "checkpoint": str(checkpoint.checkpoints(run)[-1].relative_to(run.path)),
+        "updates": checkpoint.update_of(last),
+        "checkpoint": str(last.relative_to(run.path)),
         "best_checkpoint": best["checkpoint"],
         "success_rate": best["success_rate"],
         "mean_total_reward": best["mean_total_reward"],
@@ -315,6 +322,8 @@ def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSG
         "temperature": config.rollout.temperature,
         "max_completion_length": config.rollout.max_new_tokens,
         "max_updates": config.max_updates,
+        "guard_grad_norm": config.guard.grad_norm,
+        "guard_log_ratio": config.guard.log_ratio,
         "optimizer_steps": config.algo.optimizer_steps,
         "length_normalization": config.algo.length_normalization,
         "run_seed": config.seed,
