@@ -88,8 +88,8 @@ def chain(number: int, folder: Path, reference: Path, duration: float, kills: in
         done.append(Kill(number, len(done) + 1, rule[0], round(time.monotonic() - began, 2), *_state(run)))
     process = _go(run, folder)
     code = process.wait(_PATIENCE)
-    differences = [] if code == 0 else [f"exit code {code}"]
-    return Chain(tuple(done), tuple(differences + list(_differences(run, reference))))
+    found = [] if code == 0 else [f"exit code {code}"]
+    return Chain(tuple(done), tuple(found + list(differences(run, reference))))
 
 
 def _go(run: Path, folder: Path) -> subprocess.Popen[bytes]:
@@ -132,7 +132,7 @@ def _state(run: Path) -> tuple[int, str]:
     return updates, names[-1] if names else "-"
 
 
-def _differences(run: Path, reference: Path) -> Iterator[str]:
+def differences(run: Path, reference: Path) -> Iterator[str]:
     """What is not as in the uninterrupted run; clocks aside."""
     for name, read in (("metrics.jsonl", _without_clock), ("episodes.jsonl", Path.read_bytes)):
         if not (run / name).exists() or read(run / name) != read(reference / name):
