@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
+from .completion import Shell
 from .errors import INTERRUPTED, RunError, UsageError
 from .interruption import heed_signals
 from .reporting import ending, say, talk_on_stderr
@@ -147,6 +148,26 @@ def sweep(
         _sweep(_only_overrides(overrides), config_dir or [], None, dry_run, as_json)
 
 
+@app.command()
+def doctor(
+    overrides: Overrides = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the training of about a minute.")] = False,
+    config_dir: ConfigDirs = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check the installation, the machine and the chosen model, then train for a minute and see whether it learns."""
+    with ending(verbose):
+        from . import doctor as clinic
+        from .config import compose
+
+        config = compose("train", _only_overrides(overrides), config_dir or [])
+        checks = clinic.examine(config, clinic.QUICK if quick else clinic.WHOLE, verbose)
+        print(json.dumps(clinic.as_data(checks))) if as_json else clinic.show(checks)
+        if not all(check.passed for check in checks):
+            sys.exit(RunError.exit_code)
+
+
 @config_app.command("show")
 def config_show(
     overrides: Overrides = None, config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False
@@ -163,6 +184,39 @@ def config_validate(overrides: Overrides = None, config_dir: ConfigDirs = None, 
         from .config import compose, config_hash
 
         print(config_hash(compose("train", _only_overrides(overrides), config_dir or [])))
+
+
+@config_app.command("schema")
+def config_schema(
+    partial: Annotated[bool, typer.Option("--partial", help="For files that hold a part, as experiments do.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Print the JSON schema of a config, for editors."""
+    with ending(verbose):
+        from .config_schema import config_schema as schema_of
+
+        print(json.dumps(schema_of(partial=partial), indent=2))
+
+
+@app.command()
+def completion(
+    shell: Annotated[Shell, typer.Argument(help="The shell that will read it.")], verbose: Verbose = False
+) -> None:
+    """Print the script that completes commands, keys and values: eval "$(msgrpo completion bash)"."""
+    with ending(verbose):
+        from .completion import script
+
+        print(script(shell), end="")
+
+
+@app.command("_complete", hidden=True)
+def complete(words: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Asked by the shells' scripts: the words after `msgrpo`, the last one incomplete; prints WORD<TAB>HELP lines."""
+    from .command_tree import tree_of
+    from .completion import offers
+
+    with ending(verbose=False):
+        print("".join(f"{offer.word}\t{offer.help}\n" for offer in offers(tree_of(app), words or [""])), end="")
 
 
 def is_override(text: str) -> bool:

@@ -128,6 +128,13 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in data.items()}
 
 
+def unresolved(config: DictConfig) -> dict[str, Any]:
+    """The config as plain data, interpolations as they are written."""
+    data = OmegaConf.to_container(config, resolve=False, throw_on_missing=False)
+    assert isinstance(data, dict)
+    return {str(key): value for key, value in data.items()}
+
+
 def assignments(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     """Overrides as (dotted key, value), for a config that is already composed."""
     return [(override.key_or_group, override.value()) for override in parse(overrides)]

@@ -83,6 +83,14 @@ def load_model(config: ModelConfig, seed: int = 0) -> tuple[PreTrainedModel, Pre
     return model, tokenizer
 
 
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer alone. Raises UsageError where it is not fit to play, OSError or ValueError where it is broken."""
+    source = local_path(config.path)
+    if config.init == "random" and not _has_tokenizer(source):
+        return byte_tokenizer()
+    return _tokenizer(source, config.revision)
+
+
 def _attention(config: ModelConfig) -> dict[str, Any]:
     return {"attn_implementation": config.attn_implementation} if config.attn_implementation else {}
 

@@ -79,17 +79,24 @@ class LanguageAgentPolicy:
         return Completion(text, action, prompt, answer.token_ids, answer.logprobs, answer.truncated)
 
     def _encode_messages(self, messages: Messages) -> tuple[int, ...]:
-        conversation = [{"role": role, "content": content} for role, content in messages]
-        encoded: Any = self._tokenizer.apply_chat_template(
-            conversation, add_generation_prompt=True, tokenize=True, return_dict=True, **self._chat_template_kwargs
-        )
-        ids: tuple[int, ...] = tuple(encoded["input_ids"])
+        ids = prompt_ids(self._tokenizer, messages, self._chat_template_kwargs)
         if len(ids) > self._max_prompt_tokens:
             raise RunError(
                 f"a prompt has {len(ids)} tokens, rollout.max_prompt_tokens allows {self._max_prompt_tokens}; prompts "
                 "are never cut: raise the limit, or choose prompt.observation=compact or a smaller game"
             )
         return ids
+
+
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, chat_template_kwargs: dict[str, Any]
+) -> tuple[int, ...]:
+    """A conversation as the model reads it, ending where its answer begins."""
+    conversation = [{"role": role, "content": content} for role, content in messages]
+    encoded: Any = tokenizer.apply_chat_template(
+        conversation, add_generation_prompt=True, tokenize=True, return_dict=True, **chat_template_kwargs
+    )
+    return tuple(encoded["input_ids"])
 
 
 def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

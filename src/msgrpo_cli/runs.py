@@ -277,6 +277,11 @@ def is_run(path: Path) -> bool:
     return (path / "run.json").is_file()
 
 
+def known_runs(root: Path) -> list[Path]:
+    """The runs in outputs/ and multirun/, by the day or sweep they lie in and their names."""
+    return sorted((p.parent for place in _PLACES for p in root.glob(place)), key=lambda p: (p.parent.name, p.name))
+
+
 def find_run(text: str, root: Path = Path(".")) -> Path:
     """The run that `text` names: a run directory, `last`, or the beginning of the name of one in outputs/ or multirun/.
 
@@ -287,7 +292,7 @@ def find_run(text: str, root: Path = Path(".")) -> Path:
         if is_run(path):
             return path
         raise UsageError(f"{text}: not a run directory (it has no run.json)")
-    known = sorted((p.parent for place in _PLACES for p in root.glob(place)), key=lambda p: (p.parent.name, p.name))
+    known = known_runs(root)
     if text == "last" and known:
         return max(known, key=lambda p: str(read_json(p / "run.json").get("start")))
     fitting = [p for p in known if p.name.startswith(text)]

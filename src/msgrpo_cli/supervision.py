@@ -38,6 +38,8 @@ class Supervision:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        if error[1] is not None:
+            error[1].add_note(f"phase {self._watchdog.phase}")
         self.display.__exit__(*error)
         self._watchdog.__exit__(*error)
 

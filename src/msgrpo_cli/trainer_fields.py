@@ -97,6 +97,26 @@ def free_fields() -> list[str]:
     return [name for name in fields() if owner(name) is None]
 
 
+def may_be_null(name: str) -> bool:
+    """Whether null stands for a default that is found later."""
+    return name in _OURS_MAY_BE_NULL or "null" in fields()[name]["types"]
+
+
+def least(name: str) -> float | None:
+    """The smallest value of a field; None where there is no bound."""
+    return _LEAST.get(name)
+
+
+def few_values(name: str) -> list[str]:
+    """The values of a field that has but a few, as they are typed; empty for any other."""
+    if owner(name) is not None or name not in fields():
+        return []
+    kinds = fields()[name]["types"]
+    values = [*_TRACKERS, "none"] if name == "report_to" else list(fields()[name].get("choices") or [])
+    values += ["true", "false"] if "bool" in kinds else []
+    return values + (["null"] if "null" in kinds and values else [])
+
+
 def problems(block: Mapping[str, Any]) -> list[str]:
     """One line for every mistake in a trainer block."""
     return [line for name, value in block.items() if (line := _problem(name, value)) is not None]

@@ -1,0 +1,128 @@
+"""Doctor's look at the machine: devices, memory, disk, write access, and whether a hub can be reached.
+
+Knows torch's devices, free bytes and one web address. Knows nothing about what a run does with them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+from .disk import check_room, checkpoint_bytes
+from .errors import RunError
+from .explain import one_line
+from .parameters import parameter_count
+from .schema import RunConfig
+
+_PATIENCE = 8.0  # seconds for the hub
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CONTAINER_USED = Path("/sys/fs/cgroup/memory.current")
+_SIDE = 64  # of the matrices that are multiplied on a device
+
+
+def devices(_: RunConfig) -> str:
+    """What torch finds, and that it can compute on it."""
+    import torch
+
+    found = [f"cpu with {torch.get_num_threads()} threads (float32)"]
+    for number in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(number)
+        precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32, no bf16"
+        found.append(f"cuda:{number} {properties.name}, {_gigabytes(properties.total_memory)} ({precision})")
+        _compute(f"cuda:{number}")
+    if torch.backends.mps.is_available():
+        found.append("mps (float32)")
+        _compute("mps")
+    _compute("cpu")
+    blind = torch.version.cuda is not None and not torch.cuda.is_available()
+    return "; ".join(found) + (f"; this torch is built for CUDA {torch.version.cuda}, but finds no GPU" if blind else "")
+
+
+def _compute(device: str) -> None:
+    import torch
+
+    ones = torch.ones(_SIDE, _SIDE, device=device)
+    total = float((ones @ ones).sum())
+    if total != _SIDE**3:
+        raise RunError(f"{device}: a product of matrices came out wrong ({total:g} in place of {_SIDE**3})")
+
+
+def memory(config: RunConfig) -> str:
+    """Whether weights, gradients and optimizer of the chosen model fit where it would be trained."""
+    free, where = _free_memory()
+    stored, parameters = checkpoint_bytes(config), parameter_count(config.model)
+    if stored is None or parameters is None:
+        return f"{_gigabytes(free)} free {where}; what {config.model.name} needs is not known here"
+    needed = stored + 4 * parameters
+    sentence = f"training all of {config.model.name} needs {_gigabytes(needed)} and its activations"
+    if needed > free:
+        raise RunError(f"{sentence}; {_gigabytes(free)} are free {where}: choose a smaller model")
+    return f"{_gigabytes(free)} free {where}; {sentence}"
+
+
+def _free_memory() -> tuple[int, str]:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info(0)[0], "on cuda:0"
+    free = int(psutil.virtual_memory().available)
+    limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
+    if limit.isdigit():
+        free = min(free, int(limit) - int(_CONTAINER_USED.read_text()))
+    return free, "in memory"
+
+
+def disk(config: RunConfig) -> str:
+    """Whether the checkpoints of the chosen config fit below the current folder."""
+    here = Path.cwd()
+    check_room(config, here)
+    free = f"{_gigabytes(shutil.disk_usage(here).free)} free in {here}"
+    size = checkpoint_bytes(config)
+    return free if size is None else f"{free}; a checkpoint of {config.model.name} takes {_gigabytes(size)}"
+
+
+def write_access(_: RunConfig) -> str:
+    """Whether runs can be written below the current folder."""
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix=".msgrpo-doctor-", dir=here) as folder:
+        (Path(folder) / "written").write_text("read back", encoding="utf-8")
+        if (Path(folder) / "written").read_text(encoding="utf-8") != "read back":
+            raise RunError(f"{here}: what was written was not read back")
+    return f"{here} can be written to"
+
+
+def hub(_: RunConfig) -> str:
+    """Whether models can be downloaded; where they cannot, everything local works all the same."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "not asked: HF_HUB_OFFLINE is set, so that only local folders and the cache are used"
+    answers: list[str] = []
+    asking = threading.Thread(target=lambda: answers.append(_ask(constants.ENDPOINT)), daemon=True)
+    asking.start()
+    asking.join(_PATIENCE)
+    return answers[0] if answers else _unreached(constants.ENDPOINT, f"no answer within {_PATIENCE:.0f} s")
+
+
+def _ask(address: str) -> str:
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=_PATIENCE).close()
+    except urllib.error.HTTPError:  # an answer, whatever it says
+        pass
+    except (OSError, ValueError) as problem:
+        return _unreached(address, one_line(problem))
+    return f"{address} answers"
+
+
+def _unreached(address: str, reason: str) -> str:
+    return f"offline: {address} cannot be reached ({reason}); embedded models, local folders and the cache still work"
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

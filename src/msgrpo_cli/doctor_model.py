@@ -1,0 +1,37 @@
+"""Doctor's look at the chosen model's tokenizer: does it render the game's prompt, and carry an answer back?
+
+Knows tokenizers, prompts and the game's parser. Loads no weights.
+"""
+
+from __future__ import annotations
+
+from .errors import RunError
+from .games.registry import make_game
+from .model_paths import check_reachable
+from .models import load_tokenizer, quiet_libraries
+from .policy import prompt_ids
+from .prompt import PromptTemplate
+from .schema import RunConfig
+
+
+def tokenizer(config: RunConfig) -> str:
+    """Loads it, renders the first prompt of the chosen game, and sends every action through it and back."""
+    quiet_libraries()
+    check_reachable(config.model)
+    words = load_tokenizer(config.model)
+    game = make_game(config.env)
+    game.reset(seed=0)
+    messages = PromptTemplate(config.prompt.system, config.prompt.user).messages(
+        game, game.describe(config.prompt.observation)
+    )
+    length, most = len(prompt_ids(words, messages, config.model.chat_template_kwargs)), config.rollout.max_prompt_tokens
+    if length > most:
+        raise RunError(f"a prompt of {config.env.name} has {length} tokens, rollout.max_prompt_tokens allows {most}")
+    for action in game.actions:
+        answer = str(words.decode(words.encode(f"<action>{action}</action>", add_special_tokens=False)))
+        if game.parse(answer) != action:
+            raise RunError(f"the answer <action>{action}</action> comes back from the tokenizer as {answer!r}")
+    return (
+        f"{config.model.path}: {type(words).__name__}, {len(words):,} tokens; a prompt of {config.env.name} has {length} "
+        f"of at most {most}; turns end with {words.eos_token}; all {len(game.actions)} actions come back unchanged"
+    )
