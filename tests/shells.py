@@ -17,20 +17,31 @@ import pytest
 
 _PATIENCE = 30.0
 
-# How each shell starts without anybody's settings, and a key (Ctrl-X d) that writes the line as it stands to a file.
-_START = {"bash": ["bash", "--noprofile", "--norc", "-i"], "zsh": ["zsh", "-f", "-i"], "fish": ["fish", "--no-config", "-i"]}
+# How each shell starts without anybody's settings.
+_START = {
+    "bash": ["bash", "--noprofile", "--norc", "-i"],
+    "zsh": ["zsh", "-f", "-i"],
+    "fish": ["fish", "--no-config", "-i"],
+}
+_KEEP = 'mv "$LINE.new" "$LINE"'
+# Then: Ctrl-X d writes the line as it stands to a file; our script is read as the README says.
 _SET_UP = {
-    "bash": """bind 'set bell-style none'; bind -x '"\\C-xd": printf %s "$READLINE_LINE" > "$LINE.new"; mv "$LINE.new" "$LINE"'
-eval "$(msgrpo completion bash)"
-""",
-    "zsh": """autoload -Uz compinit && compinit -u -D; unsetopt beep
-keep-line() { print -rn -- "$BUFFER" > "$LINE.new"; mv "$LINE.new" "$LINE" }; zle -N keep-line; bindkey '^Xd' keep-line
-eval "$(msgrpo completion zsh)"
-""",
-    "fish": """function keep-line; commandline | string collect | read -z -l text; printf %s $text > "$LINE.new"; mv "$LINE.new" "$LINE"; end
-bind \\cxd keep-line
-msgrpo completion fish | source
-""",
+    "bash": [
+        "bind 'set bell-style none'",
+        f"""bind -x '"\\C-xd": printf %s "$READLINE_LINE" > "$LINE.new"; {_KEEP}'""",
+        'eval "$(msgrpo completion bash)"',
+    ],
+    "zsh": [
+        "autoload -Uz compinit && compinit -u -D; unsetopt beep",
+        f'keep-line() {{ print -rn -- "$BUFFER" > "$LINE.new"; {_KEEP} }}',
+        "zle -N keep-line; bindkey '^Xd' keep-line",
+        'eval "$(msgrpo completion zsh)"',
+    ],
+    "fish": [
+        f'function keep-line; set -l text (commandline | string collect); printf %s $text > "$LINE.new"; {_KEEP}; end',
+        "bind \\cxd keep-line",
+        "msgrpo completion fish | source",
+    ],
 }
 
 
@@ -96,7 +107,7 @@ def shell(name: str, folder: Path, **environment: str) -> Iterator[Shell]:
         os.execvpe(name, _START[name], settings)
     try:
         typist = Shell(terminal, folder / ".line")
-        for command in _SET_UP[name].splitlines():
+        for command in _SET_UP[name]:
             typist.run(command)
         yield typist
     finally:

@@ -11,7 +11,13 @@ import pytest
 HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "matplotlib", "hydra", "click")
 LIGHT = (
     "cli",
+    "command_tree",
+    "completion",
     "config",
+    "config_schema",
+    "doctor",
+    "doctor_install",
+    "doctor_machine",
     "dry_run",
     "episode",
     "errors",
@@ -20,6 +26,7 @@ LIGHT = (
     "games.frozenlake",
     "games.registry",
     "model_paths",
+    "override_completion",
     "parameters",
     "players",
     "reporting",
@@ -49,7 +56,7 @@ def test_hydra_s_modules_do_without_torch(module: str) -> None:
     assert _python("-c", code).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["sweep"], ["config"], ["config", "show"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["sweep"], ["config"], ["config", "show"], ["doctor"]])
 def test_help(command: list[str]) -> None:
     code = (
         "import sys\nfrom msgrpo_cli.cli import main\n"

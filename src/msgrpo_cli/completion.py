@@ -135,7 +135,7 @@ def _paths(line: Line, word: str) -> list[Offer]:
 
 def paths(typed: str, files: bool = False) -> list[str]:
     """Directories (and files) whose path begins with `typed`; a directory ends in a slash."""
-    folder, _, name = typed.rpartition("/")
+    name = typed.rpartition("/")[2]
     shown = typed[: len(typed) - len(name)]
     base = Path(os.path.expanduser(shown or "."))
     try:

@@ -60,9 +60,13 @@ def _field_schema(name: str, field: Mapping[str, Any]) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": types, "default": field["default"]}
     if field.get("choices") and "string" in types:
         others = [kind for kind in types if kind != "string"]
-        schema = {"anyOf": [{"enum": field["choices"]}, {"type": others}], "default": field["default"]} if others else {
-            "enum": field["choices"],
-            "default": field["default"],
-        }
+        schema = (
+            {"anyOf": [{"enum": field["choices"]}, {"type": others}], "default": field["default"]}
+            if others
+            else {
+                "enum": field["choices"],
+                "default": field["default"],
+            }
+        )
     least = trainer_fields.least(name)
     return schema if least is None else {**schema, "minimum": least}

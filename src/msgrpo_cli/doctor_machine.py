@@ -41,7 +41,9 @@ def devices(_: RunConfig) -> str:
         _compute("mps")
     _compute("cpu")
     blind = torch.version.cuda is not None and not torch.cuda.is_available()
-    return "; ".join(found) + (f"; this torch is built for CUDA {torch.version.cuda}, but finds no GPU" if blind else "")
+    return "; ".join(found) + (
+        f"; this torch is built for CUDA {torch.version.cuda}, but finds no GPU" if blind else ""
+    )
 
 
 def _compute(device: str) -> None:

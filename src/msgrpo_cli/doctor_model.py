@@ -24,7 +24,8 @@ def tokenizer(config: RunConfig) -> str:
     messages = PromptTemplate(config.prompt.system, config.prompt.user).messages(
         game, game.describe(config.prompt.observation)
     )
-    length, most = len(prompt_ids(words, messages, config.model.chat_template_kwargs)), config.rollout.max_prompt_tokens
+    length = len(prompt_ids(words, messages, config.model.chat_template_kwargs))
+    most = config.rollout.max_prompt_tokens
     if length > most:
         raise RunError(f"a prompt of {config.env.name} has {length} tokens, rollout.max_prompt_tokens allows {most}")
     for action in game.actions:
@@ -32,6 +33,6 @@ def tokenizer(config: RunConfig) -> str:
         if game.parse(answer) != action:
             raise RunError(f"the answer <action>{action}</action> comes back from the tokenizer as {answer!r}")
     return (
-        f"{config.model.path}: {type(words).__name__}, {len(words):,} tokens; a prompt of {config.env.name} has {length} "
-        f"of at most {most}; turns end with {words.eos_token}; all {len(game.actions)} actions come back unchanged"
+        f"{config.model.path}: {type(words).__name__}, {len(words):,} tokens; a prompt of {config.env.name} has "
+        f"{length} of at most {most}; turns end with {words.eos_token}; all actions come back unchanged"
     )

@@ -138,7 +138,7 @@ def _values(key: str, typed: str, folders: Sequence[Path], composed: _Composed) 
     """What may follow `key=`; after a comma or a bracket, one value more."""
     head = typed[: max(typed.rfind(mark) for mark in ",[") + 1]
     taken = set(head.lstrip("[").split(","))
-    if any((folder / key).is_dir() for folder in folders):
+    if key and any((folder / key).is_dir() for folder in folders):
         found = _options(key, folders)
     elif key in _NAMES_OF_GROUP:
         head = head or "["
