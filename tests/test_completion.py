@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from shells import shell
 
 from msgrpo_cli.cli import app
 from msgrpo_cli.command_tree import tree_of
 from msgrpo_cli.completion import offers
+from shells import shell
 
 TREE = tree_of(app)
 RUNS = {
@@ -92,7 +92,8 @@ def test_tab_is_quick_and_imports_nothing_heavy(words: list[str]) -> None:
         "import sys\nfrom msgrpo_cli.cli import main\n"
         f"sys.argv = ['msgrpo', '_complete', '--', *{words!r}]\n"
         "try:\n    main()\nexcept SystemExit as end:\n"
-        "    print(end.code or 0, [name for name in ('torch', 'transformers', 'trl', 'hydra') if name in sys.modules])\n"
+        "    heavy = ('torch', 'transformers', 'trl', 'hydra')\n"
+        "    print(end.code or 0, [name for name in heavy if name in sys.modules])\n"
     )
     used = os.times()
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli.doctor_training import training
+from msgrpo_cli.errors import RunError, UsageError
 
 SHORT = ["max_updates=1", "save.every=1", "algo.groups_per_update=1", "algo.group_size=2", "eval.episodes=8"]
 
@@ -26,7 +27,7 @@ def test_it_learns_and_leaves_nothing(temporary: Path) -> None:
 
 
 def test_a_run_that_does_not_learn(temporary: Path) -> None:
-    with pytest.raises(Exception, match="it did not learn; a rise of 0.15 is the least"):
+    with pytest.raises(RunError, match=r"it did not learn; a rise of 0\.15 is the least$"):
         training([*SHORT, "trainer.learning_rate=0"])
     assert list(temporary.iterdir()) == []
 
@@ -40,7 +41,7 @@ def test_a_run_that_does_not_learn(temporary: Path) -> None:
     ],
 )
 def test_the_phase_that_fails_is_noted(override: str, phase: str, temporary: Path) -> None:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - the note counts
+    with pytest.raises((UsageError, RunError)) as caught:
         training([*SHORT, "max_updates=3", override])
     assert caught.value.__notes__ == [f"phase {phase}"], repr(caught.value)
     assert list(temporary.iterdir()) == []

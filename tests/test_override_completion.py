@@ -39,7 +39,7 @@ def _no_user_folders(monkeypatch: pytest.MonkeyPatch) -> None:
         ("env.max_steps=", ["env=frozenlake_8x8"], ["env.max_steps=24"]),
         ("env.max_steps=", ["env=frozenlake_8x8,frozenlake", "nokey=1"], ["env.max_steps=8"]),
         ("seed=", ["seed=3"], ["seed=3"]),
-        ("eval.scenarios=", [], [f"eval.scenarios=[{n}" for n in ("frozenlake", "frozenlake_8x8", "frozenlake_slippery")]),
+        ("eval.scenarios=", [], [f"eval.scenarios=[frozenlake{end}" for end in ("", "_8x8", "_slippery")]),
         ("eval.scenarios=[frozenlake,frozenlake_s", [], ["eval.scenarios=[frozenlake,frozenlake_slippery"]),
         ("model.path=embedded:tiny_", [], ["model.path=embedded:tiny_random"]),
         ("hydra/j", [], ["hydra/job_logging="]),
@@ -50,7 +50,7 @@ def _no_user_folders(monkeypatch: pytest.MonkeyPatch) -> None:
         ("=", [], []),
         ("+", [], None),
     ],
-)  # fmt: skip
+)
 def test_complete(word: str, before: list[str], expected: list[str] | None) -> None:
     found = complete(word, before, [])
     if expected is None:

@@ -86,7 +86,8 @@ def _parameter(name: str, kind: Any, info: OptionInfo | ArgumentInfo) -> Paramet
     plain, repeated = _plain(kind)
     names: tuple[str, ...] = ()
     if isinstance(info, OptionInfo):
-        written = [text for text in (info.default, *(info.param_decls or ())) if str(text).startswith("-")]
+        declared = (str(text) for text in (info.default, *(info.param_decls or ())))
+        written = [text for text in declared if text.startswith("-")]
         names = tuple(written or [f"--{name.replace('_', '-')}"])  # inside Annotated the first is taken for a default
     is_choice = isinstance(plain, type) and issubclass(plain, enum.Enum)
     return Parameter(
