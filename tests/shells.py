@@ -57,7 +57,7 @@ class Shell:
         self._line.unlink(missing_ok=True)
         self._write(f"{typed}\t\x18d")  # the shell reads the second key once it has answered the first
         found = self._wait_for_line()
-        self._write("\x15")  # Ctrl-U
+        self._write("\x05\x15")  # Ctrl-E, Ctrl-U: to the end, and away with it
         return found
 
     def run(self, command: str) -> None:

@@ -61,6 +61,8 @@ def offered(line: str) -> list[str]:
         ("doctor model=qwen3", ["model=qwen32b", "model=qwen3b"]),
         ("--ver", ["--version"]),
         ("train --allow-module ", []),
+        ("nonsense train env=fro", []),
+        ("config nonsense ", []),
     ],
 )
 def test_offers(line: str, expected: list[str]) -> None:
@@ -104,12 +106,15 @@ def test_tab_is_quick_and_imports_nothing_heavy(words: list[str]) -> None:
     assert seconds < 1.0, "CPU seconds; 0.25 on a free core"
 
 
-@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    "name", ["bash", pytest.param("zsh", marks=pytest.mark.slow), pytest.param("fish", marks=pytest.mark.slow)]
+)
 def test_in_the_real_shell(name: str, folder: Path) -> None:
     with shell(name, folder) as typist:
         for typed, expected in [
             ("msgrpo tr", "msgrpo train "),
             ("msgrpo config sc", "msgrpo config schema "),
+            ("msgrpo completion z", "msgrpo completion zsh "),
             ("msgrpo train --dry", "msgrpo train --dry-run "),
             ("msgrpo train env=frozenlake_s", "msgrpo train env=frozenlake_slippery "),
             ("msgrpo train env=fro", "msgrpo train env=frozenlake"),  # as far as the three agree
@@ -128,6 +133,9 @@ def test_in_the_real_shell(name: str, folder: Path) -> None:
 def test_bash_completes_where_the_cursor_is_and_lists_what_there_is(folder: Path) -> None:
     with shell("bash", folder) as typist:
         left = "\x1b[D"
+        assert typist.complete(f"msgrpo train env=frozenlake_s8x8{left * 3}") == (
+            "msgrpo train env=frozenlake_slippery8x8"
+        )
         assert typist.complete(f"msgrpo train env=frozenlake_s --json{left * 7}") == (
             "msgrpo train env=frozenlake_slippery --json"
         )

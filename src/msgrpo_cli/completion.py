@@ -80,6 +80,8 @@ def _read(root: Command, words: Sequence[str]) -> Line:
                 line.waiting = known[option]
         elif word in line.command.commands:
             line.command, line.name = line.command.commands[word], f"{line.name} {word}".strip()
+        elif line.command.commands:
+            return Line(Command())  # of an unknown command nothing is known
         else:
             line.arguments.append(word)
     return line
