@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,16 +24,33 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_it_learns_and_leaves_nothing(temporary: Path) -> None:
-    found = training()
-    assert found.startswith("tiny on frozenlake: success went from 0.")
-    assert list(temporary.iterdir()) == []
+def test_the_whole_command_trains_learns_and_leaves_nothing(temporary: Path) -> None:
+    folder = temporary / "here"
+    folder.mkdir()
+    found = subprocess.run(
+        [sys.executable, "-m", "msgrpo_cli", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"},
+        timeout=600,
+        check=False,
+    )
+    said = json.loads(found.stdout)
+    assert (found.returncode, said["passed"]) == (0, True), said
+    assert said["checks"][-1]["name"] == "training"
+    assert said["checks"][-1]["detail"].startswith("tiny on frozenlake: success went from 0.45 to 0.")
+    assert left_in(temporary) == left_in(folder) == []
+
+
+def left_in(folder: Path) -> list[Path]:
+    return list(folder.glob("*msgrpo*"))
 
 
 def test_a_run_that_does_not_learn(temporary: Path) -> None:
     with pytest.raises(RunError, match=r"it did not learn; a rise of 0\.15 is the least$"):
         training([*SHORT, "trainer.learning_rate=0"])
-    assert list(temporary.iterdir()) == []
+    assert left_in(temporary) == []
 
 
 @pytest.mark.parametrize(
@@ -41,7 +62,7 @@ def test_a_run_that_does_not_learn(temporary: Path) -> None:
     ],
 )
 def test_the_phase_that_fails_is_noted(override: str, phase: str, temporary: Path) -> None:
-    with pytest.raises((UsageError, RunError)) as caught:
+    with pytest.raises((UsageError, RunError, RuntimeError)) as caught:
         training([*SHORT, "max_updates=3", override])
     assert caught.value.__notes__ == [f"phase {phase}"], repr(caught.value)
-    assert list(temporary.iterdir()) == []
+    assert left_in(temporary) == []
