@@ -15,8 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .games.registry import make_game
 from .generation import Sampling
-from .models import mixed_precision
 from .policy import LanguageAgentPolicy, Precision
+from .precision import autocast_dtype
 from .prompt import PromptTemplate
 from .rollout import GameFactory, PlayRules
 from .schema import EnvConfig, RolloutConfig, RunConfig
@@ -56,8 +56,8 @@ def language_agent(
     tokenizer: PreTrainedTokenizerBase,
 ) -> LanguageAgentPolicy:
     """The policy that a config describes, around a loaded model; it computes in the precision that training uses."""
-    half = mixed_precision(config.trainer.get("bf16"), model.device)
-    precision: Precision = partial(torch.autocast, model.device.type, torch.bfloat16) if half else nullcontext
+    half = autocast_dtype(config.trainer, model.device)
+    precision: Precision = partial(torch.autocast, model.device.type, half) if half else nullcontext
     return LanguageAgentPolicy(
         model,
         tokenizer,

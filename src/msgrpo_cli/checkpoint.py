@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .adapter_files import named_base
 from .errors import RunError, UsageError
 from .runs import Run, find_run, is_run, put_in_place, read_json, remove_directory, write_json, write_text
 from .schema import RunConfig
@@ -36,6 +37,8 @@ def metadata_of(
         "env": config.env.model_dump(),
         "prompt": config.prompt.model_dump(),
         "model": config.model.model_dump(),
+        "lora": config.lora.model_dump() if config.lora.enabled else None,
+        "base": named_base(config.model, run) if config.lora.enabled else None,
         "rollout": config.rollout.model_dump(),
         "invalid_action": config.algo.invalid_action,
         "score": score,
@@ -47,16 +50,20 @@ def publish(partial: Path, run: Run, update: int, metadata: dict[str, Any], card
 
     Its metadata get the size and the SHA-256 of every file, so that damage is found later.
     """
-    files = {
-        str(file.relative_to(partial)): {"bytes": file.stat().st_size, "sha256": _digest(file)}
-        for file in sorted(partial.rglob("*"))
-        if file.is_file()
-    }
-    write_json(partial / _METADATA, {**metadata, "files": files})
+    write_json(partial / _METADATA, {**metadata, "files": files_in(partial)})
     write_text(partial / _CARD, card)
     final = run.checkpoints / f"{_PREFIX}{update}"
     put_in_place(partial, final)
     return final
+
+
+def files_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file of a checkpoint, but for those that may be written anew."""
+    return {
+        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": _digest(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file not in (folder / _METADATA, folder / _CARD)  # peft writes a card of its own
+    }
 
 
 def set_score(checkpoint: Path, score: dict[str, Any], card: str) -> None:

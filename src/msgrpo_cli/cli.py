@@ -168,6 +168,22 @@ def doctor(
             sys.exit(RunError.exit_code)
 
 
+@app.command()
+def export(
+    target: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run stands for its best checkpoint.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")],
+    merge: Annotated[bool, typer.Option("--merge", help="Merge an adapter into its base: one whole model.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a model folder that plain `from_pretrained` loads, with its card; prints the folder."""
+    with ending(verbose):
+        from .export import export as write
+
+        with talk_on_stderr():
+            written = write(target, directory, merge=merge)
+        print(written)
+
+
 @config_app.command("show")
 def config_show(
     overrides: Overrides = None, config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False

@@ -75,7 +75,14 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
         problems += env_problems(config.env) or _prompt_problems(config)
     if config is None or problems:
         raise UsageError("\n".join(problems))
-    return config
+    return _with_learning_rate(config)
+
+
+def _with_learning_rate(config: RunConfig) -> RunConfig:
+    """`trainer.learning_rate=null` means the default of the model or of its adapter; from here on it is a number."""
+    if config.trainer.get("learning_rate") is not None or config.default_learning_rate is None:
+        return config
+    return config.model_copy(update={"trainer": {**config.trainer, "learning_rate": config.default_learning_rate}})
 
 
 def _prompt_problems(config: RunConfig) -> list[str]:

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from .config import as_yaml, dumped
-from .parameters import parameter_count
+from .parameters import adapter_count, parameter_count
 from .schema import RunConfig
 
 
@@ -27,7 +27,8 @@ def derived(config: RunConfig) -> dict[str, Any]:
         "decisions_per_update_at_most": played * config.env.max_steps,
         "decisions_at_most": played * config.env.max_steps * config.max_updates,
         "optimizer_steps_at_most": passes * config.max_updates,
-        "parameters": parameter_count(config.model),
+        "parameters": (parameters := parameter_count(config.model)),
+        "trainable_parameters": adapter_count(config.model, config.lora) if config.lora.enabled else parameters,
     }
 
 
@@ -55,5 +56,5 @@ def as_text(config: RunConfig) -> str:
 
 def _shown(name: str, value: Any) -> str:
     if value is None:
-        return "unknown until loaded" if name == "parameters" else "the model's default"
+        return "missing" if name == "learning_rate" else "unknown until loaded"
     return f"{value:,}".replace(",", " ") if isinstance(value, int) else str(value)

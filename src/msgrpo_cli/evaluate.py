@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from .adapter_files import base_of
 from .assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
 from .config import config_hash
 from .episode import Episode
@@ -19,9 +20,10 @@ from .episode_log import read_episodes
 from .errors import RunError, UsageError
 from .evaluator import Evaluator, Played
 from .ladder import References, render
-from .models import device_of_this_machine, load_model, quiet_libraries
+from .models import load_model, quiet_libraries
 from .players import ExactPlayer, GreedyPlayer, RandomPlayer
 from .policy import LanguageAgentPolicy
+from .precision import check_precision, device_for
 from .recorder import evaluate_policy, record_evaluation
 from .reporting import talk_on_stderr
 from .rollout import Policy
@@ -36,6 +38,8 @@ _PLAYERS: dict[str, type[Policy]] = {"random": RandomPlayer, "greedy": GreedyPla
 def evaluate_subjects(asked: Sequence[tuple[Subject, RunConfig]], *, as_json: bool) -> list[dict[str, Any]]:
     """Score, print a table (or one JSON value) to stdout, store results in the run; returns the JSON objects."""
     quiet_libraries()
+    for _, config in asked:
+        check_precision(config)
     with talk_on_stderr():
         results = [_evaluate(subject, config) for subject, config in asked]
     objects = [played.evaluation.to_json() for played, _ in results]
@@ -88,12 +92,12 @@ def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:
 
 def _policy(config: RunConfig, model_config: ModelConfig) -> LanguageAgentPolicy:
     model, tokenizer = load_model(model_config, config.seed)
-    return language_agent(config, model.to(device_of_this_machine()), tokenizer)  # type: ignore[arg-type]
+    return language_agent(config, model.to(device_for(config.trainer)), tokenizer)  # type: ignore[arg-type]
 
 
 def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) -> list[Episode] | None:
     """The base on the same starts: as stored by the run where that fits, else played; None where it is gone."""
-    base = ModelConfig.model_validate(subject.metadata["model"])
+    assert subject.checkpoint is not None
     stored = subject.run.evaluations / "base.json" if subject.run else None
     if (
         stored is not None
@@ -102,7 +106,7 @@ def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) ->
     ):
         return read_episodes(stored.with_name("base.episodes.jsonl"))
     try:
-        policy = _policy(config, base)
+        policy = _policy(config, base_of(subject.checkpoint, subject.metadata))
     except (RunError, UsageError) as error:
         Console(stderr=True).print(f"the base cannot be scored beside its checkpoint: {error}", markup=False)
         return None

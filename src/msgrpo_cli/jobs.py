@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from . import hydra_app
-from .checkpoint import checkpoints, from_weights
+from .checkpoint import checkpoints, from_weights, is_checkpoint
 from .config import as_yaml, compose, config_dir, config_folders, load_saved, make_importable, validated
 from .disk import check_room
 from .errors import UsageError
 from .explain import one_line
 from .model_paths import check_reachable
+from .precision import check_precision
 from .resume import changed
 from .runs import Run, find_run, is_run
 from .schema import RunConfig
@@ -65,6 +66,7 @@ def ready(overrides: Sequence[str], config_dirs: Sequence[Path]) -> RunConfig:
         raise UsageError(f"policy={config.policy}: only a model is trained; use msgrpo eval policy={config.policy}")
     if config.trainer.get("learning_rate") is None:
         raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
+    check_precision(config)
     check_reachable(config.model)
     return config
 
@@ -106,6 +108,7 @@ def go_on(
     run = find_run(text)
     make_importable(config_folders(config_dirs))
     config = changed(load_saved(run / "config.yaml", allow_modules), overrides)
+    check_precision(config)
     check_room(config, run, existing=len(checkpoints(Run(run))))
     from .train import train_job
 
@@ -115,7 +118,7 @@ def go_on(
 def weights_of(text: str) -> Path:
     """The directory that `--from` names: a checkpoint or model directory, or a run."""
     path = Path(text)
-    return path if (path / "config.json").is_file() else find_run(text)
+    return path if (path / "config.json").is_file() or is_checkpoint(path) else find_run(text)
 
 
 def with_weights(config: RunConfig, source: Path | None) -> RunConfig:

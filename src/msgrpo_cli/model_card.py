@@ -7,10 +7,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 _PAPER = "[Reinforced Language Models for Sequential Decision Making](https://arxiv.org/abs/2508.10839)"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What the card says differently of a whole model and of an adapter."""
+
+    library: str
+    use: str
+
+
+_WHOLE = _Kind("library_name: transformers", "With plain transformers.")
+_ADAPTER = _Kind(
+    "library_name: peft",
+    "An adapter: transformers loads it onto its base, which it finds through `adapter_config.json`, where peft is "
+    "installed.",
+)
 
 _LOAD = """\
 ```python
@@ -36,6 +53,7 @@ def model_card(
     evaluation: Mapping[str, Any] | None = None,
     base_license: str | None = None,
     embedded: bool = False,
+    adapter: bool = False,
     max_new_tokens: int = 256,
 ) -> str:
     """Markdown with YAML front matter.
@@ -43,10 +61,11 @@ def model_card(
     `base_model`: hub id or directory (of which only the name is told, for a card travels). `update`: updates done.
     `evaluation`: an evaluation JSON object, or None where there is none yet. `base_license`: that of the base; where
     it is None the card names none, since ours is not the base's. `embedded`: the base ships with msgrpo.
+    `adapter`: the weights are an adapter's, which needs its base; see `merged_card`.
     """
-    base = _public_name(base_model)
+    base, kind = _public_name(base_model), _ADAPTER if adapter else _WHOLE
     parts = [
-        _front_matter(base, base_license),
+        _front_matter(base, base_license, kind),
         f"# {base}, post-trained to play {env}" if update else f"# {base}, before training to play {env}",
         _summary(base, env, update),
         "## Game",
@@ -56,8 +75,8 @@ def model_card(
         "## Result",
         _result(evaluation),
         "## Use",
-        "With plain transformers. The prompt template, the sampling settings and the game are in `msgrpo.json`; "
-        "the result above holds for these only.",
+        f"{kind.use} The prompt template, the sampling settings and the game are in `msgrpo.json`; the result above "
+        "holds for these only.",
         _LOAD.replace("MAX_NEW_TOKENS", str(max_new_tokens)),
         "## Limits",
         _limits(env, base, embedded),
@@ -65,6 +84,13 @@ def model_card(
         _license(base, base_license),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def merged_card(card: str) -> str:
+    """The card of an adapter as that of the whole model into which it was merged."""
+    for own, whole in ((_ADAPTER.library, _WHOLE.library), (_ADAPTER.use, _WHOLE.use)):
+        card = card.replace(own, whole, 1)
+    return card
 
 
 def _summary(base: str, env: str, update: int) -> str:
@@ -83,8 +109,8 @@ def _public_name(base_model: str) -> str:
     return base_model
 
 
-def _front_matter(base: str, base_license: str | None) -> str:
-    lines = ["---", f"base_model: {json.dumps(base)}", "library_name: transformers", "pipeline_tag: text-generation"]
+def _front_matter(base: str, base_license: str | None, kind: _Kind) -> str:
+    lines = ["---", f"base_model: {json.dumps(base)}", kind.library, "pipeline_tag: text-generation"]
     if base_license is not None:
         lines.append(f"license: {json.dumps(base_license)}")
     return "\n".join([*lines, "tags:", "- msgrpo", "---"])

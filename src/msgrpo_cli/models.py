@@ -22,23 +22,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from .adapter_files import base_of, is_adapter
 from .byte_tokenizer import byte_tokenizer
+from .checkpoint import read_metadata
 from .errors import RunError, UsageError
 from .model_paths import architecture_file, is_local, local_path, reach
+from .precision import check_quantization, device_for
 from .schema import ModelConfig
-
-
-def device_of_this_machine() -> torch.device:
-    """The accelerator that torch finds, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
-
-
-def mixed_precision(bf16: bool | None, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: as asked, else (None) where an accelerator has it; never so on a CPU."""
-    automatic = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return automatic if bf16 is None else bf16
 
 
 def quiet_libraries() -> None:
@@ -48,12 +38,18 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\.")
 
 
-def load_model(config: ModelConfig, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    config: ModelConfig, seed: int = 0, *, merge: bool = False, quantization: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, on the CPU, and its tokenizer. With `init=random` the weights follow from `seed`.
 
-    Raises UsageError for a directory that holds no model, RunError for a hub that cannot be reached.
+    Of an adapter checkpoint the base is loaded too; the adapter stays beside it, which is what was trained and scored,
+    or is merged into it. Raises UsageError for a directory that holds no model, RunError for a hub that cannot be
+    reached.
     """
     source = local_path(config.path)
+    if is_adapter(Path(source)):
+        return _adapted(Path(source), config, merge), _tokenizer(source)
     if config.init == "random":
         torch.manual_seed(seed)
         architecture = _architecture(config)
@@ -74,6 +70,7 @@ def load_model(config: ModelConfig, seed: int = 0) -> tuple[PreTrainedModel, Pre
             use_safetensors=True,
             trust_remote_code=False,
             **_attention(config),
+            **_quantization(quantization),
         )
         tokenizer = _tokenizer(source, config.revision)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -89,6 +86,27 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     if config.init == "random" and not _has_tokenizer(source):
         return byte_tokenizer()
     return _tokenizer(source, config.revision)
+
+
+def _adapted(folder: Path, config: ModelConfig, merge: bool) -> PreTrainedModel:
+    """The base as its run had it, with the adapter; merged, the base is not quantized even where it was."""
+    from .adapters import read_adapter
+
+    metadata = read_metadata(folder)
+    quantization = None if merge else (metadata.get("lora") or {}).get("quantization")
+    if quantization:
+        check_quantization(quantization, device_for({}))
+    wanted = {"dtype": config.dtype, "attn_implementation": config.attn_implementation}
+    base, _ = load_model(base_of(folder, metadata).model_copy(update=wanted), quantization=quantization)
+    return read_adapter(base, folder, merge=merge)
+
+
+def _quantization(quantization: str | None) -> dict[str, Any]:
+    if quantization is None:
+        return {}
+    from .adapters import quantized
+
+    return quantized(quantization)
 
 
 def _attention(config: ModelConfig) -> dict[str, Any]:

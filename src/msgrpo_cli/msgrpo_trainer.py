@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOTrainer
@@ -48,7 +49,7 @@ class MSGRPOTrainer(GRPOTrainer):
       `rollout_func`); padding, old and reference log-probabilities and off-policy corrections are TRL's, only
       `advantages` and `num_items_in_batch` are replaced.
     * `training_step` runs TRL's `training_step` on every micro-batch of one optimizer step.
-    * the reference model is the one that is handed in.
+    * the reference model is the one that is handed in, or the model without its adapter where it has one.
 
     Batching contract. One update is played, drawn and cut once, then used for every optimizer step of every pass:
 
@@ -72,7 +73,7 @@ class MSGRPOTrainer(GRPOTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | PeftModel,
         args: MSGRPOConfig,
         tokenizer: PreTrainedTokenizerBase,
         play: Callable[[int], PlayedUpdate],
@@ -84,8 +85,9 @@ class MSGRPOTrainer(GRPOTrainer):
         """`play(update)` plays update number `update` (from 1).
 
         `on_checkpoint(directory, update)` gets every checkpoint after TRL wrote it under `args.output_dir`, and moves
-        it to where it belongs. `reference` is needed where `args.beta` > 0. `on_phase` is told where an update
-        stands; where it is `safe`, it may raise to leave, for no weight has been changed since the last update.
+        it to where it belongs. `reference` is needed where `args.beta` > 0 and a whole model is trained. `on_phase` is
+        told where an update stands; where it is `safe`, it may raise to leave, for no weight has been changed since
+        the last update.
         """
         beta, args.beta = args.beta, 0.0  # TRL would build its own reference from the model's path
         super().__init__(
@@ -98,7 +100,7 @@ class MSGRPOTrainer(GRPOTrainer):
             callbacks=list(callbacks),
         )
         args.beta = self.beta = beta
-        if beta:
+        if beta and not isinstance(model, PeftModel):  # TRL switches an adapter off for the reference
             if reference is None:
                 raise ValueError("beta > 0 needs a reference model")
             self.ref_model = self._prepare_reference(reference)

@@ -13,12 +13,16 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from . import checkpoint
+from .adapter_files import base_of
+from .adapters import name_base
 from .assembly import at_temperature
 from .episode import Episode
 from .episode_log import episode_to_json
 from .evaluator import Evaluator, Played
 from .generation import Sampling
+from .licenses import license_of
 from .model_card import model_card
+from .model_paths import local_path
 from .msgrpo_trainer import MSGRPOTrainer
 from .policy import LanguageAgentPolicy
 from .progress import Display
@@ -89,6 +93,9 @@ class Recorder(TrainerCallback):
         metadata = checkpoint.metadata_of(self.config, self.run, update, self.score, interim=self.interim)
         for rows in (self.run.metrics, self.run.episodes):
             sync(rows)  # a checkpoint never lies on a disk that its rows have not reached
+        if self.config.lora.enabled:
+            base = base_of(self.run.checkpoints / partial.name, metadata)  # where it will lie
+            name_base(partial, local_path(base.path), base.revision)
         checkpoint.publish(partial, self.run, update, metadata, self._card(update, self.score))
         checkpoint.rotate(self.run, self.config.save.keep_last, self.config.save.keep_best)
 
@@ -141,13 +148,17 @@ class Recorder(TrainerCallback):
 
     def _card(self, update: int, evaluation: dict[str, Any] | None) -> str:
         config = self.config
+        adapter = config.lora.model_dump(include={"r", "alpha", "target_modules", "quantization"})
         return model_card(
             base_model=config.model.path,
             env=config.env.name,
             env_keys=config.env.keys,
-            algorithm={**config.algo.model_dump(), "learning_rate": config.trainer["learning_rate"]},
+            algorithm={**config.algo.model_dump(), "learning_rate": config.trainer["learning_rate"]}
+            | ({"lora": adapter} if config.lora.enabled else {}),
             update=update,
             evaluation=evaluation,
+            base_license=license_of(config.model),
+            adapter=config.lora.enabled,
             embedded=config.model.path.startswith("embedded:"),
             max_new_tokens=config.rollout.max_new_tokens,
         )

@@ -6,9 +6,10 @@ are checked against its constructor by `config`). Defaults live in `conf/`, neve
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 NotYet = "does not exist yet; it comes with a later version"
 
@@ -49,23 +50,42 @@ class ModelConfig(Section):
     attn_implementation: str | None
     revision: str | None
     chat_template_kwargs: dict[str, Any]
+    learning_rate: NonNegative | None = None  # not in runs of before it existed
+    """What suits the whole model; `trainer.learning_rate` is null where it is meant."""
 
 
 class LoraConfig(Section):
-    """Adapters."""
+    """Adapters: small matrices beside the frozen ones, and they alone are trained."""
 
     enabled: bool
     r: Positive
     alpha: Positive
     target_modules: str | list[str]
+    """`all-linear`, a list of modules' last names, or a regular expression for whole names; as peft takes it."""
+    learning_rate_factor: NonNegative = 10.0  # not in runs of before it existed
+    """How much larger the learning rate of adapters is than that of the whole model."""
     quantization: Literal["4bit", "8bit"] | None
 
-    @field_validator("enabled")
+    @field_validator("target_modules")
     @classmethod
-    def _not_yet(cls, enabled: bool) -> bool:
-        if enabled:
-            raise ValueError(f"training adapters {NotYet}")
-        return enabled
+    def _layers(cls, modules: str | list[str]) -> str | list[str]:
+        if not modules:
+            raise ValueError("names no layer; use all-linear")
+        if "lm_head" in modules if isinstance(modules, list) else modules == "lm_head":
+            raise ValueError("the loss reads the output layer's own weights, so an adapter on lm_head would not train")
+        if isinstance(modules, str):
+            try:
+                re.compile(modules)
+            except re.error as problem:
+                raise ValueError(f"not a regular expression: {problem}") from problem
+        return modules
+
+    @field_validator("quantization")
+    @classmethod
+    def _frozen_only(cls, quantization: str | None, info: ValidationInfo) -> str | None:
+        if quantization and not info.data.get("enabled"):
+            raise ValueError("only frozen weights can be quantized; add lora.enabled=true")
+        return quantization
 
 
 class PromptConfig(Section):
@@ -219,6 +239,14 @@ class RunConfig(Section):
     guard: GuardConfig
     stop: StopConfig
     engine: EngineConfig
+
+    @property
+    def default_learning_rate(self) -> float | None:
+        """The model's own, times the adapters' factor where only adapters are trained; None where it brings none."""
+        whole = self.model.learning_rate
+        if whole is None or not self.lora.enabled:
+            return whole
+        return float(f"{whole * self.lora.learning_rate_factor:.12g}")  # 1e-6 times ten is 9.999999999999999e-06
 
     @field_validator("policy")
     @classmethod

@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 
 from . import checkpoint
+from .adapters import policy_of
 from .assembly import game_factory, language_agent, play_rules
 from .config import as_yaml, config_hash
 from .curve import draw_curve
@@ -23,12 +24,14 @@ from .errors import Interrupted, RunError, UsageError
 from .evaluator import Evaluator
 from .failures import Limit
 from .interruption import heeding
+from .initial_model import initial_model
 from .ladder import render
-from .models import device_of_this_machine, load_model, mixed_precision, quiet_libraries
+from .models import load_model, quiet_libraries
 from .msgrpo_config import MSGRPOConfig
 from .msgrpo_trainer import MSGRPOTrainer
 from .players import ExactPlayer
 from .policy import LanguageAgentPolicy
+from .precision import autocast_dtype, device_for, precision_name
 from .recorder import Recorder, evaluate_policy, evaluation_row, record_evaluation
 from .reporting import say
 from .resume import ResumePoint, differences, go_back_to, remove_leftovers, resume_point, stays
@@ -65,7 +68,7 @@ def train_job(
             command=command,
             overrides=overrides,
             config_hash=config_hash(config),
-            device=str(device_of_this_machine()),
+            device=str(device_for(config.trainer)),
             threads=torch.get_num_threads(),
         )
         try:
@@ -128,14 +131,15 @@ class _Session:
     def __init__(self, config: RunConfig, run: Run, supervision: Supervision, stopping: Stopping) -> None:
         self.config, self.run, self.display = config, run, supervision.display
         display = self.display
-        device = device_of_this_machine()
+        device = device_for(config.trainer)
         arguments = training_arguments(config, run, device)
         display.phase("loading")
         display.say(f"loading {config.model.path} ({config.model.init})")
-        self.model, self.tokenizer = load_model(config.model, config.seed)
+        self.model, self.tokenizer = initial_model(config, run)
         self.model.to(device)  # type: ignore[arg-type]
-        reference = self._reference() if arguments.beta else None
-        self.policy = self._policy(self.model)
+        self._say_precision(device)
+        reference = self._reference() if arguments.beta and not config.lora.enabled else None
+        self.policy = self._policy(policy_of(self.model))
         self.validation = self._evaluator(config.eval.split or "validation")
         self.recorder = Recorder(config, run, self.policy, self.validation, display, stopping)
         self.trainer = MSGRPOTrainer(
@@ -155,6 +159,18 @@ class _Session:
         self._rules = play_rules(config, evaluation=False)
         self._update_rules = update_rules(config)
         self._judge = ExactPlayer()
+
+    def _say_precision(self, device: torch.device) -> None:
+        """What the run computes in, said and recorded: it depends on the machine as well as on the config."""
+        weights = policy_of(self.model).dtype
+        name = precision_name(autocast_dtype(self.config.trainer, device), weights)
+        count = self.model.num_parameters
+        text = (
+            f"computing in {name} on {device}, weights in {precision_name(None, weights)}; "
+            f"{count(only_trainable=True):_} of {count():_} parameters are trained"
+        )
+        self.display.say(text.replace("_", " "))
+        self.run.update_record(precision=name)
 
     def evaluate_base(self) -> None:
         """Score the untrained weights: on validation for the curve, on the test part for the ladder."""
@@ -275,6 +291,7 @@ class _Session:
             loaded, _ = load_model(stored)
             loaded.to(self.model.device)  # type: ignore[arg-type]
             return loaded
+        assert isinstance(self.model, PreTrainedModel)
         reference = copy.deepcopy(self.model)
         with whole_directory(self.run.reference) as folder:
             reference.save_pretrained(folder)
@@ -315,7 +332,7 @@ def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSG
     given: Mapping[str, Any] = config.trainer
     fields = {
         **given,
-        "bf16": mixed_precision(given.get("bf16"), device),
+        "bf16": autocast_dtype(given, device) is torch.bfloat16,
         "output_dir": str(run.checkpoints / ".partial"),
         "use_cpu": device.type == "cpu",
         "seed": config.seed % 2**32,

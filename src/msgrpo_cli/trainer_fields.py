@@ -37,6 +37,8 @@ OWNERS: Mapping[str, str] = {
     "do_eval": "eval.every",
     "num_generations_eval": "eval.episodes",
     "remove_unused_columns": "the rollout, which needs all its columns",
+    "bf16_full_eval": "trainer.bf16: what is trained is what is scored",
+    "fp16_full_eval": "trainer.fp16: what is trained is what is scored",
     "seed": "seed",
     "data_seed": "seed",
     "resume_from_checkpoint": "msgrpo train --resume",
