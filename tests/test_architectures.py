@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from msgrpo_cli.adapters import with_adapter
 from msgrpo_cli.config import compose
-from msgrpo_cli.parameters import count_of_architecture, parameter_count
+from msgrpo_cli.parameters import adapter_count, count_of_architecture, parameter_count
 
 FOLDER = Path(__file__).parents[1] / "src/msgrpo_cli/assets/architectures"
 SIZES = {
@@ -51,3 +52,24 @@ def test_a_config_names_the_model_of_its_architecture(name: str) -> None:
 def test_another_path_is_unknown_until_loaded() -> None:
     assert parameter_count(compose("train", ["model=qwen3b", "model.path=somebody/else"]).model) is None
     assert parameter_count(compose("train", ["model.path=somebody/else"]).model) is None
+
+
+@pytest.mark.parametrize("name", ["qwen0.5b", "llama3.2-1b", "smollm2-135m", "qwen72b"])
+@pytest.mark.parametrize(
+    "targets", ["all-linear", "[q_proj,mlp.down_proj]", "'model\\.layers\\.[01]\\.self_attn\\..*'"]
+)
+def test_parameters_of_an_adapter_agree_with_peft(name: str, targets: str) -> None:
+    overrides = [f"model={name}", "lora.enabled=true", "lora.r=4", f"lora.target_modules={targets}"]
+    config = compose("train", overrides)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(**json.loads((FOLDER / f"{name}.json").read_text()))
+        )
+        adapted = with_adapter(model, config.lora, seed=0)
+    counted = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+    assert adapter_count(config.model, config.lora) == counted > 0
+
+
+def test_parameters_of_an_adapter_are_unknown_where_the_layers_are() -> None:
+    config = compose("train", ["model=any", "model.path=owner/unknown", "lora.enabled=true"])
+    assert adapter_count(config.model, config.lora) is None

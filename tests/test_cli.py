@@ -64,7 +64,32 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ("train env.size=100000", "env.size=100000: must be between 2 and 16"),
         ("train eval.episodes=999999999999", "eval.episodes=999999999999: should be less than or equal to 1000000"),
         ("train rollout.temperature=1e-300", "rollout.temperature=1e-300: should be greater than or equal to 0.01"),
-        ("train trainer.learning_rate=null", "trainer.learning_rate: missing; give a number"),
+        ("train model.learning_rate=null", "trainer.learning_rate: missing; give a number"),
+        ("train trainer.bf16=true", "trainer.bf16=true: needs a GPU that has bf16, this run computes on cpu; leave it"),
+        ("train trainer.fp16=true", "trainer.fp16=true: needs a CUDA GPU, this run computes on cpu; leave it out"),
+        ("train trainer.tf32=true", "trainer.tf32=true: needs a GPU that has tf32 (Ampere or later), this run"),
+        (
+            "train trainer.bf16_full_eval=true",
+            "trainer.bf16_full_eval=True: not set here; this belongs to",
+        ),
+        ("sweep trainer.bf16=true,false", "trainer.bf16=true: needs a GPU that has bf16, this run computes on cpu"),
+        ("eval trainer.fp16=true", "trainer.fp16=true: needs a CUDA GPU, this run computes on cpu; leave it out"),
+        ("train lora.quantization=4bit", "lora.quantization=4bit: only frozen weights can be quantized; add lora.enab"),
+        (
+            "train lora.enabled=true lora.quantization=4bit",
+            "lora.quantization=4bit: needs a CUDA GPU, this run computes on cpu; leave it out: adapters alone",
+        ),
+        ("train lora.quantization=3bit lora.enabled=true", "lora.quantization=3bit: should be '4bit' or '8bit'"),
+        ("train lora.enabled=true lora.r=0", "lora.r=0: should be greater than or equal to 1"),
+        ("train lora.target_modules=[]", "lora.target_modules=[]: names no layer; use all-linear"),
+        ("train lora.target_modules=lm_head", "lora.target_modules=lm_head: the loss reads the output layer's own"),
+        ("train lora.target_modules='q_proj['", "lora.target_modules=q_proj[: not a regular expression"),
+        (
+            "train lora.enabled=true lora.target_modules=[q_prj]",
+            "lora.target_modules=q_prj: fits no linear layer of this model; use all-linear, or a list of down_proj, ",
+        ),
+        ("export x", "Missing argument 'DIR'."),
+        ("export x out", "x: no such run; give a run directory, `last`, or the beginning of one name"),
         ("train --dry-run seed=x", "seed=x: should be a valid integer"),
         ("train --cfg job seed=x", "seed=x: should be a valid integer"),
         ("train policy=random", "policy=random: only a model is trained; use msgrpo eval policy=random"),
@@ -113,6 +138,10 @@ def test_a_dry_run_tells_and_writes_nothing(
     assert derived["episodes_drawn_per_update_at_most"] == 64
     assert derived["rows_per_update_at_most"] == 64 * 8
     assert derived["optimizer_steps_at_most"] == 10
+    assert derived["trainable_parameters"] == derived["parameters"] == 446_496
+    assert run(monkeypatch, "train", "lora.enabled=true", "--dry-run") == 0
+    text = capsys.readouterr().out
+    assert "\n# learning_rate: 0.005\n" in text and "\n# trainable_parameters: 233 472" in text
     assert list(tmp_path.iterdir()) == []
 
 

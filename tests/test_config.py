@@ -129,6 +129,34 @@ def test_a_trainer_field_that_no_file_lists_needs_no_plus() -> None:
     assert compose("train", ["trainer.epsilon_high=0.28"]).trainer["epsilon_high"] == 0.28
 
 
+@pytest.mark.parametrize(
+    ("overrides", "rate"),
+    [
+        ([], 5e-4),
+        (["trainer.learning_rate=null"], 5e-4),
+        (["lora.enabled=true"], 5e-3),
+        (["lora.enabled=true", "lora.learning_rate_factor=3"], 1.5e-3),
+        (["lora.enabled=true", "trainer.learning_rate=2e-4"], 2e-4),
+        (["lora.enabled=true", "model=qwen3b"], 1e-5),
+        (["lora.enabled=true", "experiment=frozenlake_qwen3b"], 1e-5),
+        (["lora.enabled=true", "model.learning_rate=2e-6"], 2e-5),
+    ],
+)
+def test_the_learning_rate_of_the_model_or_of_its_adapter_unless_one_is_given(
+    overrides: list[str], rate: float
+) -> None:
+    config = compose("train", overrides)
+    assert config.trainer["learning_rate"] == rate
+    assert dumped(config)["trainer"]["learning_rate"] == rate, "as it stands in config.yaml"
+    assert validated(dumped(config)) == config
+
+
+def test_a_config_of_before_the_learning_rate_was_the_model_s_is_read() -> None:
+    data = dumped(compose("train", []))
+    del data["model"]["learning_rate"], data["lora"]["learning_rate_factor"]
+    assert validated(data).trainer["learning_rate"] == 5e-4
+
+
 def test_saved_and_read_back(tmp_path: Path) -> None:
     config = compose("train", ["experiment=frozenlake_qwen3b", "trainer.learning_rate=3e-7"])
     file = tmp_path / "config.yaml"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from conftest import SMALL
 from msgrpo_cli.checkpoint import best
@@ -73,8 +73,9 @@ def test_an_adapter_merged_and_alone(lora_run: Path, tmp_path: Path, merge: bool
     card = (folder / "README.md").read_text()
     assert f"library_name: {'transformers' if merge else 'peft'}\n" in card and 'license: "of-the-base"' in card
     assert ("adapter_config.json" in card) != merge
-    settings = json.loads((base_config if (base_config := folder / "generation_config.json").exists() else source / "msgrpo.json").read_text())
-    assert settings.get("max_new_tokens") is None
+    if merge:
+        own = GenerationConfig.from_pretrained(folder)
+        assert own.to_diff_dict() == GenerationConfig.from_pretrained(ASSETS / "tiny").to_diff_dict()
 
 
 def test_a_whole_model(finished_run: Path, tmp_path: Path) -> None:
@@ -91,7 +92,9 @@ def test_what_was_exported_is_scored_as_its_checkpoint(lora_run: Path, tmp_path:
     folder = export(str(lora_run), tmp_path / "out", merge=merge)
     [result] = evaluate_subjects(asked_for(str(folder), ["eval.episodes=24"]), as_json=True)
     scored = json.loads((lora_run / "eval" / "best.json").read_text())
-    assert [result[key] for key in ("success_rate", "base_score")] == [scored[key] for key in ("success_rate", "base_score")]
+    assert result["base_score"] == scored["base_score"]
+    most = 2 / 24 if merge else 0.0  # merged, sums are rounded otherwise, which may turn an episode
+    assert abs(result["success_rate"] - scored["success_rate"]) <= most
 
 
 def test_the_command_prints_the_folder_and_refuses_one_in_use(

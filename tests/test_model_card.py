@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from msgrpo_cli.model_card import model_card
+from msgrpo_cli.model_card import merged_card, model_card
 
 RESULT = {
     "env": "frozenlake",
@@ -113,6 +113,13 @@ def test_result_without_success_or_score() -> None:
 
 def test_no_result_yet() -> None:
     assert "Not evaluated yet." in card(evaluation=None)
+
+
+def test_an_adapter_says_so_until_it_is_merged() -> None:
+    adapter, whole = card(adapter=True), card()
+    assert front_matter(adapter)["library_name"] == "peft" and "adapter_config.json" in adapter
+    assert merged_card(adapter) == whole != adapter
+    assert merged_card(whole) == whole
 
 
 def test_only_embedded_bases_are_stand_ins() -> None:

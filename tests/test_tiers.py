@@ -10,6 +10,8 @@ import pytest
 
 HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "matplotlib", "hydra", "click")
 LIGHT = (
+    "adapter_files",
+    "checkpoint",
     "cli",
     "command_tree",
     "completion",
@@ -25,10 +27,12 @@ LIGHT = (
     "games",
     "games.frozenlake",
     "games.registry",
+    "licenses",
     "model_paths",
     "override_completion",
     "parameters",
     "players",
+    "precision",
     "reporting",
     "resume",
     "rollout",
@@ -57,6 +61,7 @@ def test_hydra_s_modules_do_without_torch(module: str) -> None:
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["sweep"], ["config"], ["config", "show"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["sweep"], ["export"], ["config"], ["config", "show"]])
 def test_help(command: list[str]) -> None:
     code = (
         "import sys\nfrom msgrpo_cli.cli import main\n"

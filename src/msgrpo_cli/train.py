@@ -23,8 +23,8 @@ from .episode_log import read_episodes
 from .errors import Interrupted, RunError, UsageError
 from .evaluator import Evaluator
 from .failures import Limit
-from .interruption import heeding
 from .initial_model import initial_model
+from .interruption import heeding
 from .ladder import render
 from .models import load_model, quiet_libraries
 from .msgrpo_config import MSGRPOConfig
