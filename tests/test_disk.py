@@ -27,6 +27,11 @@ def test_a_real_checkpoint_is_as_large_as_said(finished_run: Path) -> None:
     assert said is not None and said == pytest.approx(really, rel=0.1)
 
 
+def test_of_an_adapter_the_base_is_not_saved_again() -> None:
+    lora = compose("train", ["model=qwen3b", "lora.enabled=true", "model.dtype=bfloat16"])
+    assert checkpoint_bytes(lora) == 59_867_136 * 12, "the adapter is in float32 whatever the base is in"
+
+
 def test_no_disk_has_room_for_five_checkpoints_of_a_large_model(tmp_path: Path) -> None:
     config = compose("train", ["model=qwen72b", "max_updates=700", "save.every=1", "save.keep_last=1000"])
     line = r"save.keep_last=1000: 702 checkpoints of [\d,.]+ GB need [\d,.]+ GB, and .*/new/run has [\d,.]+ GB free; "

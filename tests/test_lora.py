@@ -18,7 +18,7 @@ from msgrpo_cli.config import compose, load_saved
 from msgrpo_cli.dry_run import derived
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluate import evaluate_subjects
-from msgrpo_cli.jobs import weights_of
+from msgrpo_cli.jobs import weights_of, with_weights
 from msgrpo_cli.model_paths import ASSETS
 from msgrpo_cli.models import load_model
 from msgrpo_cli.subjects import asked_for
@@ -35,8 +35,9 @@ def rows(path: Path, kind: str = "train") -> list[dict[str, Any]]:
     ]
 
 
-def train(run: Path, *overrides: str, **more: Any) -> dict[str, Any]:
-    return train_job(compose("train", [*LORA, *overrides]), run, command=["test"], overrides=list(overrides), **more)
+def train(run: Path, *overrides: str, source: Path | None = None, **more: Any) -> dict[str, Any]:
+    config = with_weights(compose("train", [*LORA, *overrides]), source)
+    return train_job(config, run, command=["test"], overrides=list(overrides), **more)
 
 
 def evaluated(target: Path, *overrides: str) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def test_from_an_adapter_its_merged_weights_are_the_new_base(lora_run: Path, tmp
     source = lora_run / "checkpoints" / "checkpoint-3"
     run = tmp_path / "next"
     more = [f"lora.enabled={lora}", "trainer.beta=0.1", "max_updates=1"]
-    train(run, *more, from_checkpoint=weights_of(str(source)))
+    train(run, *more, source=weights_of(str(source)))
     assert scores(run / "eval" / "validation-0.json") == scores(lora_run / "eval" / "validation-3.json")
     assert rows(run / "metrics.jsonl")[0]["kl"] == pytest.approx(0.0, abs=1e-6)
     merged, _ = load_model(compose("train", [f"model.path={source}"]).model, merge=True)
@@ -151,7 +152,7 @@ def test_from_an_adapter_its_merged_weights_are_the_new_base(lora_run: Path, tmp
 def test_the_source_of_a_run_may_go_once_its_weights_are_merged(lora_run: Path, tmp_path: Path) -> None:
     source, run = tmp_path / "source", tmp_path / "next"
     shutil.copytree(lora_run, source)
-    train(run, "max_updates=1", from_checkpoint=source)
+    train(run, "max_updates=1", source=source)
     shutil.rmtree(source)
     train_job(
         load_saved(run / "config.yaml").model_copy(update={"max_updates": 2}), run, command=[], overrides=[], resume=run

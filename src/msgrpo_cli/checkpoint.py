@@ -16,7 +16,7 @@ from .runs import Run, find_run, is_run, put_in_place, read_json, remove_directo
 from .schema import RunConfig
 
 SCHEMA = 1
-_METADATA = "msgrpo.json"
+METADATA = "msgrpo.json"
 _CARD = "README.md"
 _PREFIX = "checkpoint-"
 _RESUMED_FROM = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth")
@@ -50,7 +50,7 @@ def publish(partial: Path, run: Run, update: int, metadata: dict[str, Any], card
 
     Its metadata get the size and the SHA-256 of every file, so that damage is found later.
     """
-    write_json(partial / _METADATA, {**metadata, "files": files_in(partial)})
+    write_json(partial / METADATA, {**metadata, "files": files_in(partial)})
     write_text(partial / _CARD, card)
     final = run.checkpoints / f"{_PREFIX}{update}"
     put_in_place(partial, final)
@@ -62,13 +62,13 @@ def files_in(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": _digest(file)}
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file not in (folder / _METADATA, folder / _CARD)  # peft writes a card of its own
+        if file.is_file() and file not in (folder / METADATA, folder / _CARD)  # peft writes a card of its own
     }
 
 
 def set_score(checkpoint: Path, score: dict[str, Any], card: str) -> None:
     """Add an evaluation that was made after its checkpoint."""
-    write_json(checkpoint / _METADATA, {**read_metadata(checkpoint), "score": score})
+    write_json(checkpoint / METADATA, {**read_metadata(checkpoint), "score": score})
     write_text(checkpoint / _CARD, card)
 
 
@@ -80,7 +80,7 @@ def damage(checkpoint: Path, *, thorough: bool = False) -> str | None:
         return str(problem)
     files = metadata.get("files")
     if not isinstance(files, dict):
-        return f"{checkpoint / _METADATA}: broken: it lists no files"
+        return f"{checkpoint / METADATA}: broken: it lists no files"
     for name, known in files.items():
         file = checkpoint / name
         if not file.is_file():
@@ -99,9 +99,9 @@ def _digest(file: Path) -> str:
 
 def read_metadata(checkpoint: Path) -> dict[str, Any]:
     """`msgrpo.json` of a checkpoint. Raises UsageError where it is missing, broken or of a newer schema."""
-    metadata = read_json(checkpoint / _METADATA)
+    metadata = read_json(checkpoint / METADATA)
     if not isinstance(metadata, dict):
-        raise UsageError(f"{checkpoint / _METADATA}: broken: not an object")
+        raise UsageError(f"{checkpoint / METADATA}: broken: not an object")
     if metadata.get("schema", 0) > SCHEMA:
         raise UsageError(
             f"{checkpoint}: written by a newer msgrpo (schema {metadata['schema']}, this one reads {SCHEMA})"
@@ -111,7 +111,7 @@ def read_metadata(checkpoint: Path) -> dict[str, Any]:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a directory is one of our checkpoints."""
-    return (path / _METADATA).is_file()
+    return (path / METADATA).is_file()
 
 
 def checkpoints(run: Run) -> list[Path]:
@@ -209,7 +209,7 @@ def find_checkpoint(target: str) -> tuple[Path, Path | None]:
         run = path.resolve().parent.parent
         return path, run if is_run(run) else None
     if path.is_dir() and not is_run(path):
-        raise UsageError(f"{target}: neither a run (no run.json) nor a checkpoint (no {_METADATA})")
+        raise UsageError(f"{target}: neither a run (no run.json) nor a checkpoint (no {METADATA})")
     run_path = find_run(target)
     found = best(Run(run_path))
     if found is None:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from .errors import UsageError
-from .parameters import parameter_count
+from .parameters import adapter_count, parameter_count
 from .schema import RunConfig
 
 _BYTES = {"auto": 4, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -20,11 +20,12 @@ _MOST_STATES = 2
 
 def checkpoint_bytes(config: RunConfig) -> int | None:
     """Size of one checkpoint: weights and optimizer; None where the number of parameters is unknown."""
-    parameters = parameter_count(config.model)
-    if parameters is None or config.lora.enabled:
+    adapter = config.lora.enabled
+    parameters = adapter_count(config.model, config.lora) if adapter else parameter_count(config.model)
+    if parameters is None:
         return None
     states = _STATES.get(str(config.trainer.get("optim")), _MOST_STATES)
-    return parameters * _BYTES[config.model.dtype] * (1 + states)
+    return parameters * (_BYTES["float32"] if adapter else _BYTES[config.model.dtype]) * (1 + states)
 
 
 def check_room(config: RunConfig, run_dir: Path, existing: int = 0) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 
 from .adapter_files import base_of, is_adapter
 from .adapters import name_base
-from .checkpoint import find_checkpoint, read_metadata
+from .checkpoint import METADATA, files_in, find_checkpoint, read_metadata
 from .errors import UsageError
 from .licenses import license_files
 from .model_card import merged_card
 from .model_paths import is_local, local_path
 from .models import load_model, quiet_libraries
-from .runs import write_json, write_text
+from .runs import put_in_place, write_json, write_text
 from .schema import ModelConfig
 
 _OF_TRAINING = (
@@ -43,54 +43,55 @@ def export(target: str, folder: Path, *, merge: bool) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: not empty; give a new folder")
     checkpoint, _ = find_checkpoint(target)
-    if not any(checkpoint.glob("*model*.safetensors")):
-        raise UsageError(f"{checkpoint}: holds no weights (no model.safetensors)")
     quiet_libraries()
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         aside.mkdir()
-        if is_adapter(checkpoint):
-            (_write_merged if merge else _write_adapter)(checkpoint, aside)
-        else:
-            _copy(checkpoint, aside, without=_OF_TRAINING)
-        os.rename(aside, folder)
+        write = _write_whole if not is_adapter(checkpoint) else _write_merged if merge else _write_adapter
+        metadata = write(checkpoint, read_metadata(checkpoint), aside)
+        write_json(aside / METADATA, {**metadata, "files": files_in(aside)})
+        put_in_place(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
-def _write_adapter(checkpoint: Path, aside: Path) -> None:
+def _write_whole(checkpoint: Path, metadata: dict[str, Any], aside: Path) -> dict[str, Any]:
+    """A model without what only training needs. Returns the metadata that fit what was written."""
+    _copy(checkpoint, aside)
+    _add_license(ModelConfig.model_validate(metadata["model"]), aside)
+    return metadata
+
+
+def _write_adapter(checkpoint: Path, metadata: dict[str, Any], aside: Path) -> dict[str, Any]:
     """The adapter alone, naming its base by hub id or by its place on this machine."""
-    metadata = read_metadata(checkpoint)
     base = base_of(checkpoint, metadata)
-    _copy(checkpoint, aside, without=_OF_TRAINING)
     path = local_path(base.path)
+    _copy(checkpoint, aside)
     name_base(aside, path, base.revision)
     _add_license(base, aside)
-    kept = metadata.get("base")
-    write_json(aside / "msgrpo.json", {**metadata, "base": path if kept else None})
     if is_local(base.path):
         print(f"the adapter needs its base at {path}; --merge writes a whole model instead", file=sys.stderr)
+    return {**metadata, "base": path if metadata["base"] else None}
 
 
-def _write_merged(checkpoint: Path, aside: Path) -> None:
+def _write_merged(checkpoint: Path, metadata: dict[str, Any], aside: Path) -> dict[str, Any]:
     """The base with the adapter in its weights."""
-    metadata = read_metadata(checkpoint)
     base = base_of(checkpoint, metadata)
     here: dict[str, Any] = {"path": str(checkpoint), "init": "pretrained", "revision": None}
     model, _ = load_model(base.model_copy(update=here), merge=True)
     model.save_pretrained(aside)
-    _copy(checkpoint, aside, without=(*_OF_TRAINING, *_OF_ADAPTER))
+    _copy(checkpoint, aside, without=_OF_ADAPTER)
     _add_license(base, aside)
     card = aside / "README.md"
     write_text(card, merged_card(card.read_text(encoding="utf-8")))
-    write_json(aside / "msgrpo.json", {**metadata, "lora": None, "base": None})
-    if quantization := (metadata.get("lora") or {}).get("quantization"):
+    if quantization := metadata["lora"]["quantization"]:
         print(
             f"trained on a base in {quantization}, merged into the base as it is stored: answers may differ a little",
             file=sys.stderr,
         )
+    return {**metadata, "lora": None, "base": None}
 
 
 def _add_license(base: ModelConfig, aside: Path) -> None:
@@ -99,7 +100,7 @@ def _add_license(base: ModelConfig, aside: Path) -> None:
             shutil.copy2(file, aside / file.name)
 
 
-def _copy(checkpoint: Path, aside: Path, without: tuple[str, ...]) -> None:
+def _copy(checkpoint: Path, aside: Path, without: tuple[str, ...] = ()) -> None:
     for file in sorted(checkpoint.iterdir()):
-        if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in without):
+        if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in (*_OF_TRAINING, *without)):
             shutil.copyfile(file, aside / file.name)  # peft writes weights that only their owner may read
