@@ -242,7 +242,8 @@ class MSGRPOTrainer(GRPOTrainer):
         """The only change: the norm is kept, and a loss or norm that is not finite stops before the optimizer."""
         norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
         value = float(norm) if norm is not None else 0.0
-        if not (math.isfinite(value) and math.isfinite(self._sums["loss"])):
+        scaled_down = self.args.fp16  # a gradient beyond fp16: the scaler takes no step and halves its scale
+        if not ((math.isfinite(value) or scaled_down) and math.isfinite(self._sums["loss"])):
             part = int(self.state.global_step) % self.args.optimizer_steps
             raise NotFinite(
                 f"update {self.update + 1}: loss {self._sums['loss']} or gradient norm {value} is not finite; "

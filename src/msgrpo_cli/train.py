@@ -164,9 +164,10 @@ class _Session:
         """What the run computes in, said and recorded: it depends on the machine as well as on the config."""
         weights = policy_of(self.model).dtype
         name = precision_name(autocast_dtype(self.config.trainer, device), weights)
+        stored = self.config.lora.quantization or precision_name(None, weights)
         count = self.model.num_parameters
         text = (
-            f"computing in {name} on {device}, weights in {precision_name(None, weights)}; "
+            f"computing in {name} on {device}, weights in {stored}; "
             f"{count(only_trainable=True):_} of {count():_} parameters are trained"
         )
         self.display.say(text.replace("_", " "))
