@@ -25,6 +25,7 @@ from msgrpo_cli.train import train_job
 from test_cli import run as command
 
 OF_TRAINING = {"optimizer.pt", "scheduler.pt", "trainer_state.json", "training_args.bin", "rng_state.pth"}
+LICENSES = {"LICENSE", "NOTICE.txt", "USE_POLICY.md"}
 PROMPT = [{"role": "user", "content": "P . . .\n. . . .\n. O . .\n. . . G"}]
 
 
@@ -35,7 +36,8 @@ def lora_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     shutil.copytree(ASSETS / "tiny", folder / "base")
     (folder / "base" / "README.md").write_text("---\nlicense: other\nlicense_name: of-the-base\n---\n")
-    (folder / "base" / "LICENSE").write_text("Theirs.")
+    for name in LICENSES:
+        (folder / "base" / name).write_text("Theirs.")
     more = [f"model.path={folder / 'base'}", "lora.enabled=true", "algo.groups_per_update=6", "max_updates=2"]
     train_job(compose("train", [*SMALL, *more]), folder / "run", command=["test"], overrides=more)
     return folder / "run"
@@ -63,7 +65,7 @@ def test_an_adapter_merged_and_alone(lora_run: Path, tmp_path: Path, merge: bool
     source = best(Run(lora_run))
     assert source is not None
     folder = export(str(lora_run), tmp_path / "out", merge=merge)
-    assert names(folder) & OF_TRAINING == set() and names(folder) >= {"README.md", "msgrpo.json", "LICENSE"}
+    assert names(folder) & OF_TRAINING == set() and names(folder) >= {"README.md", "msgrpo.json", *LICENSES}
     assert ("model.safetensors" in names(folder), "adapter_config.json" in names(folder)) == (merge, not merge)
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     expected = logits(trained(source), source)
@@ -71,7 +73,7 @@ def test_an_adapter_merged_and_alone(lora_run: Path, tmp_path: Path, merge: bool
     base = AutoModelForCausalLM.from_pretrained(ASSETS / "tiny")
     assert (logits(base, folder) - expected).abs().max() > 1e-2, "so the tolerance tells something"
     card = (folder / "README.md").read_text()
-    assert f"library_name: {'transformers' if merge else 'peft'}\n" in card and 'license: "of-the-base"' in card
+    assert f"library_name: {'transformers' if merge else 'peft'}\n" in card and "of-the-base" in card
     assert ("adapter_config.json" in card) != merge
     if merge:
         own = GenerationConfig.from_pretrained(folder)

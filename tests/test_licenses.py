@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli.config import compose
-from msgrpo_cli.licenses import license_files, license_in, license_of
+from msgrpo_cli.licenses import license_in, license_of
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,3 @@ def test_of_a_hub_model_from_the_cache(tmp_path: Path, monkeypatch: pytest.Monke
     (snapshot / "README.md").write_text("---\nlicense: other\nlicense_name: qwen-research\n---\n")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert license_of(model) == "qwen-research"
-
-
-def test_texts_that_go_along(tmp_path: Path) -> None:
-    for name in ("LICENSE", "NOTICE.txt", "USE_POLICY.md", "config.json"):
-        (tmp_path / name).write_text("x")
-    assert [file.name for file in license_files(tmp_path)] == ["LICENSE", "NOTICE.txt", "USE_POLICY.md"]

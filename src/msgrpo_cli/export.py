@@ -16,7 +16,6 @@ from .adapter_files import base_of, is_adapter
 from .adapters import name_base
 from .checkpoint import METADATA, files_in, find_checkpoint, read_metadata
 from .errors import UsageError
-from .licenses import license_files
 from .model_card import merged_card
 from .model_paths import is_local, local_path
 from .models import load_model, quiet_libraries
@@ -31,6 +30,7 @@ _OF_TRAINING = (
     "trainer_state.json",
     "training_args.bin",
 )
+_LICENSES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 _OF_ADAPTER = ("adapter_config.json", "adapter_model*")
 
 
@@ -95,9 +95,11 @@ def _write_merged(checkpoint: Path, metadata: dict[str, Any], aside: Path) -> di
 
 
 def _add_license(base: ModelConfig, aside: Path) -> None:
+    """The texts that must go along with the base's weights, where they lie beside them."""
     if is_local(base.path):
-        for file in license_files(Path(local_path(base.path))):
-            shutil.copy2(file, aside / file.name)
+        for file in sorted(Path(local_path(base.path)).glob("*")):
+            if file.is_file() and any(fnmatch(file.name, pattern) for pattern in _LICENSES):
+                shutil.copyfile(file, aside / file.name)
 
 
 def _copy(checkpoint: Path, aside: Path, without: tuple[str, ...] = ()) -> None:

@@ -13,7 +13,6 @@ from .model_paths import EMBEDDED, is_local, local_path
 from .schema import ModelConfig
 
 _OURS = "apache-2.0"  # of what ships with the package, embedded models included
-_TEXTS = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 
 
 def license_of(model: ModelConfig) -> str | None:
@@ -38,11 +37,6 @@ def license_in(card: str) -> str | None:
     name = front.get("license")
     named = front.get("license_name") if name == "other" else None
     return str(named or name) if name else None
-
-
-def license_files(folder: Path) -> list[Path]:
-    """Texts that must go along with the weights in a folder."""
-    return sorted({file for pattern in _TEXTS for file in folder.glob(pattern) if file.is_file()})
 
 
 def _card(model: ModelConfig) -> Path | None:
