@@ -60,8 +60,10 @@ def test_hydra_s_modules_do_without_torch(module: str) -> None:
     assert _python("-c", code).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["sweep"], ["config"], ["config", "show"], ["doctor"]])
-@pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["sweep"], ["export"], ["config"], ["config", "show"]])
+COMMANDS = ("", "train", "eval", "sweep", "export", "doctor", "completion", "config", "config show")
+
+
+@pytest.mark.parametrize("command", [text.split() for text in COMMANDS])
 def test_help(command: list[str]) -> None:
     code = (
         "import sys\nfrom msgrpo_cli.cli import main\n"
