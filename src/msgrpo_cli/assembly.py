@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .games.registry import make_game
-from .generation import Sampling
+from .generation import Generator, Sampling, generate
 from .policy import LanguageAgentPolicy, Precision
 from .precision import autocast_dtype
 from .prompt import PromptTemplate
@@ -54,6 +54,7 @@ def language_agent(
     config: RunConfig,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    generator: Generator = generate,
 ) -> LanguageAgentPolicy:
     """The policy that a config describes, around a loaded model; it computes in the precision that training uses."""
     half = autocast_dtype(config.trainer, model.device)
@@ -66,6 +67,7 @@ def language_agent(
         max_prompt_tokens=config.rollout.max_prompt_tokens,
         chat_template_kwargs=config.model.chat_template_kwargs,
         precision=precision,
+        generator=generator,
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from . import trainer_fields
+from . import engines, trainer_fields
 from .errors import UsageError
 from .explain import missing_values, validation_mistakes
 from .schema import RunConfig
@@ -73,6 +73,7 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
         from .games.registry import env_problems
 
         problems += env_problems(config.env) or _prompt_problems(config)
+        problems += engines.problems(config)
     if config is None or problems:
         raise UsageError("\n".join(problems))
     return _with_learning_rate(config)
@@ -132,8 +133,9 @@ def as_yaml(config: RunConfig) -> str:
 
 
 def config_hash(config: RunConfig) -> str:
-    """Equal for equal configs, whatever way they were written; the note counts for nothing."""
+    """Equal for equal configs, whatever way they were written; notes count for nothing."""
     data = {key: value for key, value in dumped(config).items() if key != "note"}
+    data["engine"].pop("note")
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -49,8 +49,7 @@ def as_data(config: RunConfig) -> dict[str, Any]:
 def as_text(config: RunConfig) -> str:
     """For `--dry-run`: YAML, with the derived values as comments."""
     lines = [f"# {name}: {_shown(name, value)}" for name, value in derived(config).items()]
-    if config.note:
-        lines.insert(0, f"# {config.note}")
+    lines[:0] = [f"# {note}" for note in (config.note, config.engine.note) if note]
     return as_yaml(config) + "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -55,6 +55,22 @@ class Generated:
     """No end-of-turn token within the limit."""
 
 
+class Generator(Protocol):
+    """Answers prompts with a model's present weights: `generate` here, or another engine of `generators`."""
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        keys: Sequence[Key],
+        sampling: Sampling,
+        *,
+        pad_token_id: int,
+        eos_token_ids: Sequence[int],
+    ) -> list[Generated]:
+        """One answer for each prompt (token ids), in order; its randomness belongs to its key alone."""
+
+
 class KeyedSampler(LogitsProcessor):
     """Turns one uniform number per row and token into a token by the inverse distribution function.
 
@@ -70,13 +86,23 @@ class KeyedSampler(LogitsProcessor):
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """`scores`: logits, tensor of shape (rows, vocabulary); returns the same shape, one entry finite per row."""
-        warped = self._warpers(input_ids, scores / self._temperature)
-        logprobs = torch.log_softmax(warped, dim=-1)
-        distribution = logprobs.exp().to(self._uniform.dtype).cumsum(-1)
-        points = self._uniform[:, len(self.logprobs), None] * distribution[:, -1:]
-        chosen = torch.searchsorted(distribution, points, right=True)
-        self.logprobs.append(logprobs.gather(-1, chosen).squeeze(-1))
+        points = self._uniform[:, len(self.logprobs)]
+        chosen, logprobs = draw(scores, points, self._temperature, self._warpers, input_ids)
+        self.logprobs.append(logprobs)
         return torch.full_like(scores, -torch.inf).scatter_(-1, chosen, 0.0)
+
+
+def draw(
+    scores: Any, points: torch.Tensor, temperature: float, warpers: LogitsProcessorList, input_ids: Any = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token per row of logits by the inverse distribution function at `points`, a number in [0, 1) per row.
+
+    Returns the tokens, shape (rows, 1), and their log-probabilities under the sampling distribution, shape (rows,).
+    """
+    logprobs = torch.log_softmax(warpers(input_ids, scores / temperature), dim=-1)
+    distribution = logprobs.exp().to(points.dtype).cumsum(-1)
+    chosen = torch.searchsorted(distribution, points[:, None] * distribution[:, -1:], right=True)
+    return chosen, logprobs.gather(-1, chosen).squeeze(-1)
 
 
 def generate(
@@ -126,7 +152,7 @@ def generate(
         model.train(was_training)
     sampled = output[:, width:].tolist()
     logprobs = torch.stack(sampler.logprobs, dim=1).tolist() if sampler else None
-    return [_cut(row, logprobs[i] if logprobs else None, set(eos_token_ids)) for i, row in enumerate(sampled)]
+    return [cut(row, logprobs[i] if logprobs else None, set(eos_token_ids)) for i, row in enumerate(sampled)]
 
 
 def _processors(
@@ -137,6 +163,14 @@ def _processors(
         processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     if sampling.temperature == 0.0:
         return processors, None
+    uniform = keyed_numbers(keys, sampling, device)
+    sampler = KeyedSampler(uniform, sampling.temperature, warpers_of(sampling), device)
+    processors.append(sampler)
+    return processors, sampler
+
+
+def warpers_of(sampling: Sampling) -> LogitsProcessorList:
+    """What cuts the distribution; empty for the exact softmax."""
     warpers = LogitsProcessorList()
     if sampling.top_k > 0:
         warpers.append(TopKLogitsWarper(sampling.top_k))
@@ -144,16 +178,19 @@ def _processors(
         warpers.append(TopPLogitsWarper(sampling.top_p))
     if sampling.min_p:
         warpers.append(MinPLogitsWarper(sampling.min_p))
-    precision = np.float32 if device.type == "mps" else np.float64  # mps has no float64
-    uniform = np.stack([uniforms(key, sampling.max_new_tokens) for key in keys]).astype(precision)
-    sampler = KeyedSampler(
-        np.minimum(uniform, 1 - 1e-6 if device.type == "mps" else 1.0), sampling.temperature, warpers, device
-    )
-    processors.append(sampler)
-    return processors, sampler
+    return warpers
 
 
-def _cut(token_ids: list[int], logprobs: list[float] | None, ends: set[int]) -> Generated:
+def keyed_numbers(keys: Sequence[Key], sampling: Sampling, device: torch.device) -> np.ndarray:
+    """The numbers that draw the tokens, shape (rows, tokens), in the precision that the device has."""
+    uniform = np.stack([uniforms(key, sampling.max_new_tokens) for key in keys])
+    if device.type == "mps":  # no float64 there
+        return np.minimum(uniform.astype(np.float32), np.float32(1 - 1e-6))
+    return uniform
+
+
+def cut(token_ids: list[int], logprobs: list[float] | None, ends: set[int]) -> Generated:
+    """An answer up to its first end-of-turn token, it included."""
     length = next((index + 1 for index, token in enumerate(token_ids) if token in ends), len(token_ids))
     kept = tuple(token_ids[:length])
     return Generated(

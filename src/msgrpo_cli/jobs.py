@@ -16,6 +16,7 @@ from . import hydra_app
 from .checkpoint import checkpoints, from_weights, is_checkpoint
 from .config import as_yaml, compose, config_dir, config_folders, load_saved, make_importable, validated
 from .disk import check_room
+from .engines import check_machine
 from .errors import UsageError
 from .explain import one_line
 from .model_paths import check_reachable
@@ -68,6 +69,7 @@ def ready(overrides: Sequence[str], config_dirs: Sequence[Path]) -> RunConfig:
         raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
     check_precision(config)
     check_reachable(config.model)
+    check_machine(config)
     return config
 
 
@@ -110,6 +112,7 @@ def go_on(
     config = changed(load_saved(run / "config.yaml", allow_modules), overrides)
     check_precision(config)
     check_room(config, run, existing=len(checkpoints(Run(run))))
+    check_machine(config)
     from .train import train_job
 
     return train_job(config, run, command=command, overrides=list(overrides), resume=run)

@@ -5,6 +5,7 @@ Knows field names of TRL. Knows nothing about games, Hydra or files.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from trl import GRPOConfig
@@ -27,6 +28,8 @@ class MSGRPOConfig(GRPOConfig):
     guard_grad_norm: float | None = field(default=None, metadata={"help": "Larger gradients are withheld."})
     guard_log_ratio: float | None = field(default=None, metadata={"help": "Larger log-ratios are withheld."})
     run_seed: int = field(default=0, metadata={"help": "Seed that deals rows into optimizer steps."})
+    max_logprob_gap: float = field(default=math.inf, metadata={"help": "Bound on one token's gap, first update."})
+    mean_logprob_gap: float = field(default=math.inf, metadata={"help": "Bound on the mean gap, first update."})
 
     def __post_init__(self) -> None:
         self.rows_per_micro_batch = self.per_device_train_batch_size

@@ -24,6 +24,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from .failures import NotFinite
+from .freshness import GapBound, check_gap
 from .msgrpo_config import MSGRPOConfig
 from .rows import Row, deal, micro_batches, row_factors, step_rows
 from .seeding import generator
@@ -90,6 +91,7 @@ class MSGRPOTrainer(GRPOTrainer):
         the last update.
         """
         beta, args.beta = args.beta, 0.0  # TRL would build its own reference from the model's path
+        use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start vLLM for micro-batches; the policy's does
         super().__init__(
             model=model,
             reward_funcs=[_no_reward],
@@ -100,6 +102,7 @@ class MSGRPOTrainer(GRPOTrainer):
             callbacks=list(callbacks),
         )
         args.beta = self.beta = beta
+        args.use_vllm = self.use_vllm = use_vllm  # corrects for what vLLM computes differently
         if beta and not isinstance(model, PeftModel):  # TRL switches an adapter off for the reference
             if reference is None:
                 raise ValueError("beta > 0 needs a reference model")
@@ -117,6 +120,7 @@ class MSGRPOTrainer(GRPOTrainer):
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._largest_gap = 0.0
         self._largest_log_ratio = 0.0
+        self._gap_checked = False
 
     @property
     def update(self) -> int:
@@ -173,6 +177,7 @@ class MSGRPOTrainer(GRPOTrainer):
     def _batch(self, rows: list[Row], factors: Sequence[float]) -> Batch:
         """Rows as TRL's tensors, old and reference log-probabilities included where they are needed."""
         self.rows_in_hand = rows
+        self._last_loaded_step = self.state.global_step  # the policy's generator pushed the weights before it played
         assert self.model is not None
         self.model.train()
         batch: Batch = self._generate_and_score_completions([{"prompt": ""} for _ in rows])
@@ -206,6 +211,7 @@ class MSGRPOTrainer(GRPOTrainer):
                     total += super().training_step(model, batch, num_items_in_batch)  # type: ignore[no-untyped-call]
             self._collect(batch, first_pass=within < self.args.optimizer_steps)
         self.accelerator.gradient_state._set_sync_gradients(True)
+        self._check_freshness(batches)
         self._sums["loss"] += float(total)
         self._sums["learning_rate"] = float(self._get_learning_rate())
         self._sums["perf/seconds_update"] += time.perf_counter() - began
@@ -230,6 +236,14 @@ class MSGRPOTrainer(GRPOTrainer):
             far = float((self._seen_logps - sampled).abs()[mask].max())
             self._largest_log_ratio = max(self._largest_log_ratio, far)
             self._sums["log_ratio_max"] = max(self._sums["log_ratio_max"], far)
+
+    def _check_freshness(self, batches: list[Batch]) -> None:
+        """Before the first optimizer step of a run, and of a resumed one: were answers sampled from these weights?"""
+        if batches and not self._gap_checked:
+            self._gap_checked = True
+            bound = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap)
+            tokens = sum(batch["tokens"] for batch in batches)
+            check_gap(self._sums["logprob_gap"] / tokens, self._largest_gap, bound, self.update + 1)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         """The only change: the log-probabilities of the loss are kept, to be compared with those sampled from."""

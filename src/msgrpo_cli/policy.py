@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .episode import Completion
 from .errors import RunError
-from .generation import Generated, Sampling, generate
+from .generation import Generated, Generator, Sampling, generate
 from .prompt import Messages, PromptTemplate
 from .rollout import Decision
 
@@ -42,11 +42,13 @@ class LanguageAgentPolicy:
         max_prompt_tokens: int,
         chat_template_kwargs: dict[str, Any] | None = None,
         precision: Precision = nullcontext,
+        generator: Generator = generate,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._template = template
         self._precision = precision
+        self._generator = generator
         self.sampling = sampling
         self._max_prompt_tokens = max_prompt_tokens
         self._chat_template_kwargs = chat_template_kwargs or {}
@@ -58,7 +60,7 @@ class LanguageAgentPolicy:
         """One sampled completion for each decision, all in one batch."""
         prompts = [self._encode(self._template.messages(asked.game, asked.observation)) for asked in decisions]
         with self._precision():
-            answers = generate(
+            answers = self._generator(
                 self._model,
                 prompts,
                 [asked.key for asked in decisions],

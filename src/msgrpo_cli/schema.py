@@ -205,15 +205,19 @@ class SaveConfig(Section):
 
 
 class EngineConfig(Section):
-    """Where generation and training happen."""
+    """Where generation and training happen. The defaults here are for configs saved before these keys existed."""
 
-    name: Literal["single", "vllm_colocate", "vllm_server", "ddp", "fsdp", "zero2", "zero3"]
+    name: Literal["single", "continuous_batching", "vllm_colocate", "vllm_server", "ddp", "fsdp", "zero2", "zero3"]
+    note: str | None = None
+    """What a user must know of it; said at the start of a run and by `--dry-run`."""
+    max_logprob_gap: NonNegative | None = None
+    mean_logprob_gap: NonNegative | None = None
 
     @field_validator("name")
     @classmethod
     def _exists(cls, name: str) -> str:
-        if name != "single":
-            raise ValueError(f"this engine {NotYet}; use single")
+        if name in ("ddp", "fsdp", "zero2", "zero3"):
+            raise ValueError(f"this engine {NotYet}; use single, continuous_batching, vllm_colocate or vllm_server")
         return name
 
 

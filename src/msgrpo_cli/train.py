@@ -19,10 +19,13 @@ from .adapters import policy_of
 from .assembly import game_factory, language_agent, play_rules
 from .config import as_yaml, config_hash
 from .curve import draw_curve
+from .engines import trainer_settings
 from .episode_log import read_episodes
 from .errors import Interrupted, RunError, UsageError
 from .evaluator import Evaluator
 from .failures import Limit
+from .freshness import gap_bound
+from .generators import make_generator
 from .initial_model import initial_model
 from .interruption import heeding
 from .ladder import render
@@ -138,6 +141,10 @@ class _Session:
         self.model, self.tokenizer = initial_model(config, run)
         self.model.to(device)  # type: ignore[arg-type]
         self._say_precision(device)
+        _bound_gap(arguments, config, policy_of(self.model))
+        if config.engine.note:
+            display.say(config.engine.note)
+        self._generator = make_generator(config, lambda: self.trainer)
         reference = self._reference() if arguments.beta and not config.lora.enabled else None
         self.policy = self._policy(policy_of(self.model))
         self.validation = self._evaluator(config.eval.split or "validation")
@@ -270,7 +277,7 @@ class _Session:
         return self._policy(model.to(self.model.device))  # type: ignore[arg-type]
 
     def _policy(self, model: PreTrainedModel) -> LanguageAgentPolicy:
-        return language_agent(self.config, model, self.tokenizer)
+        return language_agent(self.config, model, self.tokenizer, self._generator)
 
     def _final_evaluator(self) -> Evaluator:
         return self._evaluator(self.config.eval.split or "test")
@@ -345,8 +352,24 @@ def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSG
         "optimizer_steps": config.algo.optimizer_steps,
         "length_normalization": config.algo.length_normalization,
         "run_seed": config.seed,
+        **trainer_settings(config.engine.name),
     }
     try:
         return MSGRPOConfig(**fields)
     except (ValueError, TypeError, ImportError, KeyError) as error:  # what TRL itself refuses
         raise UsageError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+def _bound_gap(arguments: MSGRPOConfig, config: RunConfig, model: PreTrainedModel) -> None:
+    """How far sampling may be from training before it is a fault; vLLM has kernels of its own."""
+    exact = not (arguments.use_vllm or arguments.bf16 or arguments.fp16) and model.dtype == torch.float32
+    engine, truncated = config.engine, config.rollout.truncated
+    bound = gap_bound(engine.max_logprob_gap, engine.mean_logprob_gap, exact=exact, truncated=truncated)
+    arguments.max_logprob_gap, arguments.mean_logprob_gap = bound.largest, bound.mean
+
+
+def _from_weights(config: RunConfig, source: Path) -> RunConfig:
+    """The config with the weights of another run, or of one of its checkpoints, as its base."""
+    found, _ = checkpoint.find_checkpoint(str(source))
+    model = config.model.model_copy(update={"path": str(found.resolve()), "init": "pretrained", "revision": None})
+    return config.model_copy(update={"model": model})

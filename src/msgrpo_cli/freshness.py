@@ -1,0 +1,45 @@
+"""Whether answers came from the weights that are trained: the gap between sampling and training log-probabilities.
+
+Knows two numbers, their bounds and the likely causes. Knows nothing about tensors or engines.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .errors import RunError
+
+
+@dataclass(frozen=True)
+class GapBound:
+    """The largest log-probability gap (nats) that rounding explains."""
+
+    largest: float
+    """Of a single token."""
+    mean: float
+    """Over the tokens of an optimizer step."""
+
+
+EXACT = GapBound(largest=1e-3, mean=1e-4)
+"""One float32 model samples and trains: measured below 1e-5."""
+ROUNDED = GapBound(largest=5.0, mean=0.1)
+"""Half precision, or kernels of another engine. A single unlikely token may be far off, the mean may not."""
+
+
+def gap_bound(largest: float | None, mean: float | None, *, exact: bool, truncated: bool) -> GapBound:
+    """The bound as given, else by precision; none where sampling cuts the distribution, whose gap is no fault."""
+    usual = GapBound(math.inf, math.inf) if truncated else EXACT if exact else ROUNDED
+    return GapBound(usual.largest if largest is None else largest, usual.mean if mean is None else mean)
+
+
+def check_gap(mean: float, largest: float, bound: GapBound, update: int) -> None:
+    """Raises RunError where sampling and training disagree by more than the bound, or by no number at all."""
+    if mean <= bound.mean and largest <= bound.largest:
+        return
+    raise RunError(
+        f"update {update}: sampling and training disagree about the tokens: log-probability gap {mean:.2g} on average "
+        f"(engine.mean_logprob_gap {bound.mean:g}), {largest:.2g} at most (engine.max_logprob_gap {bound.largest:g}); "
+        "the weights were not changed. Likely causes: the engine samples from stale weights, an adapter is applied on "
+        "one side only, the two sides compute in different precision, or sampling cuts the distribution"
+    )

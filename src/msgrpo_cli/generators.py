@@ -1,0 +1,43 @@
+"""From the chosen engine to the object that answers prompts.
+
+Knows the engines' names and their generators. Knows nothing about games, losses or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from .continuous_batching import ContinuousBatchingGenerator
+from .generation import Generator, generate
+from .msgrpo_trainer import MSGRPOTrainer
+from .schema import RunConfig
+from .vllm_generator import VLLMGenerator
+
+Trainer = Callable[[], MSGRPOTrainer]
+"""Gives the trainer, once it exists; vLLM needs its accelerator and its count of steps."""
+
+
+def _single(config: RunConfig, trainer: Trainer) -> Generator:
+    return generate
+
+
+def _continuous(config: RunConfig, trainer: Trainer) -> Generator:
+    return ContinuousBatchingGenerator(config.trainer.get("transformers_continuous_batching_config"))
+
+
+def _vllm(config: RunConfig, trainer: Trainer) -> Generator:
+    rollout = config.rollout
+    return VLLMGenerator(trainer, rollout.max_live_episodes, rollout.max_prompt_tokens + rollout.max_new_tokens)
+
+
+GENERATORS: Mapping[str, Callable[[RunConfig, Trainer], Generator]] = {
+    "single": _single,
+    "continuous_batching": _continuous,
+    "vllm_colocate": _vllm,
+    "vllm_server": _vllm,
+}
+
+
+def make_generator(config: RunConfig, trainer: Trainer) -> Generator:
+    """The generator of the config's engine."""
+    return GENERATORS[config.engine.name](config, trainer)
