@@ -102,6 +102,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ("config validate seed=-1", "seed=-1: should be greater than or equal to 0"),
         ("eval a b", "b: a second thing to score, after a; overrides look like KEY=VALUE"),
         ("eval --all", "--all: needs a run, whose checkpoints are all scored"),
+        (
+            "eval engine=vllm_colocate",
+            "engine=vllm_colocate: msgrpo eval plays with engine=single; leave engine out",
+        ),
         ("eval seed=x", "seed=x: should be a valid integer"),
     ],
 )

@@ -24,7 +24,8 @@ from transformers.generation.continuous_batching.continuous_api import Continuou
 from transformers.generation.continuous_batching.utils import logger
 
 from .episode import Key
-from .errors import RunError
+from .errors import RunError, UsageError
+from .explain import one_line
 from .generation import Generated, Sampling, cut, draw, keyed_numbers, warpers_of
 
 
@@ -94,6 +95,10 @@ class ContinuousBatchingGenerator:
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
         """`settings`: fields of transformers' ContinuousBatchingConfig that win over ours."""
         self._settings = {"page_size": 16, "max_batch_tokens": 1024, **(settings or {})}
+        try:
+            ContinuousBatchingConfig(**self._settings)
+        except TypeError as error:
+            raise UsageError(f"trainer.transformers_continuous_batching_config: {one_line(error)}") from error
         self._engine: _Engine | None = None
         logger.setLevel(logging.ERROR)  # it reports every cache that it makes
 

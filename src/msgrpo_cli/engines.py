@@ -16,11 +16,14 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from . import trainer_fields
 from .errors import RunError, UsageError
 from .schema import RunConfig
 
+_CONTINUOUS = "transformers_continuous_batching_config"
+_CONTINUOUS_NEEDS = "5.17"  # its cache counts in pages since then
 _PATIENCE = 10.0  # seconds for a server to answer
 _CORRECTION = (
     "vllm_importance_sampling_correction",
@@ -115,11 +118,12 @@ def _continuous_problems(config: RunConfig) -> list[str]:
             "trainer.bf16=true: engine=continuous_batching keeps its cache in the weights' float32; give "
             "trainer.bf16=false or model.dtype=bfloat16"
         )
+    key, given = f"trainer.{_CONTINUOUS}", config.trainer.get(_CONTINUOUS) or {}
+    if not isinstance(given, Mapping):
+        return [*lines, f"{key}={given}: must be a dict of transformers' ContinuousBatchingConfig fields"]
+    owned = [name for name in given if name in CONTINUOUS_OWNED]
     return lines + [
-        f"trainer.transformers_continuous_batching_config: {name} is set by engine=continuous_batching, which draws "
-        "keyed tokens with it"
-        for name in (config.trainer.get("transformers_continuous_batching_config") or {})
-        if name in CONTINUOUS_OWNED
+        f"{key}: {name} is set by engine=continuous_batching, which draws keyed tokens with it" for name in owned
     ]
 
 
@@ -155,6 +159,15 @@ def _colocate_problems(config: RunConfig) -> list[str]:
             f"trainer.vllm_max_model_length={given}: rollout.max_prompt_tokens + rollout.max_new_tokens = {needed}"
         )
     return lines
+
+
+def _check_continuous(config: RunConfig) -> None:
+    found = importlib.metadata.version("transformers")
+    if Version(found) < Version(_CONTINUOUS_NEEDS):
+        raise UsageError(
+            f"engine=continuous_batching: needs transformers {_CONTINUOUS_NEEDS} or newer, found {found}; upgrade it, "
+            "or use engine=single"
+        )
 
 
 def _check_colocate(config: RunConfig) -> None:
@@ -227,8 +240,9 @@ def check_server(url: str, model_path: str, patience: float = _PATIENCE) -> None
 ENGINES: Mapping[str, Engine] = {
     "single": Engine(),
     "continuous_batching": Engine(
-        fields=("transformers_continuous_batching_config",),
+        fields=(_CONTINUOUS,),
         problems=_continuous_problems,
+        check=_check_continuous,
     ),
     "vllm_colocate": Engine(
         fields=(

@@ -1,17 +1,16 @@
 """From the chosen engine to the object that answers prompts.
 
-Knows the engines' names and their generators. Knows nothing about games, losses or files.
+Knows the engines' names and their generators. Knows nothing about games, losses or files. An engine's module is
+imported only where it is chosen: the others do not depend on what it needs of transformers and TRL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .continuous_batching import ContinuousBatchingGenerator
 from .generation import Generator, generate
 from .msgrpo_trainer import MSGRPOTrainer
 from .schema import RunConfig
-from .vllm_generator import VLLMGenerator
 
 Trainer = Callable[[], MSGRPOTrainer]
 """Gives the trainer, once it exists; vLLM needs its accelerator and its count of steps."""
@@ -22,10 +21,14 @@ def _single(config: RunConfig, trainer: Trainer) -> Generator:
 
 
 def _continuous(config: RunConfig, trainer: Trainer) -> Generator:
+    from .continuous_batching import ContinuousBatchingGenerator
+
     return ContinuousBatchingGenerator(config.trainer.get("transformers_continuous_batching_config"))
 
 
 def _vllm(config: RunConfig, trainer: Trainer) -> Generator:
+    from .vllm_generator import VLLMGenerator
+
     rollout = config.rollout
     return VLLMGenerator(trainer, rollout.max_live_episodes, rollout.max_prompt_tokens + rollout.max_new_tokens)
 

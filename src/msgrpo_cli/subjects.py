@@ -50,6 +50,8 @@ def asked_for(
         (subject, config) for subject in subjects for config in _configs(subject, implied, config_dirs, allow_modules)
     ]
     for subject, config in pairs:
+        if config.engine.name != "single":
+            raise UsageError(f"engine={config.engine.name}: msgrpo eval plays with engine=single; leave engine out")
         if config.policy == "model" and subject.checkpoint is None:
             check_reachable(config.model)
     return pairs

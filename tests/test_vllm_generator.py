@@ -1,0 +1,71 @@
+"""What vLLM would be asked for, and what of TRL that rests on. vLLM itself is not run here."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from trl import GRPOTrainer
+from trl.generation.vllm_client import VLLMClient
+from trl.generation.vllm_generation import VLLMGeneration
+
+from msgrpo_cli import vllm_generator
+from msgrpo_cli.errors import RunError
+from msgrpo_cli.generation import Sampling
+from msgrpo_cli.vllm_generator import request_settings
+
+SAMPLING = Sampling(temperature=1.25, max_new_tokens=9)
+
+
+def test_every_setting_is_explicit() -> None:
+    settings = request_settings((0, 1, 2, 3, 4), SAMPLING, [5, 7])
+    assert settings == {
+        "temperature": 1.25,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "max_tokens": 9,
+        "stop_token_ids": [5, 7],
+        "seed": settings["seed"],
+        "logprobs": 0,
+    }
+
+
+def test_seeds_belong_to_the_decision() -> None:
+    keys = [(0, 1, group, member, step) for group in range(3) for member in range(4) for step in range(5)]
+    seeds = [request_settings(key, SAMPLING, [5])["seed"] for key in keys]
+    assert seeds == [request_settings(key, SAMPLING, [5])["seed"] for key in keys]
+    assert len(set(seeds)) == len(keys)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_log_probability_that_is_missing_is_said() -> None:
+    assert vllm_generator._known([-1.0, -2.0]) == [-1.0, -2.0]
+    with pytest.raises(RunError, match="not finite"):
+        vllm_generator._known([-1.0, None])
+    with pytest.raises(RunError, match="no log-probabilities"):
+        vllm_generator._first(None)
+
+
+def test_trl_takes_what_we_hand_on() -> None:
+    source = inspect.getsource(vllm_generator.VLLMGenerator._start)
+    given = [line.strip().partition("=")[0] for line in source.splitlines() if line.startswith(" " * 16)]
+    assert len(given) == 14
+    assert set(given) <= set(inspect.signature(VLLMGeneration).parameters)
+    assert {"prompts", "n", "generation_kwargs"} <= set(inspect.signature(VLLMClient.generate).parameters)
+
+
+@pytest.mark.parametrize(
+    ("owner", "line"),
+    [
+        (VLLMGeneration, "model = self.model"),  # sync_weights pushes those of the model that is set
+        (VLLMGeneration, "self.vllm_client = VLLMClient("),
+        (VLLMGeneration, "self.llm = LLM("),
+        (VLLMGeneration, 'logprobs_mode="processed_logprobs"'),
+        (VLLMClient.generate, "sampling_params.update(generation_kwargs or {})"),
+        (GRPOTrainer, "if self.use_vllm and self.state.global_step != self._last_loaded_step:"),
+    ],
+)
+def test_trl_still_works_the_way_we_rely_on(owner: type, line: str) -> None:
+    assert line in inspect.getsource(owner)
