@@ -211,7 +211,8 @@ class MSGRPOTrainer(GRPOTrainer):
                     total += super().training_step(model, batch, num_items_in_batch)  # type: ignore[no-untyped-call]
             self._collect(batch, first_pass=within < self.args.optimizer_steps)
         self.accelerator.gradient_state._set_sync_gradients(True)
-        self._check_freshness(batches)
+        if math.isfinite(float(total)):  # else that is the news
+            self._check_freshness(batches)
         self._sums["loss"] += float(total)
         self._sums["learning_rate"] = float(self._get_learning_rate())
         self._sums["perf/seconds_update"] += time.perf_counter() - began
