@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchProcessor
 
@@ -108,6 +109,15 @@ def test_a_failure_leaves_nothing_behind_for_the_next_call(model: LlamaForCausal
         model.lm_head.weight.copy_(small_model(seed=3)[0].lm_head.weight)
         model.model.embed_tokens.weight.copy_(small_model(seed=3)[0].model.embed_tokens.weight * 8.0)
     assert answers(generator, model, sampling) == good
+
+
+def test_an_adapter_answers_too(model: LlamaForCausalLM) -> None:
+    sampling = Sampling(max_new_tokens=12)
+    bare = answers(ContinuousBatchingGenerator(), model, sampling)
+    adapted: Any = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    ours = answers(ContinuousBatchingGenerator(), adapted, sampling)
+    assert [answer.token_ids for answer in ours] == [a.token_ids for a in answers(generate, adapted, sampling)]
+    assert [answer.token_ids for answer in ours] != [answer.token_ids for answer in bare]
 
 
 def test_mixed_precision_over_float32_weights_is_refused(model: LlamaForCausalLM) -> None:
