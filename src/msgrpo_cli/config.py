@@ -19,6 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from . import engines, trainer_fields
+from .credentials import refuse_in_config
 from .errors import UsageError
 from .explain import missing_values, validation_mistakes
 from .schema import RunConfig
@@ -60,6 +61,7 @@ def make_importable(folders: Sequence[Path]) -> None:
 
 def validated(data: Mapping[str, Any]) -> RunConfig:
     """Plain data as a RunConfig, with the trainer block checked against TRL's fields and `env` against its game."""
+    refuse_in_config(data)
     block = data.get("trainer")
     problems = missing_values({key: value for key, value in data.items() if key != "trainer"})
     config = None

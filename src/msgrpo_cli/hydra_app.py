@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import trainer_fields
+from .credentials import refuse_in_overrides
 from .errors import UsageError
 from .explain import composition_mistake, missing_option, one_line
 
@@ -76,8 +77,19 @@ def _looking(folder: Path, user_folders: Sequence[Path]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def apart_from_the_callers() -> Iterator[None]:
+    """Lay aside a Hydra that the calling program has initialized for itself, since there can be one at a time."""
+    before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = before  # Hydra may have replaced the instance meanwhile
+
+
 def parse(overrides: Sequence[str]) -> list[Override]:
     """The parsed overrides; UsageError names the first that is none."""
+    refuse_in_overrides(overrides)
     parser = OverridesParser.create()
     parsed: list[Override] = []
     for text in overrides:

@@ -5,6 +5,7 @@ Knows paths, the package's assets and how to ask a hub. Knows nothing about torc
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from .schema import ModelConfig
 
 EMBEDDED = "embedded:"
 _PATIENCE = 8.0  # seconds to reach a hub
+_ADVICE = "give a local directory with model.path=DIR, or model.init=random for random weights"
+_LOG_IN = "log in with `hf auth login`, or set the variable HF_TOKEN to a token"
+_UNREACHABLE = "no such local directory, not in the local cache, and the hub cannot be reached"
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -50,32 +54,85 @@ def check_reachable(config: ModelConfig) -> None:
         reach(config.path, config.revision)
 
 
-def reach(model_id: str, revision: str | None) -> None:
-    """Make sure that a hub model is in the cache or within reach; RunError within ten seconds otherwise."""
-    import logging
+@functools.cache
+def reach(model_id: str, revision: str | None) -> str:
+    """What to load a hub model from: its id where the hub answers, else its folder in the local cache.
 
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    Raises RunError, within ten seconds, where there is neither; a hub that did not answer is not asked again.
+    """
+    from huggingface_hub import constants
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it retries aloud
-    if isinstance(try_to_load_from_cache(model_id, "config.json", revision=revision), str):
-        return
-    advice = "give a local directory with model.path=DIR, or model.init=random for random weights"
+    cached = _cached(model_id, revision, "config.json")
     if constants.HF_HUB_OFFLINE:
-        raise RunError(f"model.path={model_id}: not in the local cache, and HF_HUB_OFFLINE is set; {advice}")
-    failure: list[str] = []
+        refusal: str | None = "not in the local cache, and HF_HUB_OFFLINE is set"
+    else:
+        refusal = _asked(model_id, revision)
+    if refusal is None:
+        return model_id
+    if cached is not None:
+        return str(cached.parent)
+    raise RunError(f"model.path={model_id}: {refusal}; {_ADVICE}")
 
-    def fetch() -> None:
+
+def fetched(model_id: str, revision: str | None, name: str) -> Path | None:
+    """A small file of a hub model, from the cache or the hub; None where it has none or the hub does not answer."""
+    from huggingface_hub import constants, hf_hub_download
+
+    cached = _cached(model_id, revision, name)
+    if cached is not None or constants.HF_HUB_OFFLINE or reach(model_id, revision) != model_id:
+        return cached
+    try:
+        return Path(hf_hub_download(model_id, name, revision=revision, etag_timeout=5))
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def _cached(model_id: str, revision: str | None, name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(model_id, name, revision=revision)
+    except ValueError as problem:  # not even the form of an id
+        raise UsageError(
+            f"model.path={model_id}: no such local directory, nor a hub id such as owner/name"
+        ) from problem
+    return Path(found) if isinstance(found, str) else None
+
+
+def _asked(model_id: str, revision: str | None) -> str | None:
+    """Ask the hub for the model's config.json: None where it would give it, else why not."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx or its successor
+
+    answers: list[str | None] = []
+
+    def ask() -> None:
         try:
-            hf_hub_download(model_id, "config.json", revision=revision, etag_timeout=5)
-        except (OSError, ValueError, RuntimeError) as error:
-            failure.append(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+            get_hf_file_metadata(hf_hub_url(model_id, "config.json", revision=revision), timeout=_PATIENCE)
+            answers.append(None)
+        except (OSError, ValueError, RuntimeError, HTTPError) as error:
+            answers.append(_refusal(error, revision))
 
-    worker = threading.Thread(target=fetch, daemon=True)
+    worker = threading.Thread(target=ask, daemon=True)
     worker.start()
     worker.join(_PATIENCE)
-    if worker.is_alive() or failure:
-        reason = failure[0] if failure else f"no answer within {_PATIENCE:.0f} s"
-        raise RunError(
-            f"model.path={model_id}: no such local directory, not in the local cache, and the hub cannot be reached "
-            f"({reason}); {advice}"
-        )
+    return answers[0] if answers else f"{_UNREACHABLE} (no answer within {_PATIENCE:.0f} s)"
+
+
+def _refusal(error: Exception, revision: str | None) -> str:
+    """The hub's answer in words. Never the error's own text alone where a token may help."""
+    from huggingface_hub import errors
+
+    for kind, reason in (
+        (errors.GatedRepoError, f"a gated model: ask for access on its page on the hub, then {_LOG_IN}"),
+        (errors.RepositoryNotFoundError, f"no such model on the hub, or a private one: then {_LOG_IN}"),
+        (errors.RevisionNotFoundError, f"model.revision={revision}: no such revision on the hub"),
+        (errors.EntryNotFoundError, "the hub has it, but without a config.json"),
+    ):
+        if isinstance(error, kind):
+            return reason
+    response = getattr(error, "response", None)
+    if response is not None and response.status_code in (401, 403):
+        return f"the hub refuses the token that it was given: {_LOG_IN}"
+    first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return f"{_UNREACHABLE} ({first_line})"

@@ -61,7 +61,7 @@ def load_model(
         model.config.eos_token_id = tokenizer.eos_token_id
         return model, tokenizer
     if not is_local(config.path):
-        reach(config.path, config.revision)
+        source = reach(config.path, config.revision)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source,
@@ -127,9 +127,8 @@ def _architecture(config: ModelConfig) -> PretrainedConfig:
     if file is not None and not is_local(config.path):
         known: PretrainedConfig = AutoConfig.for_model(**json.loads(file.read_text()))
         return known
-    if not is_local(config.path):
-        reach(config.path, config.revision)
-    found: PretrainedConfig = AutoConfig.from_pretrained(local_path(config.path), trust_remote_code=False)
+    source = local_path(config.path) if is_local(config.path) else reach(config.path, config.revision)
+    found: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
     return found
 
 

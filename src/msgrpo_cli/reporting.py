@@ -11,12 +11,13 @@ import traceback
 from collections.abc import Iterator
 from typing import NoReturn
 
+from .credentials import masked
 from .errors import INTERRUPTED, Interrupted, RunError, UsageError
 
 
 def say(problem: object) -> None:
-    """Every line of what went wrong, on stderr."""
-    for line in str(problem).splitlines() or [type(problem).__name__]:
+    """Every line of what went wrong, on stderr; a token that some message repeats is masked."""
+    for line in masked(str(problem)).splitlines() or [type(problem).__name__]:
         print(f"error: {line}", file=sys.stderr)
 
 

@@ -1,0 +1,66 @@
+"""Secrets that must neither be saved with a run nor shown: how they are recognised, and where they belong instead.
+
+Knows environment variables and the look of a hub's tokens. Knows nothing about configs or who prints.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .errors import UsageError
+
+_VARIABLES = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "WANDB_API_KEY",
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD",
+)
+_SHORTEST = 8  # a shorter value may be an ordinary word
+_LOOKS_LIKE_ONE = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+_KEYS = ("api_key", "hub_token", "password", "token")
+_ADVICE = "would be saved with the run; log in with `hf auth login`, or set the variable HF_TOKEN"
+
+
+def masked(text: str) -> str:
+    """The text without secrets."""
+    for secret in _known():
+        text = text.replace(secret, "***")
+    return _LOOKS_LIKE_ONE.sub("***", text)
+
+
+def refuse_in_overrides(overrides: Sequence[str]) -> None:
+    """Raises UsageError, which names the key alone, where an override holds a secret."""
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if _is_secret(key, value) or masked(key) != key:
+            raise UsageError(f"{masked(key)}: a token on the command line {_ADVICE}")
+
+
+def refuse_in_config(data: Mapping[str, Any]) -> None:
+    """Raises UsageError, which names the key alone, where a composed config holds a secret."""
+    for key, value in _leaves(data):
+        if _is_secret(key, value):
+            raise UsageError(f"{key}: a token in a config {_ADVICE}")
+
+
+def _is_secret(key: str, value: str) -> bool:
+    named_so = key.rpartition(".")[2].lstrip("+~") in _KEYS and value not in ("", "null")
+    return named_so or masked(value) != value
+
+
+def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", str(value)
+
+
+def _known() -> list[str]:
+    """Longest first, so that no rest of one stays."""
+    values = (os.environ.get(name, "").strip() for name in _VARIABLES)
+    return sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
