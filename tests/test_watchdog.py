@@ -95,3 +95,10 @@ def test_a_child_whose_owner_claims_it_is_no_matter() -> None:
         for _ in range(3):
             subprocess.run([sys.executable, "-c", "raise SystemExit(3)"], check=False)
         time.sleep(0.6)
+
+
+def test_a_child_from_before_the_run_is_no_matter() -> None:
+    earlier = subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(3)"])
+    with Watchdog(nothing, nothing, nothing, Patience(tick=0.02, child=0.1)):
+        time.sleep(0.5)
+    earlier.wait()

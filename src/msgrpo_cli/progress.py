@@ -31,7 +31,7 @@ class Display:
         console: Console | None = None,
         on_phase: Callable[[str, int, int], None] = lambda name, finished, total: None,
     ) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or _stderr()
         self._on_phase = on_phase
         self._total = total_updates
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal
@@ -52,14 +52,16 @@ class Display:
         self._news = ""
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._live:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.update(self._task, news=self._news)
-        self._bar.stop()
+        if self._live:  # else old releases of rich print an empty line
+            self._bar.stop()
 
     def phase(self, name: str, finished: int = 0, total: int = 0, *, safe: bool = True) -> None:
         """What the program is doing now, such as `rollout` with 32 of 128 episodes finished.
@@ -96,6 +98,12 @@ class Display:
         """One line that stays."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
         _log.info(text)
+
+
+def _stderr() -> Console:
+    """stderr; in a notebook, which claims to be a terminal, it gets plain lines as a log does."""
+    usual = Console(stderr=True)
+    return Console(stderr=True, force_jupyter=False, force_terminal=False) if usual.is_jupyter else usual
 
 
 def _news(metrics: dict[str, Any]) -> str:

@@ -133,15 +133,17 @@ class Watchdog:
 
 @dataclass
 class _Children:
-    """Child processes that died badly and that nobody has claimed since."""
+    """Child processes of the run that died badly and that nobody has claimed since."""
 
     patience: float
+    others: frozenset[int] = field(default_factory=lambda: frozenset(c.pid for c in psutil.Process().children()))
+    """Not the run's: what the process had started before, as a notebook may have."""
     first_seen: dict[int, float] = field(default_factory=dict)
 
     def died(self) -> str | None:
         """A sentence about the first that has been left unclaimed for too long."""
         dead = {}
-        for child in _zombies():
+        for child in _zombies(self.others):
             status = _ending(child.pid)
             if status is not None and status.si_status != 0:
                 dead[child.pid] = (child, status)
@@ -154,11 +156,11 @@ class _Children:
         return None
 
 
-def _zombies() -> list[psutil.Process]:
+def _zombies(others: frozenset[int]) -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         try:
-            if child.status() == psutil.STATUS_ZOMBIE:
+            if child.pid not in others and child.status() == psutil.STATUS_ZOMBIE:
                 found.append(child)
         except psutil.NoSuchProcess:
             continue
