@@ -57,11 +57,23 @@ def test_front_matter() -> None:
 
 
 def test_licence_is_that_of_the_base_or_none() -> None:
-    assert front_matter(card(base_license="llama3.2"))["license"] == "llama3.2"
-    assert "stay under its licence: llama3.2" in card(base_license="llama3.2")
+    assert front_matter(card(base_license={"license": "llama3.2"}))["license"] == "llama3.2"
+    assert "stay under its licence: llama3.2." in card(base_license={"license": "llama3.2"})
     assert "license" not in front_matter(card())
     assert "not known to this card" in card()
     assert "apache" not in card().lower()
+
+
+def test_a_licence_of_its_own_keeps_its_name_and_link() -> None:
+    stated = {"license": "other", "license_name": "some-research", "license_link": "https://example.org/license"}
+    text = card(base_license=stated)
+    assert {key: front_matter(text)[key] for key in stated} == stated
+    assert "stay under its licence: some-research (https://example.org/license)." in text
+
+
+def test_an_embedded_base_is_under_our_licence_and_says_so() -> None:
+    text = card(base_model="embedded:tiny", embedded=True, base_license={"license": "apache-2.0"})
+    assert "stay under `msgrpo`'s own, as the base is part of it: apache-2.0." in text
 
 
 @pytest.mark.parametrize("path", ["/data/someone/models/my-base", "C:\\someone\\my-base", "~/someone/my-base"])

@@ -29,7 +29,6 @@ LIGHT = (
     "games",
     "games.frozenlake",
     "games.registry",
-    "licenses",
     "model_paths",
     "override_completion",
     "parameters",

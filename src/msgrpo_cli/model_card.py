@@ -51,7 +51,7 @@ def model_card(
     algorithm: Mapping[str, Any],
     update: int,
     evaluation: Mapping[str, Any] | None = None,
-    base_license: str | None = None,
+    base_license: Mapping[str, str] | None = None,
     embedded: bool = False,
     adapter: bool = False,
     max_new_tokens: int = 256,
@@ -59,9 +59,10 @@ def model_card(
     """Markdown with YAML front matter.
 
     `base_model`: hub id or directory (of which only the name is told, for a card travels). `update`: updates done.
-    `evaluation`: an evaluation JSON object, or None where there is none yet. `base_license`: that of the base; where
-    it is None the card names none, since ours is not the base's. `embedded`: the base ships with msgrpo.
-    `adapter`: the weights are an adapter's, which needs its base; see `merged_card`.
+    `evaluation`: an evaluation JSON object, or None where there is none yet. `base_license`: what the base's own front
+    matter says (`license`, `license_name`, ...); where it is None the card names none, since ours is not the base's.
+    `embedded`: the base ships with msgrpo. `adapter`: the weights are an adapter's, which needs its base; see
+    `merged_card`.
     """
     base, kind = _public_name(base_model), _ADAPTER if adapter else _WHOLE
     parts = [
@@ -81,7 +82,7 @@ def model_card(
         "## Limits",
         _limits(env, base, embedded),
         "## License",
-        _license(base, base_license),
+        _license(base, base_license, embedded),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -109,10 +110,9 @@ def _public_name(base_model: str) -> str:
     return base_model
 
 
-def _front_matter(base: str, base_license: str | None, kind: _Kind) -> str:
+def _front_matter(base: str, base_license: Mapping[str, str] | None, kind: _Kind) -> str:
     lines = ["---", f"base_model: {json.dumps(base)}", kind.library, "pipeline_tag: text-generation"]
-    if base_license is not None:
-        lines.append(f"license: {json.dumps(base_license)}")
+    lines += [f"{field}: {json.dumps(value)}" for field, value in (base_license or {}).items()]
     return "\n".join([*lines, "tags:", "- msgrpo", "---"])
 
 
@@ -173,7 +173,9 @@ def _limits(env: str, base: str, embedded: bool) -> str:
     return "\n".join(lines)
 
 
-def _license(base: str, base_license: str | None) -> str:
+def _license(base: str, base_license: Mapping[str, str] | None, embedded: bool) -> str:
     if base_license is None:
         return f"These weights derive from `{base}`, whose licence applies; it is not known to this card."
-    return f"These weights derive from `{base}` and stay under its licence: {base_license}."
+    name, link = base_license.get("license_name", base_license["license"]), base_license.get("license_link")
+    whose = "`msgrpo`'s own, as the base is part of it" if embedded else "its licence"
+    return f"These weights derive from `{base}` and stay under {whose}: {name}{f' ({link})' if link else ''}."

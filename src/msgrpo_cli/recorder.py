@@ -5,6 +5,7 @@ Knows the run directory, the evaluator and TRL's callback hooks. Knows nothing a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ from . import checkpoint
 from .adapter_files import base_of
 from .adapters import name_base
 from .assembly import at_temperature
+from .base_license import license_of
 from .episode import Episode
 from .episode_log import episode_to_json
 from .evaluator import Evaluator, Played
 from .generation import Sampling
-from .licenses import license_of
+from .kept_episodes import cut_former_episodes
 from .model_card import model_card
 from .model_paths import local_path
 from .msgrpo_trainer import MSGRPOTrainer
@@ -83,6 +85,7 @@ class Recorder(TrainerCallback):
         record_evaluation(self.run, played, update, name=f"{played.evaluation.split}-{update}")
         row = evaluation_row(played, update, global_step)
         append_lines(self.run.metrics, [row])
+        cut_former_episodes(self.run, played.evaluation.split)
         self._trainer().log({f"eval_{key}": value for key, value in row.items() if isinstance(value, (int, float))})
         self.run.update_record(summary={**self.run.record()["summary"], "last": row})
         self.display.evaluated(update, played.evaluation.split, row)
@@ -146,6 +149,14 @@ class Recorder(TrainerCallback):
         known = [checkpoint.score_of(path) for path in checkpoint.checkpoints(self.run)]
         return float(self.score["mean_total_reward"]) > max((x for x in known if x is not None), default=-1e300)
 
+    @functools.cached_property
+    def _base_license(self) -> dict[str, str] | None:
+        """Looked up once for a run: when it is resumed its base may be out of reach."""
+        known: dict[str, str] | None = self.run.record().get("base_license")
+        if known is None and (known := license_of(self.config.model)) is not None:
+            self.run.update_record(base_license=known)
+        return known
+
     def _card(self, update: int, evaluation: dict[str, Any] | None) -> str:
         config = self.config
         adapter = config.lora.model_dump(include={"r", "alpha", "target_modules", "quantization"})
@@ -157,7 +168,7 @@ class Recorder(TrainerCallback):
             | ({"lora": adapter} if config.lora.enabled else {}),
             update=update,
             evaluation=evaluation,
-            base_license=license_of(config.model),
+            base_license=self._base_license,
             adapter=config.lora.enabled,
             embedded=config.model.path.startswith("embedded:"),
             max_new_tokens=config.rollout.max_new_tokens,
