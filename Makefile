@@ -8,7 +8,7 @@ ARGS ?=
 FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && break; python=; done
 
-.PHONY: setup train test test-all lint experiments kill-test clean
+.PHONY: setup train test test-all lint test-light test-lowest experiments kill-test clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,29 @@ test: $(STAMP)
 test-all: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
+# What needs no torch, on every other Python that is there: torch for a CPU is not to be had for all of them everywhere.
+test-light: $(STAMP)
+	@export PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -s -d: -); \
+	for version in 3.12 3.13; do \
+		if ! python$$version -c '' 2>/dev/null; then echo "no python$$version here: not run"; continue; fi; \
+		light=$(VENV)-light-$$version; \
+		if [ ! -f $$light/.installed ] || [ constraints.txt -nt $$light/.installed ]; then \
+			python$$version -m venv $$light && \
+			$$light/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+				$$($(BIN)/python tests/requirements.py light) && touch $$light/.installed || exit 1; \
+		fi; \
+		echo "== $$($$light/bin/python --version), without torch"; \
+		PYTHONPATH=src $$light/bin/python -m pytest -n 2 -m "not slow" $(ARGS) || exit 1; \
+	done
+
+# The fast suite with every dependency but torch at its lowest declared version.
+test-lowest: $(STAMP)
+	$(BIN)/python -m venv --clear $(VENV)-lowest
+	$(BIN)/python tests/requirements.py lowest > $(VENV)-lowest/constraints.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-lowest/constraints.txt \
+		-e . pytest pytest-xdist tensorboard
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 -m "not slow" $(ARGS)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,5 +69,5 @@ kill-test: $(STAMP)
 	$(BIN)/python tests/kills.py --kills 100 --out experiments/kill_test/results.csv $(ARGS)
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-light-* $(VENV)-lowest dist .pytest_cache .mypy_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,14 +1,36 @@
-"""What several test modules share: one thread, no hub, and a finished run."""
+"""What several test modules share: one thread, no hub, and a finished run.
+
+Where torch is not installed, whatever imports it, or a library that needs it, is skipped: a module, or a single test.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+HAVE_TORCH = importlib.util.find_spec("torch") is not None
+NEED_TORCH = ("torch", "transformers", "trl", "accelerate", "peft", "datasets")
+
+
+class SkipsWithoutTorch(MetaPathFinder):
+    """Asked for modules that nobody else finds."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] in NEED_TORCH:
+            pytest.skip(f"{name} is not installed here", allow_module_level=True)
+
+
+if not HAVE_TORCH:
+    sys.meta_path.append(SkipsWithoutTorch())
 
 SMALL = [
     "experiment=smoke",
@@ -25,9 +47,10 @@ SMALL = [
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """Two test workers on two cores: more threads would fight."""
-    import torch
+    if HAVE_TORCH:
+        import torch
 
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,9 @@ from msgrpo_cli import trainer_fields
 
 def test_the_generated_file_is_the_live_class() -> None:
     live = json.loads(json.dumps(trainer_fields.generate()))
+    pinned = (Path(__file__).parent.parent / "constraints.txt").read_text().split()
+    if f"transformers=={version('transformers')}" not in pinned:  # it has other fields; TRL refuses those it lacks
+        pytest.skip("generated with another release of transformers")
     assert trainer_fields.fields() == live, "run: python -m msgrpo_cli.trainer_fields"
 
 

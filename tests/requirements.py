@@ -1,0 +1,19 @@
+"""Requirements made from pyproject.toml: `lowest`, every lower bound as a constraint, or `light`, what needs no torch.
+
+Knows pyproject.toml. Knows nothing about what is installed. torch itself has no lower bound here: pip chooses it.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+NEED_TORCH = {"torch", "transformers", "trl", "accelerate", "peft", "datasets"}  # as in conftest.py
+PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PAIRS = [re.fullmatch(r"([\w-]+)>=([\d.]+).*", text).groups() for text in PROJECT["dependencies"]]
+
+KINDS = {
+    "lowest": [f"{name}=={lowest}" for name, lowest in PAIRS if name != "torch"],
+    "light": [name for name, _ in PAIRS if name not in NEED_TORCH] + ["pytest", "pytest-xdist"],
+}
+print("\n".join(KINDS[sys.argv[1]]))
