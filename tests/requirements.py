@@ -1,6 +1,6 @@
 """Requirements made from pyproject.toml: `lowest`, every lower bound as a constraint, or `light`, what needs no torch.
 
-Knows pyproject.toml. Knows nothing about what is installed. torch itself has no lower bound here: pip chooses it.
+Knows pyproject.toml. Knows nothing about what is installed. torch is left out: it comes as pinned.
 """
 
 import re
