@@ -20,6 +20,7 @@ from msgrpo_cli.config import compose, config_dir, config_hash, dumped, validate
 from msgrpo_cli.engines import CONTINUOUS_OWNED, ENGINES, check_machine, check_server, server_url, supported_vllm
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.generators import GENERATORS, make_generator
+from msgrpo_cli.model_paths import local_path
 from msgrpo_cli.trainer_fields import fields
 
 CUDA = torch.cuda.is_available()
@@ -224,8 +225,8 @@ def test_vllm_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_transformers_that_is_too_old_for_continuous_batching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose("train", ["engine=continuous_batching"])
     check_machine(config)
-    install(tmp_path / "site", "transformers", "5.16.2", monkeypatch)
-    with pytest.raises(UsageError, match=r"needs transformers 5\.17 or newer, found 5\.16\.2"):
+    install(tmp_path / "site", "transformers", "5.22.1", monkeypatch)
+    with pytest.raises(UsageError, match=r"needs transformers 5\.23 or newer, found 5\.22\.1"):
         check_machine(config)
 
 
@@ -289,7 +290,10 @@ def test_a_server_that_is_silent_is_given_up_within_twenty_seconds(
     assert time.perf_counter() - began < 20
     said = capsys.readouterr().err
     assert f"error: engine=vllm_server: no vLLM server at http://127.0.0.1:{silent_port} (" in said
-    assert f"start it with: trl vllm-serve --model embedded:tiny --port {silent_port}, or name its place with" in said
+    assert (
+        f"start it with: trl vllm-serve --model {local_path('embedded:tiny')} --port {silent_port}, or name its place with"
+        in said
+    )
     assert "trainer.vllm_server_host and trainer.vllm_server_port" in said
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 

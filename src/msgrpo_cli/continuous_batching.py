@@ -21,7 +21,6 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessorList,
 )
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchProcessor
-from transformers.generation.continuous_batching.utils import logger
 
 from .episode import Key
 from .errors import RunError, UsageError
@@ -100,7 +99,7 @@ class ContinuousBatchingGenerator:
         except TypeError as error:
             raise UsageError(f"trainer.transformers_continuous_batching_config: {one_line(error)}") from error
         self._engine: _Engine | None = None
-        logger.setLevel(logging.ERROR)  # it reports every cache that it makes
+        logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it reports every cache that it makes
 
     def __call__(
         self,
