@@ -24,6 +24,7 @@ def declare(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str, python: 
 
 
 def test_this_installation() -> None:
+    pytest.importorskip("torch")
     assert doctor_install.python(CONFIG).endswith("(<3.14,>=3.11)")
     assert f"torch {version('torch')}" in doctor_install.packages(CONFIG)
     assert "tensorboard" in doctor_install.extras(CONFIG).partition(";")[0]
@@ -37,6 +38,7 @@ def test_a_python_outside_the_range(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_packages_that_are_missing_or_outside_their_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
     declare(
         tmp_path,
         monkeypatch,
