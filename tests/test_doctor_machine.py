@@ -33,9 +33,16 @@ def test_devices_are_named() -> None:
 
 def test_memory_of_a_model_that_fits_and_of_one_that_does_not() -> None:
     assert "training all of tiny needs 7.1 MB" in doctor_machine.memory(TINY)  # 0.444M parameters x 16 bytes
-    with pytest.raises(RunError, match=r"^training all of qwen72b needs 1,163\.3 GB .* choose a smaller model$"):
+    with pytest.raises(RunError, match=r"^training all of qwen72b needs 1,163\.3 GB .* choose a smaller model, or lora\.enabled=true$"):
         doctor_machine.memory(compose("train", ["model=qwen72b"]))
     assert "not known" in doctor_machine.memory(compose("train", ["model=any", "model.path=./somewhere"]))
+
+
+def test_an_adapter_needs_the_weights_once_and_its_own_numbers_four_times() -> None:
+    qwen = ["model=qwen3b", "lora.enabled=true", "lora.r=32"]
+    weights, own = 4 * 3_085_938_688, 59_867_136  # of qwen3b; rank 32 on all its linear layers, both by hand
+    assert doctor_machine.memory_needed(compose("train", qwen)) == weights + 16 * own
+    assert doctor_machine.memory_needed(compose("train", [*qwen, "model.dtype=bfloat16"])) == weights // 2 + 16 * own
 
 
 def test_a_container_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from .errors import UsageError
 from .parameters import adapter_count, parameter_count
 from .schema import RunConfig
 
-_BYTES = {"auto": 4, "float32": 4, "bfloat16": 2, "float16": 2}
+BYTES = {"auto": 4, "float32": 4, "bfloat16": 2, "float16": 2}
+"""Of one weight, by `model.dtype`."""
 _STATES = {"adamw_torch": 2, "adamw_torch_fused": 2, "adamw": 2, "sgd": 0, "adafactor": 1}
 """Numbers that an optimizer keeps for each parameter, in the parameter's precision; the most where it is not known."""
 _MOST_STATES = 2
@@ -25,7 +26,7 @@ def checkpoint_bytes(config: RunConfig) -> int | None:
     if parameters is None:
         return None
     states = _STATES.get(str(config.trainer.get("optim")), _MOST_STATES)
-    return parameters * (_BYTES["float32"] if adapter else _BYTES[config.model.dtype]) * (1 + states)
+    return parameters * (BYTES["float32"] if adapter else BYTES[config.model.dtype]) * (1 + states)
 
 
 def check_room(config: RunConfig, run_dir: Path, existing: int = 0) -> None:

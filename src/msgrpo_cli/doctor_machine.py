@@ -14,15 +14,16 @@ from pathlib import Path
 
 import psutil
 
-from .disk import check_room, checkpoint_bytes
+from .disk import BYTES, check_room, checkpoint_bytes
 from .errors import RunError
 from .explain import one_line
-from .parameters import parameter_count
+from .parameters import adapter_count, parameter_count
 from .schema import RunConfig
 
 _PATIENCE = 8.0  # seconds for the hub
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _CONTAINER_USED = Path("/sys/fs/cgroup/memory.current")
+_QUANTIZED_BYTES = {"4bit": 0.5, "8bit": 1.0}
 _SIDE = 64  # of the matrices that are multiplied on a device
 
 
@@ -58,14 +59,27 @@ def _compute(device: str) -> None:
 def memory(config: RunConfig) -> str:
     """Whether weights, gradients and optimizer of the chosen model fit where it would be trained."""
     free, where = _free_memory()
-    stored, parameters = checkpoint_bytes(config), parameter_count(config.model)
-    if stored is None or parameters is None:
+    needed, adapter = memory_needed(config), config.lora.enabled
+    if needed is None:
         return f"{_gigabytes(free)} free {where}; what {config.model.name} needs is not known here"
-    needed = stored + 4 * parameters
-    sentence = f"training all of {config.model.name} needs {_gigabytes(needed)} and its activations"
+    what = f"training {'an adapter of' if adapter else 'all of'} {config.model.name}"
+    sentence = f"{what} needs {_gigabytes(needed)} and its activations"
     if needed > free:
-        raise RunError(f"{sentence}; {_gigabytes(free)} are free {where}: choose a smaller model")
+        advice = "choose a smaller model" + ("" if adapter else ", or lora.enabled=true")
+        raise RunError(f"{sentence}; {_gigabytes(free)} are free {where}: {advice}")
     return f"{_gigabytes(free)} free {where}; {sentence}"
+
+
+def memory_needed(config: RunConfig) -> int | None:
+    """Bytes of weights, gradients and optimizer; None where the number of parameters is unknown."""
+    parameters, stored = parameter_count(config.model), checkpoint_bytes(config)
+    if parameters is None or stored is None:
+        return None
+    if not config.lora.enabled:
+        return stored + parameters * BYTES[config.model.dtype]
+    weight = _QUANTIZED_BYTES.get(config.lora.quantization or "", BYTES[config.model.dtype])
+    gradients = (adapter_count(config.model, config.lora) or 0) * BYTES["float32"]
+    return int(parameters * weight) + stored + gradients
 
 
 def _free_memory() -> tuple[int, str]:
