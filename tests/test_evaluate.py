@@ -125,9 +125,12 @@ def test_a_damaged_checkpoint_is_named(run: Path) -> None:
     [folder, *_] = (run / "checkpoints").glob("checkpoint-*")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UsageError, match="cannot be loaded"):
+    with pytest.raises(UsageError, match=r"model\.safetensors: damaged: 1000 bytes, \d+ were written"):
         evaluated(str(folder), "eval.episodes=4")
     (folder / "msgrpo.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"msgrpo\.json: broken: it lists no files"):
+        evaluated(str(folder))
+    (folder / "msgrpo.json").write_text('{"files": {}}')
     with pytest.raises(UsageError, match=r"msgrpo\.json: broken: env is missing"):
         evaluated(str(folder))
     (folder / "msgrpo.json").unlink()

@@ -361,15 +361,9 @@ def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSG
 
 
 def _bound_gap(arguments: MSGRPOConfig, config: RunConfig, model: PreTrainedModel) -> None:
-    """How far sampling may be from training before it is a fault; vLLM has kernels of its own."""
-    exact = not (arguments.use_vllm or arguments.bf16 or arguments.fp16) and model.dtype == torch.float32
+    """How far sampling may be from training before it is a fault; vLLM and bitsandbytes have kernels of their own."""
+    rounded = arguments.use_vllm or arguments.bf16 or arguments.fp16 or config.lora.quantization is not None
+    exact = not rounded and model.dtype == torch.float32
     engine, truncated = config.engine, config.rollout.truncated
     bound = gap_bound(engine.max_logprob_gap, engine.mean_logprob_gap, exact=exact, truncated=truncated)
     arguments.max_logprob_gap, arguments.mean_logprob_gap = bound.largest, bound.mean
-
-
-def _from_weights(config: RunConfig, source: Path) -> RunConfig:
-    """The config with the weights of another run, or of one of its checkpoints, as its base."""
-    found, _ = checkpoint.find_checkpoint(str(source))
-    model = config.model.model_copy(update={"path": str(found.resolve()), "init": "pretrained", "revision": None})
-    return config.model_copy(update={"model": model})
