@@ -290,10 +290,7 @@ def test_a_server_that_is_silent_is_given_up_within_twenty_seconds(
     assert time.perf_counter() - began < 20
     said = capsys.readouterr().err
     assert f"error: engine=vllm_server: no vLLM server at http://127.0.0.1:{silent_port} (" in said
-    assert (
-        f"start it with: trl vllm-serve --model {local_path('embedded:tiny')} --port {silent_port}, or name its place with"
-        in said
-    )
+    assert f"trl vllm-serve --model {local_path('embedded:tiny')} --port {silent_port}, or name its place" in said
     assert "trainer.vllm_server_host and trainer.vllm_server_port" in said
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
@@ -305,7 +302,9 @@ def test_a_server_that_trickles_is_given_up_too(monkeypatch: pytest.MonkeyPatch)
     def trickle(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection:
-            while not stop.wait(0.05):
+            for _ in range(60):
+                if stop.wait(0.05):
+                    return
                 connection.sendall(b"H")
 
     with socket.create_server(("127.0.0.1", 0)) as server:
