@@ -105,6 +105,11 @@ def test_every_vllm_field_of_trl_has_a_reader_or_a_reason() -> None:
             "use engine=single",
         ),
         (
+            "engine=vllm_server lora.enabled=true lora.quantization=4bit",
+            "lora.quantization=4bit: engine=vllm_server would sample from an adapter merged into rounded weights, "
+            "which is not what is trained; leave it out, or use engine=single",
+        ),
+        (
             "engine=vllm_colocate trainer.vllm_tensor_parallel_size=2",
             "trainer.vllm_tensor_parallel_size=2: one process has one GPU; use 1, or engine=vllm_server",
         ),

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
+import torch
+from accelerate import Accelerator
+from peft import LoraConfig, get_peft_model
 from trl import GRPOTrainer
+from trl.distributed import DistributedBackend
 from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 
 from msgrpo_cli import vllm_generator
+from msgrpo_cli.adapters import policy_of
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.generation import Sampling
-from msgrpo_cli.vllm_generator import request_settings
+from msgrpo_cli.vllm_generator import request_settings, whole_model
+from parts import small_model
 
 SAMPLING = Sampling(temperature=1.25, max_new_tokens=9)
 
@@ -38,6 +45,36 @@ def test_seeds_belong_to_the_decision() -> None:
     assert seeds == [request_settings(key, SAMPLING, [5])["seed"] for key in keys]
     assert len(set(seeds)) == len(keys)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def pushed(model: Any) -> dict[str, torch.Tensor]:
+    """What TRL would hand to vLLM, name by name; built without vLLM."""
+    generation = VLLMGeneration.__new__(VLLMGeneration)
+    generation.model, generation._dist = model, DistributedBackend(Accelerator(cpu=True))
+    return {name: value.clone() for name, value in generation._iter_named_params()}
+
+
+def test_an_adapter_is_pushed_merged_and_under_the_names_of_the_base() -> None:
+    base, _ = small_model()
+    before = {name: value.clone() for name, value in base.named_parameters()}
+    adapted: Any = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    whole = whole_model(adapted, policy_of(adapted))
+    assert whole is adapted
+    found = pushed(whole)
+    assert found.keys() == before.keys()
+    with torch.no_grad():
+        logits = adapted(torch.tensor([[3, 14, 15, 4]])).logits
+        plain, _ = small_model(seed=7)
+        plain.load_state_dict(found, strict=False)
+        assert torch.allclose(plain(torch.tensor([[3, 14, 15, 4]])).logits, logits, atol=1e-5)
+    assert any(not torch.equal(value, before[name]) for name, value in found.items())
+
+
+def test_a_model_that_is_not_trained_is_pushed_itself() -> None:
+    trained, _ = small_model()
+    other, _ = small_model(seed=1)
+    assert whole_model(trained, trained) is trained
+    assert whole_model(trained, other) is other
 
 
 def test_a_log_probability_that_is_missing_is_said() -> None:

@@ -141,8 +141,17 @@ CONTINUOUS_OWNED = (
 """Fields of transformers' ContinuousBatchingConfig on which keyed sampling and fresh weights rest."""
 
 
+def _vllm_problems(config: RunConfig) -> list[str]:
+    if not config.lora.quantization:
+        return []
+    return [
+        f"lora.quantization={config.lora.quantization}: engine={config.engine.name} would sample from an adapter "
+        "merged into rounded weights, which is not what is trained; leave it out, or use engine=single"
+    ]
+
+
 def _colocate_problems(config: RunConfig) -> list[str]:
-    lines = []
+    lines = _vllm_problems(config)
     if config.model.init == "random":
         lines.append(
             "model.init=random: engine=vllm_colocate loads the files at model.path; save the random weights once, or "
@@ -267,6 +276,7 @@ ENGINES: Mapping[str, Engine] = {
             "vllm_group_port",
         ),
         sets={"use_vllm": True, "vllm_mode": "server"},
+        problems=_vllm_problems,
         check=_check_server,
     ),
 }

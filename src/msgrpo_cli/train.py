@@ -273,7 +273,8 @@ class _Session:
     def _stored_policy(self, stored: Path) -> LanguageAgentPolicy:
         """The policy of a checkpoint, as read back from disk."""
         config = self.config.model.model_copy(update={"path": str(stored), "init": "pretrained", "revision": None})
-        model, _ = load_model(config)
+        merge = bool(trainer_settings(self.config.engine.name).get("use_vllm"))  # vLLM knows no adapters
+        model, _ = load_model(config, merge=merge)
         return self._policy(model.to(self.model.device))  # type: ignore[arg-type]
 
     def _policy(self, model: PreTrainedModel) -> LanguageAgentPolicy:

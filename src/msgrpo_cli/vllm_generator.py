@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel
 from trl.generation.vllm_generation import VLLMGeneration, extract_logprobs
 
+from .adapters import policy_of
 from .episode import Key
 from .errors import RunError
 from .explain import one_line
@@ -63,15 +64,16 @@ class VLLMGenerator:
     def _with_weights_of(self, model: PreTrainedModel) -> VLLMGeneration:
         trainer = self._trainer()
         step = int(trainer.state.global_step)
+        whole = whole_model(trainer.model, model)
         if self._engine is None:
-            self._engine = self._start(trainer, model)
+            self._engine = self._start(trainer, whole)
         if self._pushed is None or self._pushed[0] is not model or self._pushed[1] != step:
-            self._engine.model = model
+            self._engine.model = whole
             self._engine.sync_weights()
             self._pushed = (model, step)
         return self._engine
 
-    def _start(self, trainer: MSGRPOTrainer, model: PreTrainedModel) -> VLLMGeneration:
+    def _start(self, trainer: MSGRPOTrainer, model: Any) -> VLLMGeneration:
         args = trainer.args
         try:
             return VLLMGeneration(
@@ -92,6 +94,11 @@ class VLLMGenerator:
             )
         except (OSError, ImportError, RuntimeError, ValueError) as error:  # NotImplementedError is a RuntimeError
             raise RunError(f"vLLM did not start ({args.vllm_mode}): {one_line(error)}") from error
+
+
+def whole_model(trained: Any, model: PreTrainedModel) -> Any:
+    """What TRL must push for `model`: of a model with an adapter the one that knows how to merge it."""
+    return trained if policy_of(trained) is model else model
 
 
 def request_settings(key: Key, sampling: Sampling, eos_token_ids: Sequence[int]) -> dict[str, Any]:
