@@ -69,5 +69,5 @@ kill-test: $(STAMP)
 	$(BIN)/python tests/kills.py --kills 100 --out experiments/kill_test/results.csv $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-light-* $(VENV)-lowest dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-light-* $(VENV)-lowest dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -131,7 +131,7 @@ def test_a_damaged_checkpoint_is_named(run: Path) -> None:
     with pytest.raises(UsageError, match=r"msgrpo\.json: broken: it lists no files"):
         evaluated(str(folder))
     (folder / "msgrpo.json").write_text('{"files": {}}')
-    with pytest.raises(UsageError, match=r"msgrpo\.json: broken: env is missing"):
+    with pytest.raises(UsageError, match=r"msgrpo\.json: broken: its env is not what a run saves"):
         evaluated(str(folder))
     (folder / "msgrpo.json").unlink()
     with pytest.raises(UsageError, match=r"lost its msgrpo\.json"):

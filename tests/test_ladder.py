@@ -104,6 +104,14 @@ def test_fits_and_carries_no_colour(width: int) -> None:
     assert "…" not in text  # nothing was cut
 
 
+@pytest.mark.parametrize("width", [20, 40])
+def test_a_narrow_terminal_loses_nothing(width: int) -> None:
+    text = shown([EVALUATION], width=width)
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    if width == 40:
+        assert {"0.902", "0.900", "[0.871,", "0.924]", "0.899", "0.912"} <= set(text.split())
+
+
 def test_split_any_is_not_held_out() -> None:
     text = flat(shown([replace(EVALUATION, split="any", overlap_with_training=0.631)]))
     assert 'not held out (split "any": starts as the game draws them, none kept from training), 63.1 % overlap' in text

@@ -56,10 +56,13 @@ def language_agent(
     tokenizer: PreTrainedTokenizerBase,
     generator: Generator = generate,
 ) -> LanguageAgentPolicy:
-    """The policy that a config describes, around a loaded model; it computes in the precision that training uses."""
+    """The policy that a config describes, around a loaded model; it computes in the precision that training uses.
+
+    Raises UsageError where the prompts of the config's game do not fit.
+    """
     half = autocast_dtype(config.trainer, model.device)
     precision: Precision = partial(torch.autocast, model.device.type, half) if half else nullcontext
-    return LanguageAgentPolicy(
+    policy = LanguageAgentPolicy(
         model,
         tokenizer,
         PromptTemplate(config.prompt.system, config.prompt.user),
@@ -69,6 +72,8 @@ def language_agent(
         precision=precision,
         generator=generator,
     )
+    policy.check(make_game(config.env), config.prompt.observation)
+    return policy
 
 
 def at_temperature(policy: LanguageAgentPolicy, temperature: float) -> LanguageAgentPolicy:

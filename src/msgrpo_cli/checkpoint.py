@@ -12,10 +12,10 @@ from typing import Any
 
 from .adapter_files import named_base
 from .errors import RunError, UsageError
+from .file_schema import SCHEMA, refuse_newer
 from .runs import Run, find_run, is_run, put_in_place, read_json, remove_directory, write_json, write_text
 from .schema import RunConfig
 
-SCHEMA = 1
 METADATA = "msgrpo.json"
 _CARD = "README.md"
 _PREFIX = "checkpoint-"
@@ -102,10 +102,7 @@ def read_metadata(checkpoint: Path) -> dict[str, Any]:
     metadata = read_json(checkpoint / METADATA)
     if not isinstance(metadata, dict):
         raise UsageError(f"{checkpoint / METADATA}: broken: not an object")
-    if metadata.get("schema", 0) > SCHEMA:
-        raise UsageError(
-            f"{checkpoint}: written by a newer msgrpo (schema {metadata['schema']}, this one reads {SCHEMA})"
-        )
+    refuse_newer(checkpoint / METADATA, metadata.get("schema", 0), SCHEMA)
     return metadata
 
 

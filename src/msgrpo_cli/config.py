@@ -22,6 +22,7 @@ from . import engines, trainer_fields
 from .credentials import refuse_in_config
 from .errors import UsageError
 from .explain import missing_values, validation_mistakes
+from .file_schema import SCHEMA, refuse_newer
 from .schema import RunConfig
 
 _HERE = Path(__file__).resolve().parent
@@ -72,9 +73,11 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
     if isinstance(block, Mapping):
         problems += trainer_fields.problems(block)
     if config is not None and not problems:
-        from .games.registry import env_problems
+        from .games.registry import env_problems, play_problems
 
-        problems += env_problems(config.env) or _prompt_problems(config)
+        problems += (
+            env_problems(config.env) or play_problems(config.env, config.prompt.observation) or _prompt_problems(config)
+        )
         problems += engines.problems(config)
     if config is None or problems:
         raise UsageError("\n".join(problems))
@@ -114,6 +117,7 @@ def load_saved(path: Path, allow_modules: Collection[str] = ()) -> RunConfig:
         raise UsageError(f"{path}: broken: not YAML") from problem
     if not isinstance(data, dict):
         raise UsageError(f"{path}: broken: not a config")
+    refuse_newer(path, data.pop("schema", 0), SCHEMA)
     env = data.get("env")
     if isinstance(env, dict) and isinstance(env.get("id"), str):
         check_allowed(env["id"], allow_modules)
@@ -130,8 +134,13 @@ def dumped(config: RunConfig) -> dict[str, Any]:
 
 
 def as_yaml(config: RunConfig) -> str:
-    """The text of `config.yaml`; `load_saved` reads it back."""
+    """The config as it may be written into a file of one's own."""
     return yaml.safe_dump(dumped(config), sort_keys=False, allow_unicode=True)
+
+
+def saved_text(config: RunConfig) -> str:
+    """The text of `config.yaml`; `load_saved` reads it back."""
+    return f"schema: {SCHEMA}\n{as_yaml(config)}"
 
 
 def config_hash(config: RunConfig) -> str:

@@ -13,6 +13,7 @@ from itertools import count, islice
 from typing import Any
 
 from .episode import Episode, Start
+from .games.guard import AT_START, blaming
 from .players import ExactPlayer, RandomPlayer
 from .rollout import GameFactory, PlayRules, Policy, play_episodes
 from .scores import Evaluation, evaluation
@@ -67,8 +68,9 @@ class Evaluator:
         """Expected total reward of optimal play, averaged over the starts; None where dynamics are unknown."""
         game, values = self._make_game(), []
         for start in self.starts:
-            game.reset(seed=start.seed)
-            values.append(self._exact.value(game))
+            with blaming(self._rules.env, AT_START, start.seed):
+                game.reset(seed=start.seed)
+                values.append(self._exact.value(game))
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if len(known) == len(values) else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,8 @@ VERSION_BASE = "1.3"
 Job = Callable[[dict[str, Any], Path, list[str]], None]
 """Takes the composed config as plain data, the run directory that Hydra made, and the job's overrides."""
 
+_PLAIN_NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w@./-]*=[^\[\]{},()$=]*['\"\u0080-\U0010ffff][^\[\]{},()$=]*")
+"""An override whose value has quotes or letters that Hydra's grammar does not know: such a value is a text."""
 _user_folders: list[Path] = []  # read by the plugin, which Hydra instantiates without arguments
 
 
@@ -96,6 +99,10 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed += parser.parse_overrides([text])
         except HydraException as problem:
+            if _PLAIN_NAME.fullmatch(text):
+                key, _, value = text.partition("=")
+                parsed += parser.parse_overrides([f"{key}={quoted(value)}"])
+                continue
             reason = one_line(problem)
             vague = reason.startswith(("LexerNoViableAltException", "Error parsing override"))
             raise UsageError(f"{text}: not an override KEY=VALUE" + ("" if vague else f"; {reason}")) from problem
@@ -105,12 +112,12 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 def completed(overrides: Sequence[str]) -> list[str]:
     """The overrides as Hydra takes them: a field of the trainer that our files do not list is added, not unknown."""
     return [
-        f"++{text}"
+        f"++{override.input_line}"
         if override.key_or_group.startswith("trainer.")
         and override.key_or_group.removeprefix("trainer.") in trainer_fields.fields()
         and not (override.is_add() or override.is_force_add() or override.is_delete())
-        else text
-        for text, override in zip(overrides, parse(overrides), strict=True)
+        else str(override.input_line)
+        for override in parse(overrides)
     ]
 
 
@@ -207,7 +214,7 @@ def run_jobs(
     """
     _user_folders[:] = user_folders
     # Flags first: Hydra 1.3 takes what follows an override for another override.
-    place = [f"hydra.{'sweep' if multirun else 'run'}.dir={_quoted(str(directory))}"] if directory else []
+    place = [f"hydra.{'sweep' if multirun else 'run'}.dir={quoted(str(directory))}"] if directory else []
     argv = [sys.argv[0], *(["--multirun"] if multirun else []), *flags, *completed(overrides), *place]
     with _command_line(argv):
         hydra.main(config_path=str(folder), config_name=primary, version_base=VERSION_BASE)(_Adapted(job))()
@@ -224,9 +231,15 @@ class _Adapted:
         self.job(plain(config), Path(settings.runtime.output_dir), list(settings.overrides.task))
 
 
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+def quoted(text: str) -> str:
+    """A value that Hydra's grammar reads as this very text; `${` stands for itself too."""
+    plain_dollar = text.replace("${", "\\${")
+    return "'" + re.sub(r"(\\*)('|\Z)", _doubled, plain_dollar) + "'"
+
+
+def _doubled(found: re.Match[str]) -> str:
+    """Backslashes before a quote, and the quote itself, as the grammar wants them; others stand for themselves."""
+    return found[1] * 2 + ("\\'" if found[2] else "")
 
 
 @contextmanager

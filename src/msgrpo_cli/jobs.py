@@ -7,14 +7,16 @@ models or training (`train` does) nor about Hydra (`hydra_app` does).
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import hydra_app
+from .adapter_files import own_base
 from .checkpoint import checkpoints, from_weights, is_checkpoint
-from .config import as_yaml, compose, config_dir, config_folders, load_saved, make_importable, validated
+from .config import compose, config_dir, config_folders, load_saved, make_importable, saved_text, validated
 from .disk import check_room
 from .engines import check_machine
 from .errors import UsageError
@@ -47,7 +49,7 @@ class TrainJob:
             config = with_weights(validated(data), self.from_checkpoint)
             if not self.created:
                 check_room(config, run_dir)
-                Run(run_dir).create(command=self.command, overrides=overrides, config=as_yaml(config))
+                Run(run_dir).create(command=self.command, overrides=overrides, config=saved_text(config))
                 self.created = True
             from .train import train_job  # heavy; by now a killed run can be resumed
 
@@ -60,9 +62,9 @@ class TrainJob:
                 _record_failure(run_dir, problem, self.command, overrides)
 
 
-def ready(overrides: Sequence[str], config_dirs: Sequence[Path]) -> RunConfig:
-    """The composed config; everything that can be wrong before work starts is wrong here, as UsageError."""
-    config = compose("train", overrides, config_dirs)
+def ready(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
+    """The composed config, with the weights of `source`; what can be wrong before work starts is wrong here."""
+    config = with_weights(compose("train", overrides, config_dirs), source)
     if config.policy != "model":
         raise UsageError(f"policy={config.policy}: only a model is trained; use msgrpo eval policy={config.policy}")
     if config.trainer.get("learning_rate") is None:
@@ -77,15 +79,16 @@ def start(
     overrides: Sequence[str], config_dirs: Sequence[Path], command: list[str], from_checkpoint: Path | None
 ) -> dict[str, Any]:
     """One new run. Returns what `train --json` prints."""
-    config = with_weights(ready(overrides, config_dirs), from_checkpoint)
+    config = ready(overrides, config_dirs, from_checkpoint)
     folders = config_folders(config_dirs)
     directory = hydra_app.job_directory(config_dir(), "train", overrides, folders, multirun=False)
     check_room(config, directory)
-    Run(directory).create(command=command, overrides=list(overrides), config=as_yaml(config))
+    there = {folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists()}
+    Run(directory).create(command=command, overrides=list(overrides), config=saved_text(config))
     job = TrainJob(command, from_checkpoint, created=True)
     hydra_app.run_jobs(config_dir(), "train", job, overrides, directory, user_folders=folders)
     if isinstance(job.problem, UsageError):
-        _remove_traces(directory)
+        _remove_traces(directory, there)
     if job.problem is not None:
         raise job.problem
     assert job.outcome is not None
@@ -108,8 +111,10 @@ def go_on(
 ) -> dict[str, Any]:
     """Resume the run that `text` names; no new directory is made."""
     run = find_run(text)
+    Run(run).record()  # says where it is broken or newer, before anything is written
     make_importable(config_folders(config_dirs))
     config = changed(load_saved(run / "config.yaml", allow_modules), overrides)
+    check_reachable(config.model)
     check_precision(config)
     check_room(config, run, existing=len(checkpoints(Run(run))))
     check_machine(config)
@@ -138,16 +143,22 @@ def _record_failure(run_dir: Path, problem: Exception, command: list[str], overr
         run.finish("failed", one_line(problem))
 
 
-def _remove_traces(run_dir: Path) -> None:
-    """Take back what was written for a run that never started; where there is anything else, leave all as it is."""
+def _remove_traces(run_dir: Path, there: Collection[Path]) -> None:
+    """Take back what was written for a run that never started; where there is anything else, leave all as it is.
+
+    `there`: the folders that existed before, which stay.
+    """
     logging.shutdown()
-    hydra_files = [run_dir / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")]
-    traces = {*hydra_files, run_dir / "log.txt", run_dir / "run.json", run_dir / "config.yaml", run_dir / ".lock"}
-    if any(path.is_file() and path not in traces for path in run_dir.rglob("*")):
+    folders = [run_dir / ".hydra", Run(run_dir).reference, own_base(Run(run_dir))]
+    files = [run_dir / name for name in ("log.txt", "run.json", "config.yaml", ".lock")]
+    written = {*files, *(path for folder in folders for path in folder.rglob("*"))}
+    if any(path.is_file() and path not in written for path in run_dir.rglob("*")):
         return
-    for file in traces:
+    for folder in (*folders, Run(run_dir).checkpoints):  # in the latter there are only empty folders by now
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in files:
         file.unlink(missing_ok=True)
-    here = Path.cwd().absolute()
-    for folder in (run_dir / ".hydra", run_dir, run_dir.parent, run_dir.parent.parent):
-        if folder.is_dir() and folder.absolute() != here and not any(folder.iterdir()):
-            folder.rmdir()
+    for folder in (run_dir.absolute(), *run_dir.absolute().parents):
+        if folder in there or any(folder.iterdir()):
+            return
+        folder.rmdir()

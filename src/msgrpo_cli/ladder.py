@@ -62,9 +62,9 @@ def _table(pairs: Sequence[tuple[Evaluation, References]]) -> Table:
         title_justify="left",
         title_style="bold",
     )
-    table.add_column("player", overflow="fold")
+    table.add_column("player", overflow="fold", min_width=6)
     for heading in ("success", "total reward", "normalised"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", overflow="fold")
     _add_rung(table, "random", first, references, first.random_score, "random")
     _add_rung(table, "base", first, references, first.base_score, "base")
     for evaluation, others in pairs:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .errors import RunError, UsageError
 from .schema import ModelConfig
+from .weight_files import problem_with
 
 EMBEDDED = "embedded:"
 _PATIENCE = 8.0  # seconds to reach a hub
@@ -40,6 +41,12 @@ def check_local(path: str) -> None:
         raise UsageError(f"model.path={path}: no model here (no {folder / 'config.json'})")
 
 
+def check_weights(path: str) -> None:
+    """Raises UsageError where the weights of a local model are missing, cut short or pickled."""
+    if (problem := problem_with(Path(local_path(path)))) is not None:
+        raise UsageError(f"model.path={path}: {problem}")
+
+
 def architecture_file(name: str) -> Path | None:
     """The config of a named model that ships with the package, for random weights without a download."""
     file = ASSETS / "architectures" / f"{name}.json"
@@ -49,6 +56,12 @@ def architecture_file(name: str) -> Path | None:
 def check_reachable(config: ModelConfig) -> None:
     """Raises UsageError where a local path holds no model, RunError where a hub cannot be reached; loads nothing."""
     check_local(config.path)
+    if (
+        is_local(config.path)
+        and config.init == "pretrained"
+        and (problem := problem_with(Path(local_path(config.path))))
+    ):
+        raise UsageError(f"model.path={config.path}: {problem}")
     known = config.init == "random" and architecture_file(config.name) is not None
     if not is_local(config.path) and not known:
         reach(config.path, config.revision)

@@ -26,6 +26,7 @@ from .adapter_files import base_of, is_adapter
 from .byte_tokenizer import byte_tokenizer
 from .checkpoint import read_metadata
 from .errors import RunError, UsageError
+from .explain import one_line
 from .model_paths import architecture_file, is_local, local_path, reach
 from .precision import check_quantization, device_for
 from .schema import ModelConfig
@@ -55,7 +56,9 @@ def load_model(
         architecture = _architecture(config)
         architecture._name_or_path = config.path
         kwargs = _attention(config)
-        model = AutoModelForCausalLM.from_config(architecture, dtype=_dtype(config, torch.float32), **kwargs)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            architecture, dtype=_dtype(config, torch.float32), **kwargs
+        )
         tokenizer: PreTrainedTokenizerBase = _tokenizer(source) if _has_tokenizer(source) else byte_tokenizer()
         model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.config.eos_token_id = tokenizer.eos_token_id
@@ -63,20 +66,23 @@ def load_model(
     if not is_local(config.path):
         source = reach(config.path, config.revision)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=_dtype(config, torch.float32),
             revision=config.revision or "main",
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
             **_attention(config),
             **_quantization(quantization),
         )
+        model, found = loaded
+        if found["missing_keys"]:  # transformers would go on with random numbers there
+            raise ValueError(f"its weights lack {min(found['missing_keys'])}")
         tokenizer = _tokenizer(source, config.revision)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         kind = UsageError if is_local(config.path) else RunError
-        raise kind(f"model.path={config.path}: cannot be loaded: {reason}") from error
+        raise kind(f"model.path={config.path}: cannot be loaded: {_reason(error)}") from error
     return model, tokenizer
 
 
@@ -107,6 +113,19 @@ def _quantization(quantization: str | None) -> dict[str, Any]:
     from .adapters import quantized
 
     return quantized(quantization)
+
+
+_REASONS = {
+    "ignore_mismatched_sizes": "its weights do not fit its config.json",
+    "backend tokenizer": "it has no tokenizer that transformers can read",
+    "contains custom code": "it needs code of its own (trust_remote_code), which is never run",
+}
+"""What transformers says, by words in it, where its first line does not say it."""
+
+
+def _reason(error: Exception) -> str:
+    said = str(error)
+    return next((reason for words, reason in _REASONS.items() if words in said), one_line(error))
 
 
 def _attention(config: ModelConfig) -> dict[str, Any]:

@@ -133,6 +133,14 @@ class MSGRPOTrainer(GRPOTrainer):
         sizes = [len(batch["prompt_ids"]) for part in self._parts for batch in part]
         return max(sizes, default=len(self.rows_in_hand) or self.args.rows_per_micro_batch)
 
+    def try_optimizer(self) -> None:
+        """Build optimizer and schedule, so that settings that they refuse are refused before anything is played.
+
+        `train` builds them anew, with the parameters as they are then.
+        """
+        self.create_optimizer_and_scheduler(self.args.max_steps)
+        self.optimizer = self.lr_scheduler = None
+
     # Data
 
     def get_train_dataloader(self) -> DataLoader[Any]:

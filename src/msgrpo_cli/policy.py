@@ -10,13 +10,18 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .episode import Completion
-from .errors import RunError
+from .errors import RunError, UsageError
+from .games.core import Observation, TextMediatedStochasticGame
+from .games.guard import blaming
 from .generation import Generated, Generator, Sampling, generate
 from .prompt import Messages, PromptTemplate
 from .rollout import Decision
+
+_TRIED_SEEDS = range(8)
 
 
 class Precision(Protocol):
@@ -28,8 +33,9 @@ class Precision(Protocol):
 class LanguageAgentPolicy:
     """pi(a|s): the share of sampled completions that parse to action a, given only the current state.
 
-    Training and evaluation both use this class, so what is trained is what is scored. Raises RunError for a prompt
-    of more than `max_prompt_tokens`: a prompt is never cut.
+    Training and evaluation both use this class, so what is trained is what is scored. A prompt is never cut: `act`
+    raises RunError for one of more than `max_prompt_tokens`, or that leaves no room for the answer in the model's
+    context, and `check` says so before anything is played.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class LanguageAgentPolicy:
         self._generator = generator
         self.sampling = sampling
         self._max_prompt_tokens = max_prompt_tokens
+        self._context = context_of(model)
         self._chat_template_kwargs = chat_template_kwargs or {}
         self._encode = lru_cache(maxsize=100_000)(self._encode_messages)
         self._eos_token_ids = end_of_turn_ids(model, tokenizer)
@@ -77,17 +84,45 @@ class LanguageAgentPolicy:
         """Decode and parse. The text ends at the first special token, so a made-up next turn is never read."""
         spoken = next((i for i, token in enumerate(answer.token_ids) if token in self._special), len(answer.token_ids))
         text = str(self._tokenizer.decode(list(answer.token_ids[:spoken])))
-        action = asked.game.parse(text)
+        with blaming(type(asked.game).__name__, "in parse, at the decision {}", asked.key):
+            action = asked.game.parse(text)
         return Completion(text, action, prompt, answer.token_ids, answer.logprobs, answer.truncated)
 
     def _encode_messages(self, messages: Messages) -> tuple[int, ...]:
         ids = prompt_ids(self._tokenizer, messages, self._chat_template_kwargs)
-        if len(ids) > self._max_prompt_tokens:
-            raise RunError(
-                f"a prompt has {len(ids)} tokens, rollout.max_prompt_tokens allows {self._max_prompt_tokens}; prompts "
-                "are never cut: raise the limit, or choose prompt.observation=compact or a smaller game"
-            )
+        if (problem := self._too_long(len(ids))) is not None:
+            raise RunError(problem)
         return ids
+
+    def check(self, game: TextMediatedStochasticGame, observation: Observation) -> None:
+        """Encode the first prompt of some games. Raises UsageError where one is too long, or cannot be encoded."""
+        for seed in _TRIED_SEEDS:
+            game.reset(seed=seed)
+            try:
+                self._encode(self._template.messages(game, game.describe(observation)))
+            except RunError as problem:
+                raise UsageError(str(problem)) from problem
+            except (TemplateError, ValueError, TypeError, KeyError) as problem:  # the tokenizer's own template
+                raise UsageError(f"model: its chat template fails on the prompt: {problem}") from problem
+
+    def _too_long(self, tokens: int) -> str | None:
+        answer = self.sampling.max_new_tokens
+        if tokens > self._max_prompt_tokens:
+            return (
+                f"rollout.max_prompt_tokens={self._max_prompt_tokens}: a prompt has {tokens} tokens, and prompts are "
+                "never cut: raise the limit, or choose prompt.observation=compact or a smaller game"
+            )
+        if self._context is not None and tokens + answer > self._context:
+            return (
+                f"rollout.max_new_tokens={answer}: a prompt has {tokens} tokens and the model's context is "
+                f"{self._context}: lower it, or choose a shorter prompt or a model with a longer context"
+            )
+        return None
+
+
+def context_of(model: PreTrainedModel) -> int | None:
+    """How many tokens prompt and answer may have together; None where the model declares no limit."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def prompt_ids(

@@ -35,8 +35,10 @@ def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
             )
         if key == "max_updates" and isinstance(value, int) and value < config.max_updates:
             raise UsageError(f"{text}: the run was to last {config.max_updates} updates; --resume may only raise that")
-        section, _, name = key.rpartition(".")
-        (data[section] if section else data)[name] = value
+        section, _, name = key.partition(".")
+        if "." in name:
+            raise UsageError(f"{text}: unknown key '{key}'")
+        (data[section] if name else data)[name or section] = value
     return validated(data)
 
 

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from .episode import Completion, Episode, Key, Start, Step
 from .games.core import Observation, TextMediatedStochasticGame
+from .games.guard import AT_START, AT_STEP, blaming, check_length, checked_outcome
 from .seeding import generator, uniforms
 
 InvalidAction = Literal["first", "random", "noop", "end"]
@@ -67,6 +68,10 @@ class _Live:
     def decision(self, observation: Observation) -> Decision:
         return Decision(self.game, self.game.describe(observation), (*self.start.key, len(self.steps)))
 
+    def blaming(self, name: str) -> blaming:
+        """Around whatever the game does now."""
+        return blaming(name, AT_STEP, len(self.steps) + 1, self.start.seed)
+
 
 def play_episodes(
     starts: Sequence[Start],
@@ -89,25 +94,20 @@ def play_episodes(
         while waiting and spare:
             index, start = waiting.popleft()
             game = spare.pop()
-            game.reset(seed=start.seed)
+            with blaming(rules.env, AT_START, start.seed):
+                game.reset(seed=start.seed)
             game.np_random = generator((*start.key, "noise"))
             live.append(_Live(index, start, game))
-        decisions = [episode.decision(rules.observation) for episode in live]
+        decisions = []
+        for episode in live:
+            with episode.blaming(rules.env):
+                decisions.append(episode.decision(rules.observation))
         for episode, decision, completion in zip(live, decisions, policy.act(decisions), strict=True):
-            ended_by, terminated, truncated = _take_step(episode, decision, completion, rules, judge)
-            if ended_by is not None:
-                game = episode.game
-                finished[episode.index] = Episode(
-                    env=rules.env,
-                    start=episode.start,
-                    steps=tuple(episode.steps),
-                    terminated=terminated,
-                    truncated=truncated,
-                    ended_by=ended_by,
-                    success=game.success,
-                    game_metrics=tuple(game.game_metrics().items()),
-                )
-                spare.append(game)
+            with episode.blaming(rules.env):
+                ended = _take_step(episode, decision, completion, rules, judge)
+                if ended is not None:
+                    finished[episode.index] = ended
+                    spare.append(episode.game)
         live = [episode for episode in live if episode.index not in finished]
         on_progress(len(finished), len(starts))
     return [finished[index] for index in range(len(starts))]
@@ -115,9 +115,10 @@ def play_episodes(
 
 def _take_step(
     episode: _Live, decision: Decision, completion: Completion, rules: PlayRules, judge: Judge | None
-) -> tuple[str | None, bool, bool]:
-    """Play one answer; returns the word for the end (None: goes on), terminated, truncated."""
+) -> Episode | None:
+    """Play one answer; returns the episode where it has ended."""
     game = episode.game
+    check_length(len(episode.steps), game.max_steps)
     action = completion.action
     if action is None:
         action = _fallback(game, rules.invalid_action, decision.key)
@@ -125,8 +126,7 @@ def _take_step(
     optimal, regret = judge.judge(game, action) if judge else (None, None)
     ended_by: str | None
     if action is not None:
-        _, reward, terminated, truncated, info = game.step(game.actions.index(action))
-        ended_by = info["ended_by"]
+        reward, terminated, truncated, ended_by = checked_outcome(game.step(game.actions.index(action)))
     elif rules.invalid_action == "end":
         reward, terminated, truncated, ended_by = 0.0, True, False, "invalid"
     else:
@@ -135,7 +135,18 @@ def _take_step(
     if completion.action is None:
         reward -= rules.format_penalty
     episode.steps.append(Step(decision.observation, completion, action, reward, state_key, optimal, regret))
-    return ended_by, terminated, truncated
+    if ended_by is None:
+        return None
+    return Episode(
+        env=rules.env,
+        start=episode.start,
+        steps=tuple(episode.steps),
+        terminated=terminated,
+        truncated=truncated,
+        ended_by=ended_by,
+        success=game.success,
+        game_metrics=tuple(game.game_metrics().items()),
+    )
 
 
 def _fallback(game: TextMediatedStochasticGame, invalid_action: InvalidAction, key: Key) -> str | None:

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, Literal
 import psutil
 
 from .errors import UsageError
+from .file_schema import SCHEMA, refuse_newer
 from .run_lock import locked
 
 Status = Literal["running", "done", "failed", "interrupted"]
@@ -39,6 +40,9 @@ _RECORDED_PACKAGES = (
     "gymnasium",
     "numpy",
 )
+
+_IMPORTED = time.monotonic()
+_AGE_AT_IMPORT = time.time() - psutil.Process().create_time()  # later the clock may have been set
 
 _PLACES = ("outputs/*/*/run.json", "multirun/*/*/*/run.json")  # below the current directory
 
@@ -210,6 +214,7 @@ class Run:
         record = read_json(self.path / "run.json")
         if not isinstance(record, dict):
             raise UsageError(f"{self.path / 'run.json'}: broken: not an object")
+        refuse_newer(self.path / "run.json", record.get("schema", 0), SCHEMA)
         return record
 
     def update_record(self, **fields: Any) -> None:
@@ -229,7 +234,9 @@ class Run:
                     f"hydra.run.dir={self.path}: holds a run already; go on with msgrpo train --resume {self.path}"
                 )
             write_text(self.config, config)
-            self.update_record(status="running", error=None, command=command, overrides=overrides, start=now())
+            self.update_record(
+                schema=SCHEMA, status="running", error=None, command=command, overrides=overrides, start=now()
+            )
 
     def begin(
         self, *, command: list[str], overrides: list[str], config_hash: str, device: str, threads: int
@@ -237,6 +244,7 @@ class Run:
         """Mark as running; on resume the first start and what is known of scores stay. Returns the record before."""
         before = self.record() if is_run(self.path) else {}
         self.update_record(
+            schema=SCHEMA,
             status="running",
             error=None,
             command=command,
@@ -262,7 +270,7 @@ class Run:
             status=status,
             error=error,
             end=now(),
-            process_wall_seconds=round(time.time() - process.create_time(), 2),
+            process_wall_seconds=round(_AGE_AT_IMPORT + time.monotonic() - _IMPORTED, 2),
             process_cpu_seconds=round(used.user + used.system, 2),
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 NotYet = "does not exist yet; it comes with a later version"
 
@@ -18,6 +18,15 @@ Count = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+def _fit_for_paths(name: str) -> str:
+    if not name.isprintable() or "/" in name or "\\" in name or name.strip(" .") == "" or len(name) > 100:
+        raise ValueError("names a directory, so it must be a word without / and \\, of at most 100 characters")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_fit_for_paths)]
 
 
 class Section(BaseModel):
@@ -30,7 +39,7 @@ class EnvConfig(Section):
     """The game; further keys go to its constructor."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    name: str
+    name: Name
     id: str
     max_steps: Positive
 
@@ -43,7 +52,7 @@ class EnvConfig(Section):
 class ModelConfig(Section):
     """What is trained."""
 
-    name: str
+    name: Name
     path: str
     init: Literal["pretrained", "random"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]

@@ -13,6 +13,7 @@ from typing import Literal
 from .episode import Key
 from .errors import UsageError
 from .games.core import TextMediatedStochasticGame
+from .games.guard import AT_START, blaming
 from .seeding import seed_from
 
 Split = Literal["train", "validation", "test", "any"]
@@ -42,8 +43,10 @@ def start_seeds(game: TextMediatedStochasticGame, split: Split, seeds: Iterator[
         return
     misses = 0
     for seed in seeds:
-        game.reset(seed=seed)
-        if split_of(game.state_key()) == split:
+        with blaming(type(game).__name__, AT_START, seed):
+            game.reset(seed=seed)
+            part = split_of(game.state_key())
+        if part == split:
             misses = 0
             yield seed
         elif (misses := misses + 1) > _MOST_REDRAWS:

@@ -19,7 +19,8 @@ from .model_paths import check_local, check_reachable
 from .runs import Run
 from .schema import RunConfig
 
-_NEEDED = ("env", "prompt", "model", "rollout", "invalid_action")  # of a checkpoint's msgrpo.json
+_NEEDED = {"env": dict, "prompt": dict, "model": dict, "rollout": dict, "invalid_action": str}
+"""Of a checkpoint's msgrpo.json."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tupl
     if _is_foreign(target):
         check_local(target)
         chosen = [] if any(text.startswith("model=") for text in overrides) else ["model=any"]
-        name = Path(target).name
-        return [Subject(name=name)], [*chosen, f"model.path={target}", f"model.name={name}", *overrides]
+        from .hydra_app import quoted
+
+        name = Path(target).name or Path(target).resolve().name
+        return [Subject(name=name)], [*chosen, f"model.path={quoted(target)}", f"model.name={quoted(name)}", *overrides]
     if any(text.startswith(("model=", "model.path=")) for text in overrides):
         raise UsageError(f"model: {target} brings its own model; leave model= out, or leave the checkpoint out")
     found, run_path = checkpoint.find_checkpoint(target)
@@ -108,8 +111,11 @@ def _configs(
         chosen: list[str] = []
         if subject.checkpoint:
             metadata = subject.metadata
-            if missing := [key for key in _NEEDED if key not in metadata]:
-                raise UsageError(f"{subject.checkpoint}/msgrpo.json: broken: {missing[0]} is missing")
+            for key, kind in _NEEDED.items():
+                if not isinstance(metadata.get(key), kind):
+                    raise UsageError(f"{subject.checkpoint}/msgrpo.json: broken: its {key} is not what a run saves")
+            if not isinstance(metadata["env"].get("id"), str):
+                raise UsageError(f"{subject.checkpoint}/msgrpo.json: broken: its env has no id")
             check_allowed(metadata["env"]["id"], allow_modules)
             stored = {**metadata["model"], "path": str(subject.checkpoint), "init": "pretrained", "revision": None}
             sections = {

@@ -20,7 +20,9 @@ from .runs import Run, is_run
 _MOST_CHECKED = 500  # one check takes some 50 ms
 
 
-def plan(overrides: Sequence[str], config_dirs: Sequence[Path]) -> list[list[str]] | None:
+def plan(
+    overrides: Sequence[str], config_dirs: Sequence[Path], from_checkpoint: Path | None = None
+) -> list[list[str]] | None:
     """Every job's overrides, each composed and checked; None where a sweeper of a plugin chooses them."""
     jobs = hydra_app.expand(config_dir(), "train", overrides, config_folders(config_dirs))
     if jobs is None:
@@ -31,7 +33,7 @@ def plan(overrides: Sequence[str], config_dirs: Sequence[Path]) -> list[list[str
     problems: dict[str, None] = {}
     for job in jobs[:_MOST_CHECKED]:
         try:
-            ready(job, config_dirs)
+            ready(job, config_dirs, from_checkpoint)
         except UsageError as problem:
             problems |= dict.fromkeys(str(problem).splitlines())
     if problems:
@@ -43,7 +45,7 @@ def run_sweep(
     overrides: Sequence[str], config_dirs: Sequence[Path], command: list[str], from_checkpoint: Path | None = None
 ) -> dict[str, Any]:
     """Run every job; returns what `sweep --json` prints. A job that fails does not end the others."""
-    jobs = plan(overrides, config_dirs)
+    jobs = plan(overrides, config_dirs, from_checkpoint)
     folders = config_folders(config_dirs)
     steady = overrides if jobs is None else [*_hydra_overrides(overrides), *(jobs[0] if jobs else [])]
     directory = hydra_app.job_directory(config_dir(), "train", steady, folders, multirun=True)

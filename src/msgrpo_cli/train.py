@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 from . import checkpoint
 from .adapters import policy_of
 from .assembly import game_factory, language_agent, play_rules
-from .config import as_yaml, config_hash
+from .config import config_hash, saved_text
 from .curve import draw_curve
 from .engines import trainer_settings
 from .episode_log import read_episodes
 from .errors import Interrupted, RunError, UsageError
 from .evaluator import Evaluator
+from .explain import one_line
 from .failures import Limit
 from .freshness import gap_bound
 from .generators import make_generator
@@ -66,7 +68,7 @@ def train_job(
     run = Run(resume or run_dir)
     run.path.mkdir(parents=True, exist_ok=True)
     with locked(run.path):
-        write_text(run.config, as_yaml(config))
+        write_text(run.config, saved_text(config))
         before = run.begin(
             command=command,
             overrides=overrides,
@@ -145,20 +147,22 @@ class _Session:
         if config.engine.note:
             display.say(config.engine.note)
         self._generator = make_generator(config, lambda: self.trainer)
-        reference = self._reference() if arguments.beta and not config.lora.enabled else None
         self.policy = self._policy(policy_of(self.model))
+        reference = self._reference() if arguments.beta and not config.lora.enabled else None
         self.validation = self._evaluator(config.eval.split or "validation")
         self.recorder = Recorder(config, run, self.policy, self.validation, display, stopping)
-        self.trainer = MSGRPOTrainer(
-            self.model,
-            arguments,
-            self.tokenizer,
-            self._play,
-            self.recorder.on_checkpoint,
-            reference,
-            [self.recorder],
-            on_phase=display.phase,
-        )
+        with _refusing():
+            self.trainer = MSGRPOTrainer(
+                self.model,
+                arguments,
+                self.tokenizer,
+                self._play,
+                self.recorder.on_checkpoint,
+                reference,
+                [self.recorder],
+                on_phase=display.phase,
+            )
+            self.trainer.try_optimizer()
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.remove_callback(ProgressCallback)
         self.recorder.trainer = self.trainer
@@ -355,10 +359,17 @@ def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSG
         "run_seed": config.seed,
         **trainer_settings(config.engine.name),
     }
-    try:
+    with _refusing():
         return MSGRPOConfig(**fields)
-    except (ValueError, TypeError, ImportError, KeyError) as error:  # what TRL itself refuses
-        raise UsageError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What TRL, transformers or torch themselves refuse of the trainer block, before anything is played."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, KeyError, AssertionError, FileNotFoundError) as error:
+        raise UsageError(f"trainer: {one_line(error)}") from error
 
 
 def _bound_gap(arguments: MSGRPOConfig, config: RunConfig, model: PreTrainedModel) -> None:

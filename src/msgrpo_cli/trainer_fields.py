@@ -11,6 +11,8 @@ import difflib
 import enum
 import importlib.util
 import json
+import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -51,23 +53,66 @@ OWNERS: Mapping[str, str] = {
     "max_completion_length": "rollout.max_new_tokens",
     "chat_template_kwargs": "model.chat_template_kwargs",
     "model_init_kwargs": "the model block",
+    "push_to_hub": "you, with the hub's own tools: hf upload ID RUN/checkpoints/...",
+    "deepspeed": "the engine block",
+    "fsdp": "the engine block",
+    "fsdp_config": "the engine block",
 }
 """Fields that the trainer block refuses, and who decides about them."""
 _OWNED_PREFIXES = {"save_": "the save block", "eval_": "the eval block"}
 
 _OURS_MAY_BE_NULL = {"learning_rate"}  # null: the default of the model or of its adapter
-_LEAST = {
-    "learning_rate": 0.0,
-    "per_device_train_batch_size": 1,
-    "num_iterations": 1,
-    "beta": 0.0,
-    "epsilon": 0.0,
-    "epsilon_high": 0.0,
-    "entropy_coef": 0.0,
-    "max_grad_norm": 0.0,
-    "weight_decay": 0.0,
-    "warmup_steps": 0.0,
+_ANY, _SHARE, _COUNT, _PORT = (0.0, sys.float_info.max), (0.0, 1.0), (1, sys.maxsize), (1, 65535)
+_DECAY = (0.0, math.nextafter(1.0, 0.0))
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "learning_rate": _ANY,
+    "adam_beta1": _DECAY,
+    "adam_beta2": _DECAY,
+    "adam_epsilon": _ANY,
+    "weight_decay": _ANY,
+    "max_grad_norm": _ANY,
+    "warmup_steps": _ANY,
+    "beta": _ANY,
+    "delta": _ANY,
+    "epsilon": _ANY,
+    "epsilon_high": _ANY,
+    "entropy_coef": _ANY,
+    "entropy_coef_delta": _ANY,
+    "entropy_coef_max": _ANY,
+    "entropy_coef_min": _ANY,
+    "entropy_target": _ANY,
+    "top_entropy_quantile": _SHARE,
+    "label_smoothing_factor": _SHARE,
+    "neftune_noise_alpha": _ANY,
+    "router_aux_loss_coef": _ANY,
+    "num_iterations": _COUNT,
+    "per_device_train_batch_size": _COUNT,
+    "per_device_eval_batch_size": _COUNT,
+    "pad_to_multiple_of": _COUNT,
+    "torch_empty_cache_steps": _COUNT,
+    "dataloader_num_workers": (0, sys.maxsize),
+    "ddp_timeout": _COUNT,
+    "ref_model_mixup_alpha": _SHARE,
+    "ref_model_sync_steps": _COUNT,
+    "vllm_gpu_memory_utilization": _SHARE,
+    "vllm_max_model_length": _COUNT,
+    "vllm_tensor_parallel_size": _COUNT,
+    "vllm_group_port": _PORT,
+    "vllm_server_port": _PORT,
+    "vllm_server_timeout": _ANY,
 }
+"""Lowest and highest value: TRL and torch take others, or refuse them only once a run has begun."""
+_LEVELS = ("debug", "info", "warning", "error", "critical", "passive")
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "importance_sampling_level": ("token", "sequence"),
+    "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+    "vllm_mode": ("colocate", "server"),
+    "log_level": _LEVELS,
+    "log_level_replica": _LEVELS,
+}
+"""Words of fields that are plain strings to TRL's annotations."""
+_PACKAGES = {"use_liger_kernel": "liger_kernel"}
+"""Fields that are switched on only where a package is installed; TRL says so too late."""
 _TRACKERS = {"trackio": "trackio", "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -106,7 +151,7 @@ def may_be_null(name: str) -> bool:
 
 def least(name: str) -> float | None:
     """The smallest value of a field; None where there is no bound."""
-    return _LEAST.get(name)
+    return _RANGES[name][0] if name in _RANGES else None
 
 
 def few_values(name: str) -> list[str]:
@@ -121,7 +166,7 @@ def few_values(name: str) -> list[str]:
 
 def problems(block: Mapping[str, Any]) -> list[str]:
     """One line for every mistake in a trainer block."""
-    return [line for name, value in block.items() if (line := _problem(name, value)) is not None]
+    return [line for name, value in block.items() if (line := _problem(str(name), value)) is not None]
 
 
 def _problem(name: str, value: Any) -> str | None:
@@ -139,13 +184,17 @@ def _problem(name: str, value: Any) -> str | None:
         return None
     if not any(_is(value, kind) for kind in known["types"]):
         return f"{key}={_shown(value)}: must be {' or '.join(known['types'])}{_several(name, value)}"
-    choices = known.get("choices")
+    choices = known.get("choices") or _CHOICES.get(name)
     if choices and isinstance(value, str) and value not in choices:
         near = difflib.get_close_matches(value, choices, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         return f"{key}={value}: not one of {', '.join(choices)}{hint}"
-    if name in _LEAST and value is not None and not value >= _LEAST[name]:
-        return f"{key}={_shown(value)}: must be at least {_LEAST[name]:g}"
+    if name in _RANGES and isinstance(value, (int, float)):
+        lowest, highest = _RANGES[name]
+        if not lowest <= value <= highest:
+            return f"{key}={_shown(value)}: must be {_words(value, lowest, highest)}"
+    if value is True and name in _PACKAGES and importlib.util.find_spec(_PACKAGES[name]) is None:
+        return f"{key}=true: the package {_PACKAGES[name]} is not installed"
     return _tracker_problem(value) if name == "report_to" else None
 
 
@@ -161,6 +210,12 @@ def _several(name: str, value: Any) -> str:
     return f"; to run each value use msgrpo sweep trainer.{name}={','.join(map(str, value))}"
 
 
+def _words(value: float, lowest: float, highest: float) -> str:
+    if highest > 1e18:
+        return f"at least {lowest:g}" if value < lowest else "finite"
+    return f"at least {lowest:g} and below 1" if (lowest, highest) == _DECAY else f"between {lowest:g} and {highest:g}"
+
+
 def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
@@ -168,11 +223,13 @@ def _shown(value: Any) -> str:
 def _tracker_problem(value: Any) -> str | None:
     names = value if isinstance(value, list) else [value]
     for name in names:
-        if name not in (None, "none", "all") and name not in _TRACKERS:
+        if name in (None, "none", "all"):
+            continue
+        if not isinstance(name, str) or name not in _TRACKERS:
             near = difflib.get_close_matches(str(name), _TRACKERS, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             return f"trainer.report_to={name}: not one of none, {', '.join(_TRACKERS)}{hint}"
-        if name in _TRACKERS and importlib.util.find_spec(_TRACKERS[name]) is None:
+        if importlib.util.find_spec(_TRACKERS[name]) is None:
             return f"trainer.report_to={name}: not installed; pip install 'msgrpo[{name}]'"
     return None
 

@@ -22,6 +22,7 @@ from .episode_sampling import (
     effective_sample_size,
 )
 from .games.core import TextMediatedStochasticGame
+from .games.guard import GameError
 from .rollout import GameFactory, Judge, PlayRules, Policy, play_episodes
 from .seeding import generator
 from .split import keyed_seed
@@ -118,9 +119,10 @@ def _check_groups(episodes: Sequence[Episode], group_size: int) -> None:
     for first in range(0, len(episodes), group_size):
         keys = {episode.state_key for episode in episodes[first : first + group_size]}
         if len(keys) > 1:
-            raise ValueError(
-                f"group {episodes[first].start.group}: its members start from {len(keys)} different states; "
-                "new_game must draw everything from the generator it is given"
+            start = episodes[first].start
+            raise GameError(
+                f"game {episodes[first].env}: the members of group {start.group} start from {len(keys)} different "
+                f"states with seed {start.seed}; new_game must draw everything from the generator it is given"
             )
 
 

@@ -14,6 +14,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from .guard import BrokenPromise
+
 Observation = Literal["compact", "full"]
 
 _ACTION_TAG = re.compile(r"<action>((?:(?!<action>).)*?)</action>", re.IGNORECASE | re.DOTALL | re.ASCII)
@@ -95,7 +97,10 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
 
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Play action number `action`; `info["ended_by"]` holds the word for the end, if it is one."""
-        reward, ending = self.play(self.actions[int(action)])
+        outcome = self.play(self.actions[int(action)])
+        if not (isinstance(outcome, tuple) and len(outcome) == 2):
+            raise BrokenPromise(f"play returned {outcome!r}; it must return the reward and a word for the end, or None")
+        reward, ending = outcome
         truncated = self._count_step(ending is not None)
         info = {"ended_by": ending or ("step limit" if truncated else None)}
         return self.describe(), reward, ending is not None, truncated, info

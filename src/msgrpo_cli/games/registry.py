@@ -13,19 +13,21 @@ from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from ..errors import UsageError
-from ..explain import did_you_mean, reason_of
+from ..explain import did_you_mean, one_line, reason_of
 from ..schema import EnvConfig
-from .core import TextMediatedStochasticGame
+from .core import Observation, TextMediatedStochasticGame
+from .guard import reason
+from .probe import broken_promise, missing_parts
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def check_allowed(env_id: str, allow_modules: Collection[str]) -> None:
     """Refuse a saved config that would import code nobody named: UsageError unless its module is allowed."""
-    module, colon, _ = env_id.partition(":")
+    module, colon, _ = env_id.rpartition(":")
     if colon and module not in allow_modules:
         raise UsageError(
             f"env.id={env_id}: a saved config may not import '{module}' by itself; "
@@ -40,13 +42,18 @@ def game_class(env: EnvConfig) -> type[TextMediatedStochasticGame]:
         try:
             importlib.import_module(module)
         except ImportError as problem:
-            raise UsageError(f"env.id={env.id}: cannot import '{module}': {problem}") from problem
+            raise UsageError(f"env.id={env.id}: cannot import '{module}': {one_line(problem)}") from problem
+        except Exception as problem:
+            raise UsageError(f"env.id={env.id}: cannot import '{module}': {reason(problem)}") from problem
     spec = gymnasium.registry.get(name)
     if spec is None:
         hint = did_you_mean(name, gymnasium.registry)
         raise UsageError(f"env.id={env.id}: no game of that name is registered with gymnasium{hint}")
     entry = spec.entry_point
-    found = load_env_creator(entry) if isinstance(entry, str) else entry
+    try:
+        found = load_env_creator(entry) if isinstance(entry, str) else entry
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise UsageError(f"env.id={env.id}: cannot import '{entry}': {one_line(problem)}") from problem
     if not (inspect.isclass(found) and issubclass(found, TextMediatedStochasticGame)):
         raise UsageError(f"env.id={env.id}: not a TextMediatedStochasticGame, so it has no words")
     return found
@@ -59,8 +66,10 @@ def make_game(env: EnvConfig, evaluation: bool = False) -> TextMediatedStochasti
 
 
 def env_problems(env: EnvConfig) -> list[str]:
-    """One line for every key of `env` that the game's constructor does not take, or not so."""
+    """One line for every part that the game lacks, and every key that its constructor does not take, or not so."""
     cls = game_class(env)
+    if missing := missing_parts(cls):
+        return [f"env.id={env.id}: {cls.__name__} has no {' and no '.join(missing)}"]
     parameters = inspect.signature(cls).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     unknown = [] if open_ended else [key for key in env.keys if key not in parameters]
@@ -70,8 +79,25 @@ def env_problems(env: EnvConfig) -> list[str]:
         for name, parameter in parameters.items()
         if parameter.default is parameter.empty and parameter.kind in _NAMED and name not in env.keys
     ]
-    lines += _type_problems(env.keys, typing.get_type_hints(cls.__init__))
+    lines += _type_problems(env.keys, _hints(cls))
     return lines or _refusal(cls, env.keys)
+
+
+def play_problems(env: EnvConfig, observation: Observation) -> list[str]:
+    """What a few steps of the game show to be wrong with it, in training and in evaluation."""
+    for evaluation in (False, True):
+        found = broken_promise(lambda evaluation=evaluation: make_game(env, evaluation), observation)  # type: ignore[misc]
+        if found is not None:
+            return [f"env.name={env.name}: {found}"]
+    return []
+
+
+def _hints(cls: Any) -> Mapping[str, Any]:
+    """The constructor's annotations; none where they name what cannot be found (imports for type checkers alone)."""
+    try:
+        return typing.get_type_hints(cls.__init__)
+    except (NameError, TypeError, AttributeError):
+        return {}
 
 
 def _unknown(key: str, cls: type, names: list[str]) -> str:
@@ -86,6 +112,8 @@ def _type_problems(keys: Mapping[str, Any], hints: Mapping[str, Any]) -> list[st
             continue
         try:
             TypeAdapter(hints[key]).validate_python(value, strict=True)
+        except PydanticSchemaGenerationError:
+            continue  # a type of the game's own, which its constructor checks
         except ValidationError as problem:
             line = f"env.{key}={value}: {reason_of(problem.errors()[0]['msg'])}"
             if isinstance(value, list):
@@ -99,5 +127,8 @@ def _refusal(cls: type[TextMediatedStochasticGame], keys: Mapping[str, Any]) -> 
     try:
         cls(**keys)
     except ValueError as problem:
-        return [f"env.{problem}"]
+        said = one_line(problem)
+        return [f"env.{said}" if said.partition("=")[0] in keys else f"env.id: {cls.__name__} cannot be made: {said}"]
+    except Exception as problem:  # noqa: BLE001 - a user's constructor may raise anything
+        return [f"env.id: {cls.__name__} cannot be made: {reason(problem)}"]
     return []

@@ -1,0 +1,73 @@
+"""Games are users' code: whatever one raises or returns amiss becomes one line that says which, where and why.
+
+Knows games' names, seeds and steps. Knows nothing about models, training or files.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from types import TracebackType
+from typing import Any
+
+from ..errors import RunError, UsageError
+
+AT_START = "at the start of the episode with seed {}"
+AT_STEP = "at step {} of the episode with seed {}"
+
+
+class GameError(RunError):
+    """A game failed while it was played."""
+
+
+class blaming:
+    """Whatever leaves the block becomes a GameError. A class, for it is entered at every step of every episode."""
+
+    def __init__(self, game: str, place: str, *known: object) -> None:
+        """`place` says where the game stands; `known` fills its `{}`."""
+        self._game, self._place, self._known = game, place, known
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(problem, Exception) and not isinstance(problem, (UsageError, RunError, MemoryError)):
+            place = self._place.format(*self._known)
+            raise GameError(f"game {self._game}: {reason(problem)}, {place}") from problem
+
+
+def reason(problem: Exception) -> str:
+    """What a game's code raised, in one line; what we raised ourselves needs no type."""
+    said = next((line.strip() for line in str(problem).splitlines() if line.strip()), "")
+    if isinstance(problem, BrokenPromise):
+        return said
+    return f"{type(problem).__name__}: {said}" if said else type(problem).__name__
+
+
+class BrokenPromise(Exception):
+    """A game returned what no game may return."""
+
+
+def checked_outcome(outcome: Any) -> tuple[float, bool, bool, str | None]:
+    """(reward, terminated, truncated, word for the end) of what `step` returned. Raises BrokenPromise."""
+    if not (isinstance(outcome, tuple) and len(outcome) == 5):
+        raise BrokenPromise("step must return (text, reward, terminated, truncated, info)")
+    _, reward, terminated, truncated, info = outcome
+    if not isinstance(reward, Real):
+        raise BrokenPromise(f"the reward {reward!r} is not a number")
+    if not math.isfinite(reward):
+        raise BrokenPromise(f"the reward is {float(reward)}")
+    ended_by = info.get("ended_by") if isinstance(info, dict) else None
+    if bool(terminated or truncated) != isinstance(ended_by, str):
+        raise BrokenPromise(
+            f"the word for the end is {ended_by!r}; play returns (reward, word), the word None meanwhile"
+        )
+    return float(reward), bool(terminated), bool(truncated), ended_by
+
+
+def check_length(steps: int, max_steps: int) -> None:
+    """Raise BrokenPromise for an episode that goes on after its step limit."""
+    if steps >= max_steps:
+        raise BrokenPromise(f"the episode did not end at max_steps={max_steps}")
