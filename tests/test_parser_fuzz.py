@@ -15,7 +15,18 @@ GAME = FrozenLake(slippery=True)
 GAME.reset(seed=3)
 OWN_TEXT = [GAME.describe(), GAME.describe("compact"), GAME.rules(), *GAME.describe().split()]
 TAGS = ["<action>", "</action>", "<ACTION>", "</Action>", "<action", "action>", "</action", "< action>", "<action/>"]
-TAGS += ["<<action>>", "<\u0430ction>", "<aſſction>", "＜action＞", "<action >", "<think>", "</think>", "<!--", "-->"]
+TAGS += [
+    "<<action>>",
+    "<\u0430ction>",
+    "<actıon>",
+    "</actİon>",
+    "＜action＞",
+    "<action >",
+    "<think>",
+    "</think>",
+    "<!--",
+    "-->",
+]
 WORDS = [*GAME.actions, "LEFT", "Up", " down ", "upup", "right,", "lef", "t", "ﬁ", "ᴜᴘ", "l\u200beft", "jump", "1", "-"]
 ODD = [
     "",

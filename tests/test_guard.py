@@ -1,0 +1,46 @@
+"""What a game does amiss, in words; what is no fault of a game passes through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msgrpo_cli.errors import Interrupted, UsageError
+from msgrpo_cli.games.guard import AT_STEP, BrokenPromise, GameError, blaming, checked_outcome
+
+
+def test_a_game_s_error_names_game_step_and_seed() -> None:
+    with pytest.raises(GameError) as caught, blaming("maze", AT_STEP, 3, 17):
+        raise KeyError("wall\nsecond line")
+    assert str(caught.value) == "game maze: KeyError: 'wall\\nsecond line', at step 3 of the episode with seed 17"
+
+
+@pytest.mark.parametrize("problem", [MemoryError(), UsageError("no start"), Interrupted("asked", 130)])
+def test_what_is_no_fault_of_a_game(problem: BaseException) -> None:
+    with pytest.raises(type(problem)) as caught, blaming("maze", AT_STEP, 3, 17):
+        raise problem
+    assert caught.value is problem
+
+
+@pytest.mark.parametrize("reward", [1, 0.5, True, np.float32(0.5), np.int64(2)])
+def test_numbers_are_rewards(reward: Any) -> None:
+    assert checked_outcome(("text", reward, False, False, {"ended_by": None})) == (float(reward), False, False, None)
+    assert type(checked_outcome(("text", reward, True, False, {"ended_by": "goal"}))[0]) is float
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        None,
+        ("text", 1.0, False, False),
+        ("text", 1j, False, False, {}),
+        ("text", np.ones(2), False, False, {}),
+        ("text", 1.0, True, False, {}),
+        ("text", 1.0, False, False, {"ended_by": "goal"}),
+    ],
+)
+def test_anything_else_is_a_broken_promise(outcome: Any) -> None:
+    with pytest.raises(BrokenPromise):
+        checked_outcome(outcome)
