@@ -59,6 +59,14 @@ def test_an_infinite_gradient_of_a_run_goes_to_failure_json(tmp_path: Path) -> N
     assert checkpoints(Run(run)) == []
 
 
+def test_weights_that_are_not_finite_are_told_when_they_play() -> None:
+    model, tokenizer = small_model()
+    with torch.no_grad():
+        model.lm_head.weight[3, 3] = torch.nan
+    with pytest.raises(NotFinite, match=r"log-probabilities at the decision \(0, 1, 0, 0, 0\) are not finite"):
+        played_update(model, tokenizer)
+
+
 def test_memory_that_runs_out_names_the_key_and_half_of_what_was_in_use(tmp_path: Path) -> None:
     """A real allocation beyond a real limit, in a process of its own."""
     code = """

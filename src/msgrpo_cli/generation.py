@@ -102,6 +102,7 @@ def draw(
     logprobs = torch.log_softmax(warpers(input_ids, scores / temperature), dim=-1)
     distribution = logprobs.exp().to(points.dtype).cumsum(-1)
     chosen = torch.searchsorted(distribution, points[:, None] * distribution[:, -1:], right=True)
+    chosen.clamp_(max=scores.shape[-1] - 1)  # NaN would point beyond; the policy refuses its log-probabilities
     return chosen, logprobs.gather(-1, chosen).squeeze(-1)
 
 

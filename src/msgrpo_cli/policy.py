@@ -5,6 +5,7 @@ Knows prompts, tokens and a transformers model. Knows nothing about rewards, tra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .episode import Completion
 from .errors import RunError, UsageError
+from .failures import NotFinite
 from .games.core import Observation, TextMediatedStochasticGame
 from .games.guard import blaming
 from .generation import Generated, Generator, Sampling, generate
@@ -82,6 +84,12 @@ class LanguageAgentPolicy:
 
     def _completion(self, asked: Decision, prompt: tuple[int, ...], answer: Generated) -> Completion:
         """Decode and parse. The text ends at the first special token, so a made-up next turn is never read."""
+        if not all(map(math.isfinite, answer.logprobs)):
+            raise NotFinite(
+                f"the model's log-probabilities at the decision {asked.key} are not finite: its weights hold NaN, or "
+                "overflow",
+                {"key": list(asked.key), "observation": asked.observation, "prompt_ids": list(prompt)},
+            )
         spoken = next((i for i, token in enumerate(answer.token_ids) if token in self._special), len(answer.token_ids))
         text = str(self._tokenizer.decode(list(answer.token_ids[:spoken])))
         with blaming(type(asked.game).__name__, "in parse, at the decision {}", asked.key):
