@@ -17,8 +17,9 @@ from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.interruption import end_at_next_safe_point
 from msgrpo_cli.resume import changed, differences, go_back_to, resume_point
 from msgrpo_cli.run_lock import locked
-from msgrpo_cli.runs import Run, append_lines, write_json
+from msgrpo_cli.runs import Run
 from msgrpo_cli.train import train_job
+from msgrpo_cli.whole_files import append_lines, write_json
 
 OVERRIDES = [*SMALL, "trainer.beta=0.05", "algo.optimizer_steps=2", "eval.every=2", "save.every=2", "max_updates=4"]
 

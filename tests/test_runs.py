@@ -11,17 +11,8 @@ from typing import Any
 import pytest
 
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.runs import (
-    Run,
-    append_lines,
-    find_run,
-    is_run,
-    keep_lines,
-    read_json,
-    strict,
-    write_json,
-    write_text,
-)
+from msgrpo_cli.runs import Run, find_run, is_run
+from msgrpo_cli.whole_files import append_lines, keep_lines, read_json, strict, write_json, write_text
 
 ODD: dict[Any, Any] = {
     "nan": math.nan,

@@ -46,6 +46,8 @@ LIGHT = (
     "seeding",
     "split",
     "trainer_fields",
+    "watchdog",
+    "whole_files",
 )
 
 

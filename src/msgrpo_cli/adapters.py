@@ -18,8 +18,8 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from .adapter_files import CONFIG, WEIGHTS
 from .errors import UsageError
-from .runs import read_json, write_text
 from .schema import LoraConfig
+from .whole_files import read_json, write_text
 
 _BASE = "base_model_name_or_path"
 

@@ -13,8 +13,9 @@ from typing import Any
 from .adapter_files import named_base
 from .errors import RunError, UsageError
 from .file_schema import SCHEMA, refuse_newer
-from .runs import Run, find_run, is_run, put_in_place, read_json, remove_directory, write_json, write_text
+from .runs import Run, find_run, is_run
 from .schema import RunConfig
+from .whole_files import put_in_place, read_json, remove_directory, write_json, write_text
 
 METADATA = "msgrpo.json"
 _CARD = "README.md"

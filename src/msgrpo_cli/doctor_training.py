@@ -13,7 +13,8 @@ from pathlib import Path
 from . import hydra_app
 from .config import config_dir, validated
 from .errors import RunError
-from .runs import Run, read_json
+from .runs import Run
+from .whole_files import read_json
 
 _EXPERIMENT = ["experiment=doctor"]
 _LEAST_RISE = 0.15

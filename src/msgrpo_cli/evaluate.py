@@ -27,10 +27,10 @@ from .precision import check_precision, device_for
 from .recorder import evaluate_policy, record_evaluation
 from .reporting import talk_on_stderr
 from .rollout import Policy
-from .runs import read_json, strict
 from .schema import ModelConfig, RolloutConfig, RunConfig
 from .scores import score
 from .subjects import Subject
+from .whole_files import read_json, strict
 
 _PLAYERS: dict[str, type[Policy]] = {"random": RandomPlayer, "greedy": GreedyPlayer, "optimal": ExactPlayer}
 

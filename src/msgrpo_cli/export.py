@@ -19,8 +19,8 @@ from .errors import UsageError
 from .model_card import merged_card
 from .model_paths import is_local, local_path
 from .models import load_model, quiet_libraries
-from .runs import put_in_place, write_json, write_text
 from .schema import ModelConfig
+from .whole_files import put_in_place, write_json, write_text
 
 _OF_TRAINING = (
     "optimizer.pt",

@@ -15,8 +15,9 @@ from .adapters import with_adapter
 from .checkpoint import is_checkpoint
 from .model_paths import local_path
 from .models import load_model
-from .runs import Run, whole_directory
+from .runs import Run
 from .schema import ModelConfig, RunConfig
+from .whole_files import whole_directory
 
 
 def initial_model(config: RunConfig, run: Run) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .curve import read_rows
-from .runs import Run, write_text
+from .runs import Run
+from .whole_files import write_text
 
 KEPT = 50
 """Episodes that the other evaluations keep: their first ones, which are the same starts each time."""

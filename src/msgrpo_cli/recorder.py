@@ -28,9 +28,10 @@ from .model_paths import local_path
 from .msgrpo_trainer import MSGRPOTrainer
 from .policy import LanguageAgentPolicy
 from .progress import Display
-from .runs import Run, append_lines, sync, write_json, write_lines, write_text
+from .runs import Run
 from .schema import RunConfig
 from .stopping import Stopping
+from .whole_files import append_lines, sync, write_json, write_lines, write_text
 
 _SILENT = 10  # updates without signal in a row, after which a warning is due
 

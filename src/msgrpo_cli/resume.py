@@ -14,8 +14,9 @@ from typing import Any
 from . import checkpoint
 from .config import dumped, validated
 from .errors import UsageError
-from .runs import Run, keep_lines
+from .runs import Run
 from .schema import RunConfig
+from .whole_files import keep_lines
 
 _MAY_CHANGE = ("max_updates", "max_hours", "trainer.report_to")
 

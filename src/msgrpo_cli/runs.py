@@ -1,32 +1,27 @@
-"""The run directory: what a run leaves behind, written so that a reader never sees half a file.
+"""The run directory: what a run leaves behind, by its names, and the record of its state.
 
-Knows paths, JSON and the state of a run. Knows nothing about models, games or training.
+Knows the files of a run and `run.json`. Knows nothing about models, games or training.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import psutil
 
 from .errors import UsageError
 from .file_schema import SCHEMA, refuse_newer
 from .run_lock import locked
+from .whole_files import read_json, write_json, write_text
 
 Status = Literal["running", "done", "failed", "interrupted"]
 _RECORDED_PACKAGES = (
@@ -45,133 +40,6 @@ _IMPORTED = time.monotonic()
 _AGE_AT_IMPORT = time.time() - psutil.Process().create_time()  # later the clock may have been set
 
 _PLACES = ("outputs/*/*/run.json", "multirun/*/*/*/run.json")  # below the current directory
-
-
-def strict(value: Any) -> Any:
-    """The same data as strict JSON allows: None for numbers that are not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [strict(item) for item in value]
-    return value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one stroke: written aside, synced, renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a file by strict JSON."""
-    write_text(path, json.dumps(strict(value), indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises UsageError where the file is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not readable as JSON ({error})") from None
-
-
-def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows to a JSONL file, each on a line of its own, in one write."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_as_lines(rows))
-
-
-def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a JSONL file in one stroke."""
-    write_text(path, _as_lines(rows))
-
-
-def _as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(strict(row), allow_nan=False) + "\n" for row in rows)
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file up to the first that breaks off; none where there is no file."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                return
-
-
-def keep_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Cut a JSONL file before its first row that is not `wanted`, or that breaks off."""
-    if not path.exists():
-        return
-    end = 0
-    with path.open("rb+") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                break
-            if not wanted(row):
-                break
-            end += len(line)
-        file.truncate(end)
-        if end and not _ends_with_line_break(file, end):
-            file.write(b"\n")
-        sync(path)
-
-
-def _ends_with_line_break(file: BinaryIO, end: int) -> bool:
-    file.seek(end - 1)
-    return file.read(1) == b"\n"
-
-
-def sync(path: Path) -> None:
-    """Make sure that a file, or the names in a directory, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def whole_directory(final: Path) -> Iterator[Path]:
-    """A directory to write into, beside `final`; afterwards it is synced and renamed, so `final` is whole or absent."""
-    aside = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    yield aside
-    put_in_place(aside, final)
-
-
-def put_in_place(aside: Path, final: Path) -> None:
-    """Sync a directory and rename it to `final`; what was there before goes in one stroke."""
-    for file in aside.rglob("*"):
-        sync(file)
-    sync(aside)
-    if final.exists():
-        remove_directory(final)
-    os.rename(aside, final)
-    sync(final.parent)
-
-
-def remove_directory(path: Path) -> None:
-    """Remove a directory whose name disappears in one stroke, whatever happens while its files are removed."""
-    aside = path.with_name(f".{path.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    os.rename(path, aside)
-    shutil.rmtree(aside)
 
 
 @dataclass(frozen=True)

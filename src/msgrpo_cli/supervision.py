@@ -18,8 +18,9 @@ from .interruption import end_at_next_safe_point
 from .progress import Display
 from .reporting import say
 from .resume import remove_leftovers
-from .runs import Run, write_json
+from .runs import Run
 from .watchdog import Watchdog
+from .whole_files import write_json
 
 _SHOW_CURSOR = "\x1b[?25h"
 

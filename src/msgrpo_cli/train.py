@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,14 @@ from .config import config_hash, saved_text
 from .curve import draw_curve
 from .engines import trainer_settings
 from .episode_log import read_episodes
-from .errors import Interrupted, RunError, UsageError
+from .errors import Interrupted, RunError
 from .evaluator import Evaluator
-from .explain import one_line
 from .failures import Limit
-from .freshness import gap_bound
 from .generators import make_generator
 from .initial_model import initial_model
 from .interruption import heeding
 from .ladder import render
 from .models import load_model, quiet_libraries
-from .msgrpo_config import MSGRPOConfig
 from .msgrpo_trainer import MSGRPOTrainer
 from .players import ExactPlayer
 from .policy import LanguageAgentPolicy
@@ -41,14 +37,16 @@ from .recorder import Recorder, evaluate_policy, evaluation_row, record_evaluati
 from .reporting import say
 from .resume import ResumePoint, differences, go_back_to, remove_leftovers, resume_point, stays
 from .run_lock import locked
-from .runs import Run, Status, append_lines, read_lines, whole_directory, write_text
+from .runs import Run, Status
 from .schema import RunConfig
 from .scores import score
 from .split import Split
 from .stopping import Stopping
 from .supervision import Supervision
 from .trackers import trackers_inside
-from .update import PlayedUpdate, UpdateRules, play_update
+from .training_settings import bound_logprob_gap, refusing, training_arguments, update_rules
+from .update import PlayedUpdate, play_update
+from .whole_files import append_lines, read_lines, whole_directory, write_text
 
 
 def train_job(
@@ -126,7 +124,7 @@ def _train(config: RunConfig, run: Run, before: Mapping[str, Any] | None) -> dic
                 session.evaluate_pending(point)
             if not ended and stopping.reason is None:
                 session.train(point)
-                remove_leftovers(run)
+            remove_leftovers(run)  # TRL makes its own folder even where nothing is left to train
             return session.finish()
 
 
@@ -143,7 +141,7 @@ class _Session:
         self.model, self.tokenizer = initial_model(config, run)
         self.model.to(device)  # type: ignore[arg-type]
         self._say_precision(device)
-        _bound_gap(arguments, config, policy_of(self.model))
+        bound_logprob_gap(arguments, config, policy_of(self.model))
         if config.engine.note:
             display.say(config.engine.note)
         self._generator = make_generator(config, lambda: self.trainer)
@@ -151,7 +149,7 @@ class _Session:
         reference = self._reference() if arguments.beta and not config.lora.enabled else None
         self.validation = self._evaluator(config.eval.split or "validation")
         self.recorder = Recorder(config, run, self.policy, self.validation, display, stopping)
-        with _refusing():
+        with refusing():
             self.trainer = MSGRPOTrainer(
                 self.model,
                 arguments,
@@ -322,60 +320,3 @@ def _summary(run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
         "success_rate": best["success_rate"],
         "mean_total_reward": best["mean_total_reward"],
     }
-
-
-def update_rules(config: RunConfig) -> UpdateRules:
-    """What every update of the run does."""
-    algo = config.algo
-    return UpdateRules(
-        seed=config.seed,
-        groups_per_update=algo.groups_per_update,
-        group_size=algo.group_size,
-        scale=algo.scale,
-        episode_sampling=algo.episode_sampling,  # type: ignore[arg-type]
-        sample_fraction=algo.sample_fraction,
-        sampling_exponent=algo.sampling_exponent,
-        sampling_scope=algo.sampling_scope,
-        sampling_correction=algo.sampling_correction,
-    )
-
-
-def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSGRPOConfig:
-    """TRL's fields as the config gives them, and ours."""
-    given: Mapping[str, Any] = config.trainer
-    fields = {
-        **given,
-        "bf16": autocast_dtype(given, device) is torch.bfloat16,
-        "output_dir": str(run.checkpoints / ".partial"),
-        "use_cpu": device.type == "cpu",
-        "seed": config.seed % 2**32,
-        "temperature": config.rollout.temperature,
-        "max_completion_length": config.rollout.max_new_tokens,
-        "max_updates": config.max_updates,
-        "guard_grad_norm": config.guard.grad_norm,
-        "guard_log_ratio": config.guard.log_ratio,
-        "optimizer_steps": config.algo.optimizer_steps,
-        "length_normalization": config.algo.length_normalization,
-        "run_seed": config.seed,
-        **trainer_settings(config.engine.name),
-    }
-    with _refusing():
-        return MSGRPOConfig(**fields)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """What TRL, transformers or torch themselves refuse of the trainer block, before anything is played."""
-    try:
-        yield
-    except (ValueError, TypeError, ImportError, KeyError, AssertionError, FileNotFoundError) as error:
-        raise UsageError(f"trainer: {one_line(error)}") from error
-
-
-def _bound_gap(arguments: MSGRPOConfig, config: RunConfig, model: PreTrainedModel) -> None:
-    """How far sampling may be from training before it is a fault; vLLM and bitsandbytes have kernels of their own."""
-    rounded = arguments.use_vllm or arguments.bf16 or arguments.fp16 or config.lora.quantization is not None
-    exact = not rounded and model.dtype == torch.float32
-    engine, truncated = config.engine, config.rollout.truncated
-    bound = gap_bound(engine.max_logprob_gap, engine.mean_logprob_gap, exact=exact, truncated=truncated)
-    arguments.max_logprob_gap, arguments.mean_logprob_gap = bound.largest, bound.mean

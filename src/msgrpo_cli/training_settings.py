@@ -1,0 +1,80 @@
+"""From a config to what every update does, and to TRL's own fields.
+
+Knows config sections and the fields of MSGRPOConfig. Knows nothing about models in memory, games or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from .engines import trainer_settings
+from .errors import UsageError
+from .explain import one_line
+from .freshness import gap_bound
+from .msgrpo_config import MSGRPOConfig
+from .precision import autocast_dtype
+from .runs import Run
+from .schema import RunConfig
+from .update import UpdateRules
+
+
+def update_rules(config: RunConfig) -> UpdateRules:
+    """What every update of the run does."""
+    algo = config.algo
+    return UpdateRules(
+        seed=config.seed,
+        groups_per_update=algo.groups_per_update,
+        group_size=algo.group_size,
+        scale=algo.scale,
+        episode_sampling=algo.episode_sampling,  # type: ignore[arg-type]
+        sample_fraction=algo.sample_fraction,
+        sampling_exponent=algo.sampling_exponent,
+        sampling_scope=algo.sampling_scope,
+        sampling_correction=algo.sampling_correction,
+    )
+
+
+def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSGRPOConfig:
+    """TRL's fields as the config gives them, and ours."""
+    given: Mapping[str, Any] = config.trainer
+    fields = {
+        **given,
+        "bf16": autocast_dtype(given, device) is torch.bfloat16,
+        "output_dir": str(run.checkpoints / ".partial"),
+        "use_cpu": device.type == "cpu",
+        "seed": config.seed % 2**32,
+        "temperature": config.rollout.temperature,
+        "max_completion_length": config.rollout.max_new_tokens,
+        "max_updates": config.max_updates,
+        "guard_grad_norm": config.guard.grad_norm,
+        "guard_log_ratio": config.guard.log_ratio,
+        "optimizer_steps": config.algo.optimizer_steps,
+        "length_normalization": config.algo.length_normalization,
+        "run_seed": config.seed,
+        **trainer_settings(config.engine.name),
+    }
+    with refusing():
+        return MSGRPOConfig(**fields)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What TRL, transformers or torch themselves refuse of the trainer block, before anything is played."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, KeyError, AssertionError, FileNotFoundError) as error:
+        raise UsageError(f"trainer: {one_line(error)}") from error
+
+
+def bound_logprob_gap(arguments: MSGRPOConfig, config: RunConfig, model: PreTrainedModel) -> None:
+    """How far sampling may be from training before it is a fault; vLLM and bitsandbytes have kernels of their own."""
+    rounded = arguments.use_vllm or arguments.bf16 or arguments.fp16 or config.lora.quantization is not None
+    exact = not rounded and model.dtype == torch.float32
+    engine, truncated = config.engine, config.rollout.truncated
+    bound = gap_bound(engine.max_logprob_gap, engine.mean_logprob_gap, exact=exact, truncated=truncated)
+    arguments.max_logprob_gap, arguments.mean_logprob_gap = bound.largest, bound.mean
