@@ -78,6 +78,24 @@ def test_wherever_a_run_is_asked_to_end_it_goes_on_as_if_nothing_had_happened(
     assert_same(run, straight)
 
 
+def test_a_checkpoint_that_a_signal_took_early_counts_as_the_regular_one_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An uninterrupted run saves update 2 because it is the best so far, and ends there because that is enough."""
+    overrides = [*SMALL, "eval.every=2", "save.every=100", "max_updates=4", "stop.score=0.0"]
+    config = compose("train", overrides)
+    straight, run = tmp_path / "straight", tmp_path / "run"
+    train_job(config, straight, command=["test"], overrides=[])
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        end_after(patch, run, 2)
+        train_job(config, run, command=["test"], overrides=[])
+    assert checkpoint.read_metadata(run / "checkpoints" / "checkpoint-2")["interim"] is True
+    outcome = train_job(config, run, command=["test"], overrides=[], resume=run)
+    assert outcome["best_checkpoint"] == "checkpoints/checkpoint-2" and outcome["updates"] == 2
+    assert checkpoint.read_metadata(run / "checkpoints" / "checkpoint-2")["interim"] is False
+    assert_same(run, straight)
+
+
 def test_an_evaluation_that_was_cut_off_is_made_up_for(
     straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

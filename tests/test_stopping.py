@@ -134,6 +134,16 @@ def test_a_gradient_beyond_its_guard_is_withheld(tmp_path: Path, bound: float, w
     assert torch.equal(model.lm_head.weight, before) == bool(withheld)
 
 
+def test_a_guard_that_withholds_everything_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tight = ["guard.log_ratio=1e-12", "max_updates=11", "eval.every=0", "eval.episodes=4", "save.every=11"]
+    config = compose("train", [*SMALL, *tight, "algo.groups_per_update=6"])
+    train_job(config, tmp_path / "run", command=["test"], overrides=[])
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        said.count("warning: 10 updates in a row changed nothing: guard.grad_norm=None or guard.log_ratio=1e-12") == 1
+    )
+
+
 def test_passes_that_lead_too_far_from_the_sampling_policy_are_withheld(tmp_path: Path) -> None:
     withheld, farthest = [], []
     for bound in (None, 0.05):

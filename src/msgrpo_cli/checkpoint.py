@@ -67,9 +67,9 @@ def files_in(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def set_score(checkpoint: Path, score: dict[str, Any], card: str) -> None:
-    """Add an evaluation that was made after its checkpoint."""
-    write_json(checkpoint / METADATA, {**read_metadata(checkpoint), "score": score})
+def set_score(checkpoint: Path, score: dict[str, Any], card: str, *, interim: bool) -> None:
+    """Add an evaluation that was made after its checkpoint, and whether it is still interim."""
+    write_json(checkpoint / METADATA, {**read_metadata(checkpoint), "score": score, "interim": interim})
     write_text(checkpoint / _CARD, card)
 
 

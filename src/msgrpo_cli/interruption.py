@@ -21,6 +21,7 @@ from types import FrameType
 from .errors import INTERRUPTED, TERMINATED, Interrupted
 
 _GRACE = 1.0  # seconds between the second signal and the end of the process
+_HEARD = b"\nthe run ends at the next safe point and saves what it has; once more to end it at once\n"
 _URGENT = (signal.SIGINT, signal.SIGTERM)
 _SCHEDULERS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """What SLURM and its like send ahead of the end (`#SBATCH --signal=USR1@300`)."""
@@ -79,9 +80,13 @@ def heeding(max_hours: float | None, last_words: Callable[[], None]) -> Iterator
 def _on_signal(number: int, frame: FrameType | None) -> None:
     code = INTERRUPTED if number == signal.SIGINT else TERMINATED
     word = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    first = _state.asked is None
     _state.asked = _state.asked or Interrupted(word, code)
     if not _state.safe_points_only:
         raise _state.asked
+    if first:
+        with contextlib.suppress(OSError):
+            os.write(2, _HEARD)  # print is no business of a signal handler
 
 
 def _end_on_the_second(watched: socket.socket, waker: socket.socket) -> None:

@@ -19,6 +19,7 @@ from .interruption import safe_point
 _log = logging.getLogger(__name__)  # Hydra writes it to the run's log.txt
 _MOSTLY_VALID = 0.99  # below, the share of valid actions is shown
 _WIDE = 110  # columns from which there is room for a bar
+_ROOM_FOR_TIME = 80  # columns from which the time left is shown
 _PLAIN_EVERY = 5.0  # seconds between plain lines
 
 
@@ -37,12 +38,14 @@ class Display:
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._last_line = 0.0
         bar = [BarColumn(bar_width=24)] if self.console.width >= _WIDE else []
+        left = [TimeRemainingColumn(compact=True), TextColumn("left")] if self.console.width >= _ROOM_FOR_TIME else []
+        taken = len(f"update {total_updates}/{total_updates} ") + (25 if bar else 0) + (15 if left else 0)
+        self._room = max(0, self.console.width - taken)  # rich would cut the numbers before the news
         self._bar = Progress(
             TextColumn("{task.description}"),
             *bar,
             MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            *left,
             TextColumn("{task.fields[news]}"),
             console=self.console,
             transient=False,
@@ -59,9 +62,14 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.update(self._task, news=self._news)
+        self._tell()
         if self._live:  # else old releases of rich print an empty line
             self._bar.stop()
+
+    def _tell(self, phase: str = "") -> None:
+        """What stands behind the count: the phase, then as much of the last update as there is room for."""
+        news = f"{phase}  {self._news}" if phase else self._news
+        self._bar.update(self._task, news=news[: self._room])
 
     def phase(self, name: str, finished: int = 0, total: int = 0, *, safe: bool = True) -> None:
         """What the program is doing now, such as `rollout` with 32 of 128 episodes finished.
@@ -72,12 +80,13 @@ class Display:
             safe_point()
         self._on_phase(name, finished, total)
         part = f" {finished}/{total}" if total else ""
-        self._bar.update(self._task, news=f"{self._news}  {name}{part}")
+        self._tell(f"{name}{part}")
 
     def update(self, metrics: dict[str, Any]) -> None:
         """An update is finished."""
         self._news = _news(metrics)
-        self._bar.update(self._task, completed=metrics["update"], news=self._news)
+        self._bar.update(self._task, completed=metrics["update"])
+        self._tell()
         last = metrics["update"] == self._total
         if not self._live and (last or time.monotonic() - self._last_line >= _PLAIN_EVERY):
             self._last_line = time.monotonic()
@@ -113,6 +122,8 @@ def _news(metrics: dict[str, Any]) -> str:
     if metrics["valid_action_rate"] < _MOSTLY_VALID:
         parts.append(f"valid {_percent(metrics['valid_action_rate'])}")
     parts.append("skipped" if metrics["skipped"] else f"entropy {metrics['entropy']:.3f}")
+    if metrics.get("withheld_steps"):
+        parts.append(f"withheld {metrics['withheld_steps']}")
     return "  ".join(parts)
 
 

@@ -54,6 +54,7 @@ class Recorder(TrainerCallback):
     interim: bool = False
     """The run was asked to end: a checkpoint taken now is not one of its regular ones."""
     skipped_in_a_row: int = 0
+    withheld_in_a_row: int = 0
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -65,18 +66,20 @@ class Recorder(TrainerCallback):
         update = trainer.update
         self._record_update(trainer.update_metrics())
         self.recorded = update
-        last = update == self.config.max_updates
         self.score = None
         if self.config.evaluation_due(update):
             self.score = self.evaluate(update, self.policy, state.global_step).evaluation.to_json()
             self.stopping.after_evaluation(float(self.score["mean_total_reward"]), update)
         if self.stopping.reason is not None:
             self.display.say(f"stopped after update {update}: {self.stopping.reason}")
-            last = control.should_training_stop = True
-        save_due = update % self.config.save.every == 0 or last
-        if save_due or (self.config.save.keep_best and self._is_best()):
-            control.should_save = True
+            control.should_training_stop = True
+        control.should_save = self._is_due(update)
         return control
+
+    def _is_due(self, update: int) -> bool:
+        """Whether the run keeps a checkpoint of this update, whose score is known if it was to be evaluated."""
+        last = update == self.config.max_updates or self.stopping.reason is not None
+        return last or update % self.config.save.every == 0 or (self.config.save.keep_best and self._is_best())
 
     def evaluate(self, update: int, policy: LanguageAgentPolicy, global_step: int) -> Played:
         """Score the weights after `update` on the validation part and record it."""
@@ -103,9 +106,13 @@ class Recorder(TrainerCallback):
         checkpoint.publish(partial, self.run, update, metadata, self._card(update, self.score))
         checkpoint.rotate(self.run, self.config.save.keep_last, self.config.save.keep_best)
 
-    def add_score(self, path: Path, update: int, evaluation: dict[str, Any]) -> None:
-        """Give a checkpoint the validation score that it was saved without."""
-        checkpoint.set_score(path, evaluation, self._card(update, evaluation))
+    def make_up(self, path: Path, update: int, policy: LanguageAgentPolicy, global_step: int) -> None:
+        """Make up for an evaluation that the end of a process came before; then the checkpoint is what it would be."""
+        self.score = self.evaluate(update, policy, global_step).evaluation.to_json()
+        self.stopping.after_evaluation(float(self.score["mean_total_reward"]), update)
+        interim = not self._is_due(update)
+        checkpoint.set_score(path, self.score, self._card(update, self.score), interim=interim)
+        checkpoint.rotate(self.run, self.config.save.keep_last, self.config.save.keep_best)
 
     def write_card(self, path: Path, update: int, evaluation: dict[str, Any]) -> None:
         """Renew the card of a checkpoint once its final evaluation is known."""
@@ -131,9 +138,22 @@ class Recorder(TrainerCallback):
         append_lines(self.run.metrics, [metrics])
         trainer.log({key: value for key, value in metrics.items() if isinstance(value, (int, float))})
         self.display.update(metrics)
+        self._warn_of_withheld(metrics)
         self._warn_of_silence(metrics)
         if (collapse := self.stopping.after_update(metrics)) is not None:
             self.display.say(f"warning: the run has collapsed: {collapse}")
+
+    def _warn_of_withheld(self, metrics: dict[str, Any]) -> None:
+        """Ten updates of which every step was withheld: the guard keeps the run from learning."""
+        withheld = metrics["withheld_steps"] == self._trainer().args.steps_per_update
+        self.withheld_in_a_row = self.withheld_in_a_row + 1 if withheld else 0
+        if self.withheld_in_a_row == _SILENT:
+            guard = self.config.guard
+            self.display.say(
+                f"warning: {_SILENT} updates in a row changed nothing: guard.grad_norm={guard.grad_norm} or "
+                f"guard.log_ratio={guard.log_ratio} withheld every optimizer step (grad_norm "
+                f"{metrics['grad_norm']:.2g}, log_ratio_max {metrics['log_ratio_max']:.2g}); raise the guard"
+            )
 
     def _warn_of_silence(self, metrics: dict[str, Any]) -> None:
         """Ten updates without any difference within a group: nothing is being learnt, and somebody should know."""

@@ -6,6 +6,8 @@ Knows every part and the order in which they work. Knows nothing about Hydra or 
 from __future__ import annotations
 
 import copy
+import shlex
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +65,7 @@ def train_job(
     in the directory, RunError for work that failed, Interrupted where the process was asked to end.
     """
     began = time.perf_counter()
-    run = Run(resume or run_dir)
+    run = Run((resume or run_dir).absolute())
     run.path.mkdir(parents=True, exist_ok=True)
     with locked(run.path):
         write_text(run.config, saved_text(config))
@@ -80,6 +82,7 @@ def train_job(
                 summary = _train(config, run, before if resume is not None else None)
         except KeyboardInterrupt:
             _finish(run, "interrupted")
+            print(f"go on with: msgrpo train --resume {shlex.quote(str(run.path))}", file=sys.stderr)
             raise
         except BaseException as error:
             _finish(run, "failed", f"{type(error).__name__}: {error}")
@@ -193,9 +196,7 @@ class _Session:
         """Make up for an evaluation on validation that the end of the process came before."""
         assert point.checkpoint is not None
         steps = point.update * self.trainer.args.steps_per_update
-        played = self.recorder.evaluate(point.update, self._stored_policy(point.checkpoint), steps)
-        self.recorder.add_score(point.checkpoint, point.update, played.evaluation.to_json())
-        self.recorder.stopping.after_evaluation(played.evaluation.mean_total_reward, point.update)
+        self.recorder.make_up(point.checkpoint, point.update, self._stored_policy(point.checkpoint), steps)
 
     def train(self, point: ResumePoint) -> None:
         """Train to the end; where the process is asked to end before, save the last finished update."""
@@ -205,7 +206,6 @@ class _Session:
             if self.recorder.recorded and not checkpoint.has(self.run, self.trainer.update):
                 self.recorder.interim = True
                 self.trainer.save_finished_update()
-            self.display.say(f"go on with: msgrpo train --resume {self.run.path}")
             raise
 
     def limits(self) -> dict[str, Limit]:
