@@ -15,7 +15,7 @@ from msgrpo_cli.config import compose
 from msgrpo_cli.errors import TERMINATED, Interrupted, RunError, UsageError
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.interruption import end_at_next_safe_point
-from msgrpo_cli.resume import changed, differences, go_back_to, resume_point
+from msgrpo_cli.resume import bytes_that_stay, changed, differences, go_back, resume_point, scored_with
 from msgrpo_cli.run_lock import locked
 from msgrpo_cli.runs import Run
 from msgrpo_cli.train import train_job
@@ -150,11 +150,10 @@ def test_a_run_in_use_is_refused_and_stays_as_it_is(straight: Path, tmp_path: Pa
     assert (run / "run.json").read_bytes() == before
 
 
-def test_what_was_written_after_the_point_is_cut(tmp_path: Path) -> None:
-    run = Run(tmp_path)
-    run.update_record(summary={"last": {}, "best": {}})
-    (run.evaluations).mkdir()
-    (run.evaluations / "base.json").write_text("{}")
+def test_what_was_written_after_the_point_is_cut(straight: Path, tmp_path: Path) -> None:
+    run, config = Run(tmp_path), compose("train", OVERRIDES)
+    run.update_record(summary={"last": {}, "best": {}}, base_scored_with=scored_with(config))
+    shutil.copytree(straight / "eval", run.evaluations)
     lines = [
         {"kind": "eval", "update": 0, "checkpoint": None},
         {"kind": "train", "update": 1},
@@ -165,9 +164,9 @@ def test_what_was_written_after_the_point_is_cut(tmp_path: Path) -> None:
     append_lines(run.metrics, lines)
     (run.checkpoints / ".checkpoint-1.old").mkdir(parents=True)
     (run.path / ".reference.partial").mkdir()
-    point = resume_point(compose("train", []), run, print)
+    point = resume_point(config, run, print)
     assert (point.checkpoint, point.update, point.base_is_scored) == (None, 0, True)
-    go_back_to(point, run)
+    go_back(run, bytes_that_stay(point, run))
     assert rows(run.metrics) == lines[:1] and run.record()["summary"] == {"last": {}}
     assert not list(run.checkpoints.iterdir()) and not (run.path / ".reference.partial").exists()
 
@@ -180,6 +179,48 @@ def test_a_final_score_is_cut_where_the_run_goes_on(straight: Path, tmp_path: Pa
     kinds = [(row["kind"], row["update"], row.get("checkpoint") is not None) for row in rows(run / "metrics.jsonl")]
     assert [kind for kind in kinds if kind[2]] == [kinds[-1]], "one final score, at the end"
     assert [kind for kind in kinds if kind[0] == "train"] == [("train", update, False) for update in range(1, 6)]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "episodes.jsonl"])
+@pytest.mark.parametrize("damage", ["line", "missing", "number"])
+def test_rows_before_the_checkpoint_are_never_cut(straight: Path, tmp_path: Path, name: str, damage: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    shutil.rmtree(run / "checkpoints" / "checkpoint-4")
+    lines = (run / name).read_text().splitlines(keepends=True)
+    broken = {"line": '{"kind": "tr\n', "number": "5\n"}.get(damage)
+    (run / name).write_text("".join([lines[0], broken, *lines[2:]]) if broken else lines[0])
+    before = {file: (run / file).read_bytes() for file in ("metrics.jsonl", "episodes.jsonl")}
+    said = "line 2 is damaged" if broken else "its rows of update 2 are missing"
+    with pytest.raises(UsageError, match=rf"{name}: {said}; put back a copy of the file"):
+        train(run, resume=run)
+    assert {file: (run / file).read_bytes() for file in before} == before
+
+
+@pytest.mark.parametrize("damage", ["gone", "shorter", "empty"])
+def test_a_base_that_is_lost_is_scored_again_and_nothing_else_is(straight: Path, tmp_path: Path, damage: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    shutil.rmtree(run / "checkpoints" / "checkpoint-4")
+    episodes = run / "eval" / "base.episodes.jsonl"
+    if damage == "gone":
+        (run / "eval" / "base.json").unlink()
+    elif damage == "empty":
+        (run / "eval" / "base.json").write_text("")
+    else:
+        episodes.write_text("".join(episodes.read_text().splitlines(keepends=True)[:7]))
+    train(run, resume=run)
+    assert_same(run, straight)
+
+
+def test_a_final_evaluation_on_other_starts_gets_a_base_on_them(straight: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    config = changed(compose("train", OVERRIDES), ["max_updates=5", "eval.episodes=8", "eval.split=any"])
+    train_job(config, run, command=["test"], overrides=[], resume=run)
+    base, best = (json.loads((run / "eval" / f"{name}.json").read_text()) for name in ("base", "best"))
+    assert (base["episodes"], base["split"], base["seeds"]) == (best["episodes"], best["split"], best["seeds"])
+    assert best["base_score"] == base["mean_total_reward"]
 
 
 def test_differences_are_told() -> None:

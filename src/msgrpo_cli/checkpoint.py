@@ -79,10 +79,14 @@ def damage(checkpoint: Path, *, thorough: bool = False) -> str | None:
         metadata = read_metadata(checkpoint)
     except UsageError as problem:
         return str(problem)
-    files = metadata.get("files")
+    files, score = metadata.get("files"), metadata.get("score")
     if not isinstance(files, dict):
         return f"{checkpoint / METADATA}: broken: it lists no files"
+    if not (score is None or (isinstance(score, dict) and isinstance(score.get("mean_total_reward"), (int, float)))):
+        return f"{checkpoint / METADATA}: broken: its score is no evaluation"
     for name, known in files.items():
+        if not (isinstance(known, dict) and {"bytes", "sha256"} <= set(known)):
+            return f"{checkpoint / METADATA}: broken: it does not say what {name} was"
         file = checkpoint / name
         if not file.is_file():
             return f"{file}: missing"

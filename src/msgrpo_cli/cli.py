@@ -7,6 +7,7 @@ commands.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from enum import StrEnum
@@ -84,6 +85,9 @@ def train(
     """Train a model to play a game; prints the run directory."""
     with ending(verbose):
         texts, folders = _only_overrides(overrides), config_dir or []
+        for option, text in (("--resume", resume), ("--from", from_)):
+            if text == "":
+                raise UsageError(f"{option}: empty; give a run directory, `last`, or the beginning of a run's name")
         _refuse_both({"--resume": resume, "--from": from_}, {"--resume": resume, "--multirun": multirun})
         _refuse_both({"--resume": resume, "--dry-run": dry_run}, {"--resume": resume, "--cfg": cfg})
         from . import jobs
@@ -237,7 +241,7 @@ def complete(words: Annotated[list[str] | None, typer.Argument()] = None) -> Non
 
 def is_override(text: str) -> bool:
     """Whether an argument sets a key: it looks like `[+~]key=...` and no such path exists."""
-    return _OVERRIDE.match(text) is not None and not Path(text).exists()
+    return _OVERRIDE.match(text) is not None and not os.path.exists(text)  # which calls no name too long
 
 
 def _only_overrides(texts: list[str] | None) -> list[str]:
@@ -288,6 +292,9 @@ def main() -> None:
         code = UsageError.exit_code
     except typer.Abort:
         code = INTERRUPTED
+    except OSError as problem:  # a help text that stdout does not take
+        say(f"stdout: {problem.strerror}")
+        code = RunError.exit_code
     sys.exit(code)
 
 

@@ -16,7 +16,6 @@ from .adapter_files import base_of
 from .assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
 from .config import config_hash
 from .episode import Episode
-from .episode_log import read_episodes
 from .errors import RunError, UsageError
 from .evaluator import Evaluator, Played
 from .ladder import References, render
@@ -26,6 +25,7 @@ from .policy import LanguageAgentPolicy
 from .precision import check_precision, device_for
 from .recorder import evaluate_policy, record_evaluation
 from .reporting import talk_on_stderr
+from .resume import stored_base
 from .rollout import Policy
 from .schema import ModelConfig, RolloutConfig, RunConfig
 from .scores import score
@@ -98,13 +98,11 @@ def _policy(config: RunConfig, model_config: ModelConfig) -> LanguageAgentPolicy
 def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) -> list[Episode] | None:
     """The base on the same starts: as stored by the run where that fits, else played; None where it is gone."""
     assert subject.checkpoint is not None
-    stored = subject.run.evaluations / "base.json" if subject.run else None
-    if (
-        stored is not None
-        and stored.exists()
-        and _same_conditions(subject.metadata, read_json(stored), config, evaluator)
-    ):
-        return read_episodes(stored.with_name("base.episodes.jsonl"))
+    stored = stored_base(subject.run) if subject.run else None
+    if stored is not None and subject.run is not None:
+        said = read_json(subject.run.evaluations / "base.json")
+        if _same_conditions(subject.metadata, said, config, evaluator):
+            return stored
     try:
         policy = _policy(config, base_of(subject.checkpoint, subject.metadata))
     except (RunError, UsageError) as error:

@@ -156,7 +156,11 @@ def unresolved(config: DictConfig) -> dict[str, Any]:
 
 def assignments(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     """Overrides as (dotted key, value), for a config that is already composed."""
-    return [(override.key_or_group, override.value()) for override in parse(overrides)]
+    parsed = parse(overrides)
+    for text, override in zip(overrides, parsed, strict=True):
+        if override.is_sweep_override():
+            raise UsageError(f"{text}: several values where one is meant")
+    return [(override.key_or_group, override.value()) for override in parsed]
 
 
 def job_directory(

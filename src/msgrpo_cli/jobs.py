@@ -148,7 +148,10 @@ def _remove_traces(run_dir: Path, there: Collection[Path]) -> None:
 
     `there`: the folders that existed before, which stay.
     """
-    logging.shutdown()
+    for handler in list(logging.getLogger().handlers):  # the log of a run that never was
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).is_relative_to(run_dir.absolute()):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
     folders = [run_dir / ".hydra", Run(run_dir).reference, own_base(Run(run_dir))]
     files = [run_dir / name for name in ("log.txt", "run.json", "config.yaml", ".lock")]
     written = {*files, *(path for folder in folders for path in folder.rglob("*"))}

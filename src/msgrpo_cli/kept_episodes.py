@@ -26,6 +26,8 @@ def cut_former_episodes(run: Run, split: str) -> None:
     rows = [row for row in read_rows(run.metrics) if _is_of_the_series(row, split)]
     for update in _in_full(rows[:-1]) - _in_full(rows):
         file = run.evaluations / f"{split}-{update}.episodes.jsonl"
+        if not file.is_file():
+            continue
         with file.open(encoding="utf-8") as lines:
             first = list(itertools.islice(lines, KEPT))
         write_text(file, "".join(first))

@@ -6,6 +6,7 @@ Knows exit codes and streams. Knows nothing about what the commands do.
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,11 +15,25 @@ from typing import NoReturn
 from .credentials import masked
 from .errors import INTERRUPTED, Interrupted, RunError, UsageError
 
+_NO_PLACE = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+"""Of a place that cannot be used; met before anything is started, since a run tells its own failures."""
+
 
 def say(problem: object) -> None:
     """Every line of what went wrong, on stderr; a token that some message repeats is masked."""
-    for line in masked(str(problem)).splitlines() or [type(problem).__name__]:
-        print(f"error: {line}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a full or closed stderr changes no exit code
+        for line in masked(str(problem)).splitlines() or [type(problem).__name__]:
+            print(f"error: {line}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -35,7 +50,14 @@ def ending(verbose: bool) -> Iterator[None]:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except Exception as problem:  # noqa: BLE001 - the outermost boundary: users see a line, not a traceback
+    except SystemExit:
+        raise
+    except OSError as problem:
+        started = problem.filename is None or problem.errno not in _NO_PLACE
+        said = f"{problem.filename or 'stdout'}: {problem.strerror or problem}"
+        code = RunError.exit_code if started else UsageError.exit_code
+        _leave(problem, said if started else f"{said}; give another place", code, verbose)
+    except BaseException as problem:  # noqa: BLE001 - the outermost boundary: users see a line, not a traceback
         _leave(problem, f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}", RunError.exit_code, verbose)
 
 

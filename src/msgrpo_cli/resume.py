@@ -13,10 +13,12 @@ from typing import Any
 
 from . import checkpoint
 from .config import dumped, validated
+from .episode import Episode
+from .episode_log import read_episodes
 from .errors import UsageError
-from .runs import Run
+from .runs import Run, is_run
 from .schema import RunConfig
-from .whole_files import keep_lines
+from .whole_files import cut_lines, length_of_lines, read_json
 
 _MAY_CHANGE = ("max_updates", "max_hours", "trainer.report_to")
 
@@ -58,16 +60,39 @@ class ResumePoint:
 def resume_point(config: RunConfig, run: Run, on_damage: Callable[[str], None]) -> ResumePoint:
     """Look where the run stands; damaged checkpoints are told. Raises RunError where there are only such."""
     last = checkpoint.last_whole(run, on_damage)
+    scored = base_is_scored(config, run)
     if last is None:
-        return ResumePoint(None, 0, (run.evaluations / "base.json").exists(), False)
+        return ResumePoint(None, 0, scored, False)
     update = checkpoint.update_of(last)
     pending = config.evaluation_due(update) and checkpoint.score_of(last) is None
-    return ResumePoint(last, update, (run.evaluations / "base.json").exists(), pending)
+    return ResumePoint(last, update, scored, pending)
+
+
+def base_is_scored(config: RunConfig, run: Run) -> bool:
+    """Whether the base's evaluation lies there whole, and was made as the run's final one will be."""
+    episodes = stored_base(run)
+    made_with = run.record().get("base_scored_with") if is_run(run.path) else None
+    return episodes is not None and len(episodes) == config.eval.episodes and made_with == scored_with(config)
+
+
+def scored_with(config: RunConfig) -> dict[str, Any]:
+    """What the starts and the sampling of an evaluation follow from, beside the game and the policy."""
+    return config.eval.model_dump(include={"episodes", "seed", "split", "temperature"})
+
+
+def stored_base(run: Run) -> list[Episode] | None:
+    """The episodes of the base's evaluation; None where they, or what they say, are missing or damaged."""
+    try:
+        said = read_json(run.evaluations / "base.json")
+        episodes = read_episodes(run.evaluations / "base.episodes.jsonl")
+    except (UsageError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return episodes if isinstance(said, dict) and len(episodes) == said.get("episodes") else None
 
 
 def stays(point: ResumePoint, row: Mapping[str, Any]) -> bool:
     """Whether a row of metrics.jsonl or episodes.jsonl was written before this point; a final score goes."""
-    if not point.base_is_scored or row["update"] > point.update:
+    if row["update"] > point.update or not (point.base_is_scored or point.checkpoint):
         return False
     if row["kind"] == "train" or "checkpoint" not in row:
         return True
@@ -75,10 +100,23 @@ def stays(point: ResumePoint, row: Mapping[str, Any]) -> bool:
     return not is_final and not (point.evaluation_is_pending and row["update"] == point.update)
 
 
-def go_back_to(point: ResumePoint, run: Run) -> None:
-    """Cut what was written after this point; it will be written again, the same."""
+def bytes_that_stay(point: ResumePoint, run: Run) -> dict[Path, int]:
+    """How much of each file of rows was written before this point.
+
+    Raises UsageError where such rows are damaged or missing: the run could not be what it would have been.
+    """
+    kept = {}
     for file in (run.metrics, run.episodes):
-        keep_lines(file, lambda row: stays(point, row))
+        kept[file], last = length_of_lines(file, lambda row: stays(point, row))
+        if point.update and (last is None or last["update"] != point.update):
+            raise UsageError(f"{file}: its rows of update {point.update} are missing; put back a copy of the file")
+    return kept
+
+
+def go_back(run: Run, kept: Mapping[Path, int]) -> None:
+    """Cut what was written after the point; it will be written again, the same. `kept`: see `bytes_that_stay`."""
+    for file, end in kept.items():
+        cut_lines(file, end)
     run.update_record(summary={key: value for key, value in run.record()["summary"].items() if key != "best"})
     remove_leftovers(run)
 

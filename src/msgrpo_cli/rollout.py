@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from .episode import Completion, Episode, Key, Start, Step
 from .games.core import Observation, TextMediatedStochasticGame
-from .games.guard import AT_START, AT_STEP, blaming, check_length, checked_outcome
+from .games.guard import AT_START, AT_STEP, blaming, check_length, checked_metrics, checked_outcome
 from .seeding import generator, uniforms
 
 InvalidAction = Literal["first", "random", "noop", "end"]
@@ -145,7 +145,7 @@ def _take_step(
         truncated=truncated,
         ended_by=ended_by,
         success=game.success,
-        game_metrics=tuple(game.game_metrics().items()),
+        game_metrics=checked_metrics(game.game_metrics()),
     )
 
 

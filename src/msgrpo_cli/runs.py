@@ -82,6 +82,9 @@ class Run:
         record = read_json(self.path / "run.json")
         if not isinstance(record, dict):
             raise UsageError(f"{self.path / 'run.json'}: broken: not an object")
+        for name in ("summary", "versions"):
+            if not isinstance(record.get(name) or {}, dict):
+                raise UsageError(f"{self.path / 'run.json'}: broken: its {name} is not an object")
         refuse_newer(self.path / "run.json", record.get("schema", 0), SCHEMA)
         return record
 

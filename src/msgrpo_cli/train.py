@@ -37,7 +37,16 @@ from .policy import LanguageAgentPolicy
 from .precision import autocast_dtype, device_for, precision_name
 from .recorder import Recorder, evaluate_policy, evaluation_row, record_evaluation
 from .reporting import say
-from .resume import ResumePoint, differences, go_back_to, remove_leftovers, resume_point, stays
+from .resume import (
+    ResumePoint,
+    bytes_that_stay,
+    differences,
+    go_back,
+    remove_leftovers,
+    resume_point,
+    scored_with,
+    stays,
+)
 from .run_lock import locked
 from .runs import Run, Status
 from .schema import RunConfig
@@ -86,6 +95,8 @@ def train_job(
             raise
         except BaseException as error:
             _finish(run, "failed", f"{type(error).__name__}: {error}")
+            if isinstance(error, (OSError, SystemExit)):  # to others the latter would look like success
+                raise RunError(f"{run.path}: the run failed: {type(error).__name__}: {error}") from error
             raise
         _finish(run, "done")
     return {"run": str(run.path), "status": "done", **summary, "wall_seconds": time.perf_counter() - began}
@@ -107,6 +118,7 @@ def _train(config: RunConfig, run: Run, before: Mapping[str, Any] | None) -> dic
     ):
         tell = supervision.display.say
         point = resume_point(config, run, lambda reason: tell(f"warning: {reason}; the one before is used"))
+        kept = bytes_that_stay(point, run)
         stopping = Stopping.of(config.stop, (row for row in read_lines(run.metrics) if stays(point, row)))
         ended = stopping.reason is not None or point.update >= config.max_updates
         if before is not None and ended and (best := run.record()["summary"].get("best")):
@@ -118,11 +130,11 @@ def _train(config: RunConfig, run: Run, before: Mapping[str, Any] | None) -> dic
             for line in differences(before, run.record()):
                 tell(f"warning: {line}")
             tell(f"going on after update {point.update}")
-        go_back_to(point, run)
+        go_back(run, kept)
         session = _Session(config, run, supervision, stopping)
         with supervision.explaining(session.limits, session.text_of):
             if not point.base_is_scored:
-                session.evaluate_base()
+                session.evaluate_base(again=point.checkpoint is not None)
             if point.evaluation_is_pending:
                 session.evaluate_pending(point)
             if not ended and stopping.reason is None:
@@ -185,12 +197,17 @@ class _Session:
         self.display.say(text.replace("_", " "))
         self.run.update_record(precision=name)
 
-    def evaluate_base(self) -> None:
-        """Score the untrained weights: on validation for the curve, on the test part for the ladder."""
-        self.recorder.evaluate(0, self.policy, 0)
+    def evaluate_base(self, *, again: bool) -> None:
+        """Score the untrained weights: on validation for the curve, on the test part for the ladder.
+
+        `again`: a run goes on whose row of update 0 is there, but whose base was scored on other starts, or lost.
+        """
+        if not again:
+            self.recorder.evaluate(0, self.policy, 0)
         temperature, sampling = self.config.eval.temperature, self.policy.sampling
         played = evaluate_policy(self._final_evaluator(), self.policy, temperature, training_sampling=sampling)
         record_evaluation(self.run, played, 0, "base")
+        self.run.update_record(base_scored_with=scored_with(self.config))
 
     def evaluate_pending(self, point: ResumePoint) -> None:
         """Make up for an evaluation on validation that the end of the process came before."""

@@ -53,6 +53,8 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not readable as JSON ({error})") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -82,20 +84,39 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 return
 
 
-def keep_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Cut a JSONL file before its first row that is not `wanted`, or that breaks off."""
+def length_of_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> tuple[int, Mapping[str, Any] | None]:
+    """(bytes before the first row that is not `wanted` or that breaks off, the last row that stays).
+
+    Raises UsageError for a damaged line that is not the last: what comes after it would be lost.
+    """
+    end, last = 0, None
     if not path.exists():
-        return
-    end = 0
-    with path.open("rb+") as file:
-        for line in file:
+        return end, last
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
-            except ValueError:
+                stays = wanted(row)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                if file.read(1):
+                    raise UsageError(f"{path}: line {number} is damaged; put back a copy of the file") from None
                 break
-            if not wanted(row):
+            if not stays:
                 break
-            end += len(line)
+            end, last = end + len(line), row
+    return end, last
+
+
+def keep_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Cut a JSONL file before its first row that is not `wanted`, or a last one that breaks off."""
+    cut_lines(path, length_of_lines(path, wanted)[0])
+
+
+def cut_lines(path: Path, end: int) -> None:
+    """Cut a JSONL file to its first `end` bytes, and see that the next row starts on a line of its own."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
         file.truncate(end)
         if end and not _ends_with_line_break(file, end):
             file.write(b"\n")

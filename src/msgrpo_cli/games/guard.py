@@ -12,6 +12,8 @@ from typing import Any
 
 from ..errors import RunError, UsageError
 
+_LARGEST = 1e100
+"""Of a reward; larger ones overflow in sums of squares."""
 AT_START = "at the start of the episode with seed {}"
 AT_STEP = "at step {} of the episode with seed {}"
 
@@ -33,14 +35,19 @@ class blaming:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(problem, Exception) and not isinstance(problem, (UsageError, RunError, MemoryError)):
+        ours = isinstance(problem, (UsageError, RunError, MemoryError, KeyboardInterrupt, GeneratorExit))
+        if problem is not None and not ours:
             place = self._place.format(*self._known)
             raise GameError(f"game {self._game}: {reason(problem)}, {place}") from problem
 
 
-def reason(problem: Exception) -> str:
+def reason(problem: BaseException) -> str:
     """What a game's code raised, in one line; what we raised ourselves needs no type."""
-    said = next((line.strip() for line in str(problem).splitlines() if line.strip()), "")
+    try:
+        text = str(problem)
+    except Exception:  # noqa: BLE001 - also its words are the game's own
+        text = "(its text cannot be read)"
+    said = next((line.strip() for line in text.splitlines() if line.strip()), "")
     if isinstance(problem, BrokenPromise):
         return said
     return f"{type(problem).__name__}: {said}" if said else type(problem).__name__
@@ -57,14 +64,22 @@ def checked_outcome(outcome: Any) -> tuple[float, bool, bool, str | None]:
     _, reward, terminated, truncated, info = outcome
     if not isinstance(reward, Real):
         raise BrokenPromise(f"the reward {reward!r} is not a number")
-    if not math.isfinite(reward):
-        raise BrokenPromise(f"the reward is {float(reward)}")
+    if not abs(float(reward)) <= _LARGEST:
+        raise BrokenPromise(f"the reward is {float(reward)}; it must be a number of at most {_LARGEST:g}")
     ended_by = info.get("ended_by") if isinstance(info, dict) else None
     if bool(terminated or truncated) != isinstance(ended_by, str):
         raise BrokenPromise(
             f"the word for the end is {ended_by!r}; play returns (reward, word), the word None meanwhile"
         )
     return float(reward), bool(terminated), bool(truncated), ended_by
+
+
+def checked_metrics(metrics: Any) -> tuple[tuple[str, float], ...]:
+    """What `game_metrics` returned. Raises BrokenPromise."""
+    for name, value in metrics.items():
+        if not isinstance(value, Real) or not math.isfinite(value):
+            raise BrokenPromise(f"game_metrics: {name} is {value!r}, not a finite number")
+    return tuple(metrics.items())
 
 
 def check_length(steps: int, max_steps: int) -> None:
