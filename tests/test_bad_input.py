@@ -78,7 +78,16 @@ def said_by(
 
 
 # (command, exit code, line). RUNS, MODELS, GAMES and HERE stand for folders, SMOKE for a training of seconds.
+LONG = "x" * 300
+EMPTY = "empty; give a run directory, `last`, or the beginning of a run's name"
+ELSEWHERE = "give another place"
 RUN_ROWS = [
+    ("train --resume ''", 2, f"--resume: {EMPTY}"),
+    ("train --from '' --dry-run", 2, f"--from: {EMPTY}"),
+    (f"train --resume {LONG}", 2, f"{LONG}: File name too long; {ELSEWHERE}"),
+    ("SMOKE hydra.run.dir=RUNS/whole/run.json/x", 2, f"RUNS/whole/run.json/x: Not a directory; {ELSEWHERE}"),
+    ("export RUNS/whole RUNS/whole/run.json/x", 2, f"RUNS/whole/run.json: File exists; {ELSEWHERE}"),
+    ("train --resume RUNS/whole eval.every=1,2", 2, "eval.every=1,2: several values where one is meant"),
     ("eval nothing", 2, f"nothing: {NO_RUN}"),
     ("eval last", 2, f"last: {NO_RUN}"),
     ("eval ./nothing", 2, f"./nothing: {NO_RUN}"),
@@ -601,7 +610,7 @@ def test_a_run_directory_behind_a_link(
     shutil.copytree(stock.runs / "whole", place)
     link.symlink_to(place)
     assert run(monkeypatch, "train", "--resume", "link", "max_updates=4") == 0
-    assert capsys.readouterr().out == "link\n"
+    assert capsys.readouterr().out == f"{link}\n"
     assert run(monkeypatch, "eval", "link", "eval.episodes=2") == 0
     assert link.is_symlink() and sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
     assert json.loads((place / "run.json").read_text())["status"] == "done"

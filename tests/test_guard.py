@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from msgrpo_cli.errors import Interrupted, UsageError
-from msgrpo_cli.games.guard import AT_STEP, BrokenPromise, GameError, blaming, checked_outcome
+from msgrpo_cli.games.guard import AT_STEP, BrokenPromise, GameError, blaming, checked_metrics, checked_outcome
 
 
 def test_a_game_s_error_names_game_step_and_seed() -> None:
@@ -44,3 +44,15 @@ def test_numbers_are_rewards(reward: Any) -> None:
 def test_anything_else_is_a_broken_promise(outcome: Any) -> None:
     with pytest.raises(BrokenPromise):
         checked_outcome(outcome)
+
+
+def test_a_game_that_exits_is_no_success() -> None:
+    with pytest.raises(GameError, match=r"game maze: SystemExit: 0, at step 1"), blaming("maze", AT_STEP, 1, 5):
+        raise SystemExit(0)
+
+
+def test_metrics_of_a_game_are_finite_numbers() -> None:
+    assert checked_metrics({"apples": 2, "share": 0.5}) == (("apples", 2), ("share", 0.5))
+    for value in (float("nan"), "many", None):
+        with pytest.raises(BrokenPromise, match=r"game_metrics: apples is .*, not a finite number"):
+            checked_metrics({"apples": value})

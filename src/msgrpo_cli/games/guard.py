@@ -64,8 +64,10 @@ def checked_outcome(outcome: Any) -> tuple[float, bool, bool, str | None]:
     _, reward, terminated, truncated, info = outcome
     if not isinstance(reward, Real):
         raise BrokenPromise(f"the reward {reward!r} is not a number")
-    if not abs(float(reward)) <= _LARGEST:
-        raise BrokenPromise(f"the reward is {float(reward)}; it must be a number of at most {_LARGEST:g}")
+    if not math.isfinite(reward):
+        raise BrokenPromise(f"the reward is {float(reward)}")
+    if abs(float(reward)) > _LARGEST:
+        raise BrokenPromise(f"the reward is {float(reward)}; more than {_LARGEST:g} overflows")
     ended_by = info.get("ended_by") if isinstance(info, dict) else None
     if bool(terminated or truncated) != isinstance(ended_by, str):
         raise BrokenPromise(
