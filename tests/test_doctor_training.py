@@ -57,7 +57,7 @@ def test_a_run_that_does_not_learn(temporary: Path) -> None:
     ("override", "phase"),
     [
         ("model.path=./nothing", "loading"),
-        ("rollout.max_prompt_tokens=5", "evaluation"),
+        ("rollout.max_prompt_tokens=5", "loading"),
         ("trainer.learning_rate=1e38", "update"),
     ],
 )
