@@ -36,12 +36,14 @@ test-light: $(STAMP)
 		if ! python$$version -c '' 2>/dev/null; then echo "no python$$version here: not run"; continue; fi; \
 		light=$(VENV)-light-$$version; \
 		if [ ! -f $$light/.installed ] || [ constraints.txt -nt $$light/.installed ]; then \
-			python$$version -m venv $$light && \
+			python$$version -m venv --clear $$light && \
 			$$light/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-				$$($(BIN)/python tests/requirements.py light) && touch $$light/.installed || exit 1; \
+				$$($(BIN)/python tests/requirements.py light) && \
+			$$light/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e . && \
+			touch $$light/.installed || exit 1; \
 		fi; \
 		echo "== $$($$light/bin/python --version), without torch"; \
-		PYTHONPATH=src $$light/bin/python -m pytest -n 2 -m "not slow" $(ARGS) || exit 1; \
+		$$light/bin/python -m pytest -n 2 -m "not slow" $(ARGS) || exit 1; \
 	done
 
 # The fast suite with every dependency at its lowest declared version, but torch as pinned.

@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Generator
 from importlib.abc import MetaPathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -24,13 +25,29 @@ NEED_TORCH = ("torch", "transformers", "trl", "accelerate", "peft", "datasets")
 class SkipsWithoutTorch(MetaPathFinder):
     """Asked for modules that nobody else finds."""
 
+    asked_for: ClassVar[str] = ""  # by the test that runs
+
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name.partition(".")[0] in NEED_TORCH:
+            type(self).asked_for = name
             pytest.skip(f"{name} is not installed here", allow_module_level=True)
 
 
 if not HAVE_TORCH:
     sys.meta_path.append(SkipsWithoutTorch())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """The command line makes one line of every exception, of a skip too: what it kept back is skipped here."""
+    SkipsWithoutTorch.asked_for = ""
+    try:
+        return (yield)
+    except Exception:
+        if SkipsWithoutTorch.asked_for:
+            pytest.skip(f"{SkipsWithoutTorch.asked_for} is not installed here")
+        raise
+
 
 SMALL = [
     "experiment=smoke",

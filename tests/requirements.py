@@ -14,6 +14,7 @@ PAIRS = [re.fullmatch(r"([\w-]+)>=([\d.]+).*", text).groups() for text in PROJEC
 
 KINDS = {
     "lowest": [f"{name}=={lowest}" for name, lowest in PAIRS if name != "torch"],
-    "light": [name for name, _ in PAIRS if name not in NEED_TORCH] + ["jsonschema", "pytest", "pytest-xdist"],
+    "light": [name for name, _ in PAIRS if name not in NEED_TORCH]
+    + ["hypothesis", "jsonschema", "pytest", "pytest-xdist"],
 }
 print("\n".join(KINDS[sys.argv[1]]))
