@@ -51,7 +51,7 @@ test-lowest: $(STAMP)
 	$(BIN)/python -m venv --clear $(VENV)-lowest
 	$(BIN)/python tests/requirements.py lowest > $(VENV)-lowest/constraints.txt
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-lowest/constraints.txt \
-		-e . $$(grep '^torch==' constraints.txt) jsonschema pytest pytest-xdist tensorboard
+		-e . $$(grep '^torch==' constraints.txt) hypothesis jsonschema pytest pytest-xdist tensorboard
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 lint: $(STAMP)

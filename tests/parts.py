@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+import transformers
+from packaging.version import Version
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from msgrpo_cli.engines import CONTINUOUS_NEEDS
 from msgrpo_cli.episode import Completion, Episode, Start, Step
 from msgrpo_cli.episode_sampling import Draw
 from msgrpo_cli.games.frozenlake import FrozenLake
@@ -23,6 +27,9 @@ from msgrpo_cli.rollout import PlayRules
 from msgrpo_cli.update import PlayedUpdate, UpdateRules, play_update
 
 RULES = PlayRules(env="frozenlake", observation="compact", invalid_action="random", format_penalty=1.0)
+WITH_CONTINUOUS_BATCHING = pytest.mark.skipif(
+    Version(transformers.__version__) < Version(CONTINUOUS_NEEDS), reason=f"needs transformers {CONTINUOUS_NEEDS}"
+)
 
 
 def small_model(seed: int = 0) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:

@@ -19,7 +19,9 @@ from msgrpo_cli.episode import Key
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.generation import Generated, Generator, Sampling, generate
 from msgrpo_cli.train import train_job
-from parts import small_model
+from parts import WITH_CONTINUOUS_BATCHING, small_model
+
+pytestmark = WITH_CONTINUOUS_BATCHING
 
 END = 5
 PROMPTS = [[3, 14, 15, 16, 5, 4], [3, 15, 5, 4], [3, 13, 8, 14, 15, 15, 5, 4], [4]] * 8

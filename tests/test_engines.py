@@ -22,6 +22,7 @@ from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.generators import GENERATORS, make_generator
 from msgrpo_cli.model_paths import local_path
 from msgrpo_cli.trainer_fields import fields
+from parts import WITH_CONTINUOUS_BATCHING
 
 CUDA = torch.cuda.is_available()
 
@@ -31,6 +32,7 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@WITH_CONTINUOUS_BATCHING
 def test_every_engine_is_a_file_a_row_and_a_generator() -> None:
     files = {file.stem for file in (config_dir() / "engine").glob("*.yaml")}
     assert files == set(ENGINES) == set(GENERATORS)
@@ -175,6 +177,7 @@ def test_a_config_saved_before_engines_had_keys_is_read() -> None:
     assert config_hash(validated(data)) == config_hash(compose("train", ["engine.note=hello"]))
 
 
+@WITH_CONTINUOUS_BATCHING
 def test_owned_settings_are_fields_of_transformers() -> None:
     from transformers.generation import ContinuousBatchingConfig
 
@@ -227,6 +230,7 @@ def test_vllm_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         check_machine(compose("train", ["engine=vllm_colocate"]))
 
 
+@WITH_CONTINUOUS_BATCHING
 def test_transformers_that_is_too_old_for_continuous_batching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose("train", ["engine=continuous_batching"])
     check_machine(config)

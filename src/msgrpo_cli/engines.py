@@ -24,7 +24,7 @@ from .model_paths import local_path
 from .schema import RunConfig
 
 _CONTINUOUS = "transformers_continuous_batching_config"
-_CONTINUOUS_NEEDS = "5.23"  # the tested one; its manager and its settings change from version to version
+CONTINUOUS_NEEDS = "5.23"  # the tested one; its manager and its settings change from version to version
 _PATIENCE = 10.0  # seconds for a server to answer
 _CORRECTION = (
     "vllm_importance_sampling_correction",
@@ -173,9 +173,9 @@ def _colocate_problems(config: RunConfig) -> list[str]:
 
 def _check_continuous(config: RunConfig) -> None:
     found = importlib.metadata.version("transformers")
-    if Version(found) < Version(_CONTINUOUS_NEEDS):
+    if Version(found) < Version(CONTINUOUS_NEEDS):
         raise UsageError(
-            f"engine=continuous_batching: needs transformers {_CONTINUOUS_NEEDS} or newer, found {found}; upgrade it, "
+            f"engine=continuous_batching: needs transformers {CONTINUOUS_NEEDS} or newer, found {found}; upgrade it, "
             "or use engine=single"
         )
 
