@@ -143,7 +143,7 @@ class Session:
         return str(self.tokenizer.decode(list(token_ids)))
 
     def finish(self) -> dict[str, Any]:
-        """Score the best checkpoint, as read back from disk, on the test part, and draw the curve; returns that score."""
+        """Score the best checkpoint, read back from disk, on the test part, and draw the curve; returns that score."""
         best = checkpoint.best(self.run)
         if best is None:
             raise RunError(f"{self.run.path}: the run left no checkpoint")
