@@ -49,6 +49,7 @@ def test_a_fall_by_half_of_the_gain_is_a_collapse_and_names_what_changed() -> No
         ({"valid_action_rate": 0.5, "entropy": 0.1}, "The answers lost their form"),
         ({"logprob_gap_mean": 0.1, "entropy": 0.1}, "no longer what is sampled"),
         ({"entropy": 1.2}, "became random"),
+        ({"grad_norm": 11.0}, "updates became too large"),
         ({}, "No single sign"),
         ({"entropy": None, "logprob_gap_mean": None, "grad_norm": None}, "No single sign"),
     ],

@@ -140,7 +140,8 @@ class Recorder(TrainerCallback):
         self.display.update(metrics)
         self._warn_of_withheld(metrics)
         self._warn_of_silence(metrics)
-        if (collapse := self.stopping.after_update(metrics)) is not None:
+        collapse = self.stopping.after_update(metrics)
+        if collapse is not None and self.stopping.reason is None:  # else the reason says it
             self.display.say(f"warning: the run has collapsed: {collapse}")
 
     def _warn_of_withheld(self, metrics: dict[str, Any]) -> None:

@@ -157,4 +157,6 @@ def _cause(peak: Window, now: Window) -> str:
         )
     if of(after, "entropy") > 2 * of(before, "entropy"):
         return "The policy became random: lower trainer.entropy_coef or trainer.learning_rate"
+    if of(after, "grad_norm") > 10 * of(before, "grad_norm"):
+        return "The updates became too large: lower trainer.learning_rate, or withhold such steps with guard.grad_norm"
     return "No single sign: lower trainer.learning_rate, or set trainer.beta to stay near the start"
