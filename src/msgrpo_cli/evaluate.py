@@ -19,6 +19,7 @@ from .episode import Episode
 from .errors import RunError, UsageError
 from .evaluator import Evaluator, Played
 from .ladder import References, render
+from .generators import single
 from .models import load_model, quiet_libraries
 from .players import ExactPlayer, GreedyPlayer, RandomPlayer
 from .policy import LanguageAgentPolicy
@@ -92,7 +93,7 @@ def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:
 
 def _policy(config: RunConfig, model_config: ModelConfig) -> LanguageAgentPolicy:
     model, tokenizer = load_model(model_config, config.seed)
-    return language_agent(config, model.to(device_for(config.trainer)), tokenizer)  # type: ignore[arg-type]
+    return language_agent(config, model.to(device_for(config.trainer)), tokenizer, single(config))  # type: ignore[arg-type]
 
 
 def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) -> list[Episode] | None:

@@ -93,17 +93,38 @@ class KeyedSampler(LogitsProcessor):
 
 
 def draw(
-    scores: Any, points: torch.Tensor, temperature: float, warpers: LogitsProcessorList, input_ids: Any = None
+    scores: Any,
+    points: torch.Tensor,
+    temperature: float,
+    warpers: LogitsProcessorList,
+    input_ids: Any = None,
+    rows: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token per row of logits by the inverse distribution function at `points`, a number in [0, 1) per row.
+    """One token for every point by the inverse distribution function; `points`: numbers in [0, 1), shape (answers,).
 
-    Returns the tokens, shape (rows, 1), and their log-probabilities under the sampling distribution, shape (rows,).
+    `scores`: logits, shape (rows, vocabulary); `rows` says whose row each answer draws from, by default its own.
+    Returns the tokens, shape (answers, 1), and their log-probabilities under the sampling distribution, (answers,).
     """
     logprobs = torch.log_softmax(warpers(input_ids, scores / temperature), dim=-1)
     distribution = logprobs.exp().to(points.dtype).cumsum(-1)
-    chosen = torch.searchsorted(distribution, points[:, None] * distribution[:, -1:], right=True)
+    if rows is None:
+        rows = torch.arange(len(points), device=points.device)
+    column = _occurrence(rows)
+    grid = points.new_zeros((len(scores), int(column.max()) + 1))
+    grid[rows, column] = points
+    chosen = torch.searchsorted(distribution, grid * distribution[:, -1:], right=True)[rows, column]
     chosen.clamp_(max=scores.shape[-1] - 1)  # NaN would point beyond; the policy refuses its log-probabilities
-    return chosen, logprobs.gather(-1, chosen).squeeze(-1)
+    return chosen[:, None], logprobs[rows, chosen]
+
+
+def _occurrence(rows: torch.Tensor) -> torch.Tensor:
+    """For every entry, how many equal ones come before it."""
+    order = torch.argsort(rows, stable=True)
+    counts = torch.bincount(rows)
+    first = counts.cumsum(0) - counts
+    occurrence = torch.empty_like(rows)
+    occurrence[order] = torch.arange(len(rows), device=rows.device) - first[rows[order]]
+    return occurrence
 
 
 def generate(

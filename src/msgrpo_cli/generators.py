@@ -11,13 +11,19 @@ from collections.abc import Callable, Mapping
 from .generation import Generator, generate
 from .msgrpo_trainer import MSGRPOTrainer
 from .schema import RunConfig
+from .shared_generation import generate_shared
 
 Trainer = Callable[[], MSGRPOTrainer]
 """Gives the trainer, once it exists; vLLM needs its accelerator and its count of steps."""
 
 
 def _single(config: RunConfig, trainer: Trainer) -> Generator:
-    return generate
+    return single(config)
+
+
+def single(config: RunConfig) -> Generator:
+    """transformers' `generate`, or the same answers with what repeats computed once."""
+    return generate_shared if config.rollout.share_prompts else generate
 
 
 def _continuous(config: RunConfig, trainer: Trainer) -> Generator:

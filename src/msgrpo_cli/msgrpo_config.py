@@ -28,6 +28,7 @@ class MSGRPOConfig(GRPOConfig):
     guard_grad_norm: float | None = field(default=None, metadata={"help": "Larger gradients are withheld."})
     guard_log_ratio: float | None = field(default=None, metadata={"help": "Larger log-ratios are withheld."})
     run_seed: int = field(default=0, metadata={"help": "Seed that deals rows into optimizer steps."})
+    share_prompts: bool = field(default=True, metadata={"help": "Equal prompts and answers are computed once."})
     max_logprob_gap: float = field(default=math.inf, metadata={"help": "Bound on one token's gap, first update."})
     mean_logprob_gap: float = field(default=math.inf, metadata={"help": "Bound on the mean gap, first update."})
 

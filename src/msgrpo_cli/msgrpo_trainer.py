@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,11 +23,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
+from .adapters import policy_of
 from .failures import NotFinite
 from .freshness import GapBound, check_gap
 from .msgrpo_config import MSGRPOConfig
 from .rows import Row, deal, micro_batches, row_factors, step_rows
 from .seeding import generator
+from .shared_prompts import SharedRows, shared_logprobs
 from .update import PlayedUpdate, rollout_metrics
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental; a contract test watches it
@@ -255,11 +257,27 @@ class MSGRPOTrainer(GRPOTrainer):
             check_gap(self._sums["logprob_gap"] / tokens, self._largest_gap, bound, self.update + 1)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        """The only change: the log-probabilities of the loss are kept, to be compared with those sampled from."""
-        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        """The changes: what is equal in several rows is computed once, where `_shares` says so, and the log-probabilities
+        of the loss are kept, to be compared with those sampled from."""
+        model, ids, mask, width = args[:4]
+        if self._shares(ids.shape[1] - width, kwargs):
+            with self.accelerator.autocast():
+                inner = policy_of(self.accelerator.unwrap_model(model))
+                rows = SharedRows.of(ids, mask, width)
+                result = (*shared_logprobs(inner, rows, entropy=kwargs.get("compute_entropy", False)), None)
+        else:
+            result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         if kwargs.get("compute_entropy"):
             self._seen_logps = result[0].detach()
         return result
+
+    def _shares(self, prompt_width: int, asked: Mapping[str, Any]) -> bool:
+        """Checkpointed activations keep no cache; a prompt of one token has no beginning; images and experts are TRL's."""
+        others = {name for name, value in asked.items() if value not in (None, False)} - {
+            "batch_size",
+            "compute_entropy",
+        }
+        return self.args.share_prompts and not self.args.gradient_checkpointing and prompt_width > 1 and not others
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """The only change: the norm is kept, and a loss or norm that is not finite stops before the optimizer."""

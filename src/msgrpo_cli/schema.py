@@ -130,6 +130,7 @@ class AlgoConfig(Section):
     format_penalty: NonNegative
     invalid_action: Literal["first", "random", "noop", "end"]
     optimizer_steps: Positive
+    share_prompts: bool
 
     @field_validator("credit")
     @classmethod
@@ -158,6 +159,7 @@ class RolloutConfig(Section):
     min_p: Annotated[float, Field(ge=0.0, le=1.0)] | None
     repetition_penalty: Annotated[float, Field(gt=0.0)]
     allow_truncated_sampling: bool
+    share_prompts: bool
 
     @property
     def truncated(self) -> bool:

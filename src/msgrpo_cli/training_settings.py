@@ -55,6 +55,7 @@ def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSG
         "guard_log_ratio": config.guard.log_ratio,
         "optimizer_steps": config.algo.optimizer_steps,
         "length_normalization": config.algo.length_normalization,
+        "share_prompts": config.algo.share_prompts,
         "run_seed": config.seed,
         **trainer_settings(config.engine.name),
     }

@@ -1,0 +1,146 @@
+"""Sampling completions where every distinct beginning is computed once.
+
+Knows token ids, logits, keys and the cache of a transformers model. Knows nothing about games, prompts or training.
+
+State-only prompts repeat: a group starts in one state, and states are visited again. Answers to one prompt repeat too,
+at least in their first tokens. So a batch is a tree: its roots are the distinct prompts, its nodes the distinct
+beginnings of answers. The model runs once for each node; every answer draws from its own node with its own key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from .episode import Key
+from .generation import Generated, Sampling, draw, generate, keyed_numbers, warpers_of
+
+
+def has_plain_cache(model: PreTrainedModel) -> bool:
+    """Whether every layer keeps the keys and values of all tokens, so that a beginning can be shared by selecting rows."""
+    layers = DynamicCache(config=model.config).layers
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+@dataclass
+class _Answer:
+    """One answer while it grows."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+def generate_shared(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[Key],
+    sampling: Sampling,
+    *,
+    pad_token_id: int,
+    eos_token_ids: Sequence[int],
+) -> list[Generated]:
+    """What `generate` answers, up to rounding; by `generate` itself where beginnings cannot be shared.
+
+    That is where a layer does not keep all keys and values (sliding windows, recurrent layers), and where
+    `repetition_penalty` makes the distribution depend on the padding of the batch.
+    """
+    if sampling.repetition_penalty != 1.0 or not has_plain_cache(model):
+        return generate(model, prompts, keys, sampling, pad_token_id=pad_token_id, eos_token_ids=eos_token_ids)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return _Tree(model, prompts, keys, sampling, pad_token_id, set(eos_token_ids)).grow()
+    finally:
+        model.train(was_training)
+
+
+class _Tree:
+    """The distinct beginnings of one batch; `row_of` says at which of them every answer that still grows is."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        keys: Sequence[Key],
+        sampling: Sampling,
+        pad_token_id: int,
+        ends: set[int],
+    ) -> None:
+        self._model, self._sampling, self._pad, self._ends = model, sampling, pad_token_id, ends
+        self._warpers = warpers_of(sampling)
+        self._answers = [_Answer() for _ in keys]
+        self._points = torch.as_tensor(keyed_numbers(keys, sampling, model.device)) if sampling.temperature else None
+        roots: dict[tuple[int, ...], int] = {}
+        self._row_of = {i: roots.setdefault(tuple(prompt), len(roots)) for i, prompt in enumerate(prompts)}
+        self._roots = list(roots)
+        self._cache = DynamicCache(config=model.config)
+
+    def grow(self) -> list[Generated]:
+        """Token by token, until every answer has ended."""
+        logits = self._read_prompts()
+        for number in range(self._sampling.max_new_tokens):
+            self._draw(logits, number)
+            nodes: dict[tuple[int, int], int] = {}
+            growing = [i for i in self._row_of if self._answers[i].token_ids[-1] not in self._ends]
+            if not growing or number + 1 == self._sampling.max_new_tokens:
+                break
+            self._row_of = {
+                i: nodes.setdefault((self._row_of[i], self._answers[i].token_ids[-1]), len(nodes)) for i in growing
+            }
+            logits = self._step(list(nodes))
+        return [
+            Generated(tuple(answer.token_ids), tuple(answer.logprobs), answer.token_ids[-1] not in self._ends)
+            for answer in self._answers
+        ]
+
+    def _read_prompts(self) -> torch.Tensor:
+        """Logits of the first token after every distinct prompt, shape (roots, vocabulary)."""
+        width = max(map(len, self._roots))
+        ids = torch.full((len(self._roots), width), self._pad, dtype=torch.long)
+        self._mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(self._roots):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            self._mask[row, width - len(prompt) :] = 1
+        self._length = self._mask.sum(-1)
+        return self._forward(ids, (self._mask.cumsum(-1) - 1).clamp(min=0))
+
+    def _step(self, nodes: Sequence[tuple[int, int]]) -> torch.Tensor:
+        """Logits of the next token after every (row, token), whose rows become the new ones."""
+        rows = torch.tensor([row for row, _ in nodes])
+        if len(rows) != len(self._mask) or not torch.equal(rows, torch.arange(len(rows))):
+            self._cache.batch_select_indices(rows.to(self._model.device))
+            self._mask, self._length = self._mask[rows], self._length[rows]
+        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
+        self._length = self._length + 1
+        return self._forward(torch.tensor([[token] for _, token in nodes]), self._length[:, None] - 1)
+
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        device = self._model.device
+        output = self._model(
+            input_ids=ids.to(device),
+            attention_mask=self._mask.to(device),
+            position_ids=positions.to(device),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return torch.as_tensor(output.logits[:, -1].float())
+
+    def _draw(self, logits: torch.Tensor, number: int) -> None:
+        """Token `number` of every growing answer, from the distribution of its row."""
+        growing = list(self._row_of)
+        rows = torch.tensor([self._row_of[i] for i in growing], device=logits.device)
+        if self._points is None:
+            tokens, logprobs = logits.argmax(-1)[rows].tolist(), [0.0] * len(growing)
+        else:
+            points = self._points[growing, number].to(logits.device)
+            chosen, found = draw(logits, points, self._sampling.temperature, self._warpers, rows=rows)
+            tokens, logprobs = chosen.squeeze(-1).tolist(), found.tolist()
+        for i, token, logprob in zip(growing, tokens, logprobs, strict=True):
+            self._answers[i].token_ids.append(token)
+            self._answers[i].logprobs.append(logprob)
