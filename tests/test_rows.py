@@ -95,7 +95,7 @@ def test_rows_are_dealt_at_random_unless_there_is_one_part() -> None:
 def test_micro_batches_are_a_partition_within_bounds(count: int, most_rows: int, sizes: list[int]) -> None:
     lengths = np.random.default_rng(1).integers(1, 9, size=count)
     rows = [row(int(length)) for length in lengths]
-    batches = micro_batches(np.arange(count), rows, most_rows)
+    batches = micro_batches(np.arange(count), rows, most_rows, shared=False)
     assert [len(batch) for batch in batches] == sizes
     assert sorted(number for batch in batches for number in batch) == list(range(count))
     ordered = [rows[number].length for batch in batches for number in batch]
@@ -104,4 +104,16 @@ def test_micro_batches_are_a_partition_within_bounds(count: int, most_rows: int,
 
 def test_micro_batches_take_the_given_rows_only_longest_first() -> None:
     rows = [row(1, prompt=1), row(5, prompt=9), row(2, prompt=2), row(3, prompt=1), row(1, prompt=3)]
-    assert micro_batches(np.array([4, 0, 2, 3]), rows, 2) == [[2, 3], [4, 0]]  # 4, 4; 4, 2: equals by number
+    assert micro_batches(np.array([4, 0, 2, 3]), rows, 2, shared=False) == [
+        [2, 3],
+        [4, 0],
+    ]
+
+
+def test_shared_micro_batches_keep_prompts_together_and_count_equal_rows_once() -> None:
+    kinds = [((7, 8), (1,)), ((9, 9), (2,)), ((7, 8), (1, 1)), ((9, 9), (3,)), ((5,), (4,))]
+    rows = [Row(prompt, answer, (0.0,) * len(answer), 1.0, 0) for prompt, answer in kinds]
+    several = [0, 1, 2, 3, 4, 0, 0, 3, 2, 1]
+    batches = micro_batches(np.arange(10), [rows[kind] for kind in several], 2, shared=True)
+    assert batches == [[2, 8, 0, 5, 6], [1, 9, 3, 7], [4]]  # of prompt (7, 8), of (9, 9), of (5,): two answers at most
+    assert micro_batches(np.array([], dtype=int), rows, 2, shared=True) == []

@@ -7,8 +7,6 @@ commands.
 from __future__ import annotations
 
 import json
-import os
-import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -17,12 +15,12 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
+from .bench_commands import app as bench_app
 from .completion import Shell
 from .errors import INTERRUPTED, RunError, UsageError
 from .interruption import heed_signals
+from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
 from .reporting import ending, say, talk_on_stderr
-
-_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w@./-]*=|~[A-Za-z_][\w@./-]*$")
 
 app = typer.Typer(
     help="Post-train language models to act over many steps in text games (MS-GRPO, arXiv 2508.10839).",
@@ -32,6 +30,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show or check a composed config.", rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+app.add_typer(bench_app, name="bench")
 
 
 class Printed(StrEnum):
@@ -40,20 +39,6 @@ class Printed(StrEnum):
     job = "job"
     hydra = "hydra"
     all = "all"
-
-
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Choices and values, such as env=frozenlake seed=1.")
-]
-ConfigDirs = Annotated[
-    list[Path] | None, typer.Option("--config-dir", metavar="DIR", help="A folder of config files; may be repeated.")
-]
-AllowModules = Annotated[
-    list[str] | None, typer.Option("--allow-module", metavar="NAME", help="A module that a saved config may import.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON value.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Compose, check and print; write nothing, load no weights.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -84,7 +69,7 @@ def train(
 ) -> None:
     """Train a model to play a game; prints the run directory."""
     with ending(verbose):
-        texts, folders = _only_overrides(overrides), config_dir or []
+        texts, folders = only_overrides(overrides), config_dir or []
         for option, text in (("--resume", resume), ("--from", from_)):
             if text == "":
                 raise UsageError(f"{option}: empty; give a run directory, `last`, or the beginning of a run's name")
@@ -149,7 +134,7 @@ def sweep(
 ) -> None:
     """Train once for every combination: msgrpo sweep seed=0,1,2 env=frozenlake,frozenlake_8x8."""
     with ending(verbose):
-        _sweep(_only_overrides(overrides), config_dir or [], None, dry_run, as_json)
+        _sweep(only_overrides(overrides), config_dir or [], None, dry_run, as_json)
 
 
 @app.command()
@@ -165,7 +150,7 @@ def doctor(
         from . import doctor as clinic
         from .config import compose
 
-        config = compose("train", _only_overrides(overrides), config_dir or [])
+        config = compose("train", only_overrides(overrides), config_dir or [])
         checks = clinic.examine(config, clinic.QUICK if quick else clinic.WHOLE, verbose)
         print(json.dumps(clinic.as_data(checks))) if as_json else clinic.show(checks)
         if not all(check.passed for check in checks):
@@ -194,7 +179,7 @@ def config_show(
 ) -> None:
     """Print the resolved config and what follows from it."""
     with ending(verbose):
-        _show(_only_overrides(overrides), config_dir or [], as_json)
+        _show(only_overrides(overrides), config_dir or [], as_json)
 
 
 @config_app.command("validate")
@@ -203,7 +188,7 @@ def config_validate(overrides: Overrides = None, config_dir: ConfigDirs = None, 
     with ending(verbose):
         from .config import compose, config_hash
 
-        print(config_hash(compose("train", _only_overrides(overrides), config_dir or [])))
+        print(config_hash(compose("train", only_overrides(overrides), config_dir or [])))
 
 
 @config_app.command("schema")
@@ -237,18 +222,6 @@ def complete(words: Annotated[list[str] | None, typer.Argument()] = None) -> Non
 
     with ending(verbose=False):
         print("".join(f"{offer.word}\t{offer.help}\n" for offer in offers(tree_of(app), words or [""])), end="")
-
-
-def is_override(text: str) -> bool:
-    """Whether an argument sets a key: it looks like `[+~]key=...` and no such path exists."""
-    return _OVERRIDE.match(text) is not None and not os.path.exists(text)  # which calls no name too long
-
-
-def _only_overrides(texts: list[str] | None) -> list[str]:
-    for text in texts or []:
-        if not is_override(text):
-            raise UsageError(f"{text}: not an override KEY=VALUE")
-    return texts or []
 
 
 def _refuse_both(*pairs: dict[str, Any]) -> None:

@@ -18,8 +18,8 @@ from .config import config_hash
 from .episode import Episode
 from .errors import RunError, UsageError
 from .evaluator import Evaluator, Played
-from .ladder import References, render
 from .generators import single
+from .ladder import References, render
 from .models import load_model, quiet_libraries
 from .players import ExactPlayer, GreedyPlayer, RandomPlayer
 from .policy import LanguageAgentPolicy

@@ -27,6 +27,7 @@ from .adapters import policy_of
 from .failures import NotFinite
 from .freshness import GapBound, check_gap
 from .msgrpo_config import MSGRPOConfig
+from .plain_cache import has_plain_cache
 from .rows import Row, deal, micro_batches, row_factors, step_rows
 from .seeding import generator
 from .shared_prompts import SharedRows, shared_logprobs
@@ -40,6 +41,8 @@ class OnPhase(Protocol):
 
     def __call__(self, name: str, finished: int, total: int, *, safe: bool) -> None: ...
 
+
+_COUNTED = ("rows", "tokens_prompt", "tokens_completion", "tokens_read", "tokens_padding")
 
 Batch = dict[str, Any]
 """One micro-batch as TRL's loss takes it: padded tensors of shape (rows, width)."""
@@ -166,7 +169,7 @@ class MSGRPOTrainer(GRPOTrainer):
         self._parts, self._rows_of_parts = [], []
         for part in deal(len(rows), self.args.optimizer_steps, rng):
             self.on_phase("scoring", len(self._parts), self.args.optimizer_steps, safe=True)
-            cut = micro_batches(part, rows, self.args.rows_per_micro_batch)
+            cut = micro_batches(part, rows, self.args.rows_per_micro_batch, shared=self.shares_prompts)
             self._rows_of_parts.append([rows[i] for i in part])
             self._parts.append(
                 [self._batch([rows[i] for i in numbers], [factors[i] for i in numbers]) for numbers in cut]
@@ -180,8 +183,8 @@ class MSGRPOTrainer(GRPOTrainer):
         self._sums["rows"] = len(rows)
         self._sums["tokens_prompt"] = sum(len(row.prompt_ids) for row in rows)
         self._sums["tokens_completion"] = tokens
-        padded = sum(batch["prompt_ids"].numel() + batch["completion_ids"].numel() for p in self._parts for batch in p)
-        self._sums["tokens_padding"] = padded - tokens - self._sums["tokens_prompt"]
+        self._sums["tokens_read"] = sum(batch["read"] for part in self._parts for batch in part)
+        self._sums["tokens_padding"] = sum(batch["padding"] for part in self._parts for batch in part)
         self._sums["perf/seconds_scoring"] = time.perf_counter() - began - self._sums["perf/seconds_rollout"]
 
     def _batch(self, rows: list[Row], factors: Sequence[float]) -> Batch:
@@ -194,6 +197,7 @@ class MSGRPOTrainer(GRPOTrainer):
         weighed = [row.advantage * factor for row, factor in zip(rows, factors, strict=True)]
         batch["advantages"] = torch.tensor(weighed, dtype=torch.float32, device=self.args.device)
         batch["tokens"] = sum(len(row.completion_ids) for row in rows)
+        batch["read"], batch["padding"] = self._work_of(batch)
         return batch
 
     # One optimizer step
@@ -257,8 +261,8 @@ class MSGRPOTrainer(GRPOTrainer):
             check_gap(self._sums["logprob_gap"] / tokens, self._largest_gap, bound, self.update + 1)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        """The changes: what is equal in several rows is computed once, where `_shares` says so, and the log-probabilities
-        of the loss are kept, to be compared with those sampled from."""
+        """The changes: what is equal in several rows is computed once, and the log-probabilities of the loss are kept,
+        to be compared with those sampled from."""
         model, ids, mask, width = args[:4]
         if self._shares(ids.shape[1] - width, kwargs):
             with self.accelerator.autocast():
@@ -271,13 +275,30 @@ class MSGRPOTrainer(GRPOTrainer):
             self._seen_logps = result[0].detach()
         return result
 
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether equal prompts and answers are computed once. Checkpointed activations keep no cache to share."""
+        assert isinstance(self.model, (PreTrainedModel, PeftModel))
+        return (
+            self.args.share_prompts and not self.args.gradient_checkpointing and has_plain_cache(policy_of(self.model))
+        )
+
+    def _work_of(self, batch: Batch) -> tuple[int, int]:
+        """Tokens that one pass over a micro-batch reads, padding included, and how many of them are padding."""
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        if not self.shares_prompts:
+            return ids.numel(), int((mask == 0).sum())
+        rows = SharedRows.of(ids, mask, batch["completion_ids"].shape[1])
+        return rows.positions, rows.padding
+
     def _shares(self, prompt_width: int, asked: Mapping[str, Any]) -> bool:
-        """Checkpointed activations keep no cache; a prompt of one token has no beginning; images and experts are TRL's."""
+        """A prompt of one token has no beginning; images and experts are TRL's business."""
         others = {name for name, value in asked.items() if value not in (None, False)} - {
             "batch_size",
             "compute_entropy",
         }
-        return self.args.share_prompts and not self.args.gradient_checkpointing and prompt_width > 1 and not others
+        return self.shares_prompts and prompt_width > 1 and not others
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """The only change: the norm is kept, and a loss or norm that is not finite stops before the optimizer."""
@@ -315,7 +336,7 @@ class MSGRPOTrainer(GRPOTrainer):
             "global_step": int(self.state.global_step),
             "skipped": skipped,
             **rollout_metrics(self.played),
-            **{name: int(sums[name]) for name in ("rows", "tokens_prompt", "tokens_completion", "tokens_padding")},
+            **{name: int(sums[name]) for name in _COUNTED},
             "loss": None if skipped else sums["loss"] / steps,
             **per_token,
             "kl": None if skipped or not self.beta else sums["kl"] / sums["weight"],
@@ -329,7 +350,7 @@ class MSGRPOTrainer(GRPOTrainer):
             **{name: sums[name] for name in ("perf/seconds_rollout", "perf/seconds_scoring", "perf/seconds_update")},
             "perf/seconds_total": sum(value for name, value in sums.items() if name.startswith("perf/seconds")),
             "perf/decisions_per_second": sum(len(e.steps) for e in self.played.episodes) / seconds,
-            "perf/memory_bytes": _peak_memory(self.args.device),
+            "perf/memory_bytes": peak_memory(self.args.device),
         }
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
@@ -382,7 +403,7 @@ def _no_reward(prompts: list[Any], **_: Any) -> list[float | None]:
     return [0.0] * len(prompts)
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
     """Peak memory in bytes: of the accelerator where there is one, else of the process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))

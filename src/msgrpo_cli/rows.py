@@ -71,13 +71,25 @@ def deal(count: int, parts: int, rng: np.random.Generator) -> list[np.ndarray]:
     return np.array_split(order, parts)
 
 
-def micro_batches(numbers: np.ndarray, rows: Sequence[Row], most_rows: int) -> list[list[int]]:
+def micro_batches(numbers: np.ndarray, rows: Sequence[Row], most_rows: int, *, shared: bool) -> list[list[int]]:
     """Cut rows into as few micro-batches of at most `most_rows` as possible, alike in length within each.
 
-    Every row number is in exactly one of them; the longest come first, so that memory runs out early or never.
+    Where prompts are `shared`, rows of one prompt stand together, and rows that are equal count once, since the model
+    reads them once. Every row number is in exactly one micro-batch; the longest come first, so that memory runs out
+    early or never.
     """
     if not len(numbers):
         return []
-    by_length = sorted((int(number) for number in numbers), key=lambda number: (-rows[number].length, number))
-    batches = -(-len(by_length) // most_rows)
-    return [part.tolist() for part in np.array_split(np.array(by_length), batches)]
+
+    def place(number: int) -> tuple[object, ...]:
+        row = rows[number]
+        if shared:
+            return -len(row.prompt_ids), row.prompt_ids, -len(row.completion_ids), row.completion_ids
+        return -row.length, number
+
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for number in sorted(map(int, numbers)):
+        kinds.setdefault(place(number), []).append(number)
+    in_order = [kinds[kind] for kind in sorted(kinds)]
+    parts = np.array_split(np.arange(len(in_order)), -(-len(in_order) // most_rows))
+    return [[number for kind in part for number in in_order[kind]] for part in parts]

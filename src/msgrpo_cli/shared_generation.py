@@ -14,16 +14,10 @@ from dataclasses import dataclass, field
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
 
 from .episode import Key
 from .generation import Generated, Sampling, draw, generate, keyed_numbers, warpers_of
-
-
-def has_plain_cache(model: PreTrainedModel) -> bool:
-    """Whether every layer keeps the keys and values of all tokens, so that a beginning can be shared by selecting rows."""
-    layers = DynamicCache(config=model.config).layers
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+from .plain_cache import has_plain_cache
 
 
 @dataclass

@@ -47,6 +47,11 @@ class SharedRows:
         """How many tokens the model reads, padding included."""
         return self.prompt_PT[:, :-1].numel() + self.answer_AT.numel()
 
+    @property
+    def padding(self) -> int:
+        """How many of them are padding."""
+        return int((self.prompt_PT[:, :-1] == _NOTHING).sum() + (self.answer_AT == _NOTHING).sum())
+
 
 def shared_logprobs(
     model: PreTrainedModel, rows: SharedRows, *, entropy: bool

@@ -1,0 +1,59 @@
+"""`msgrpo bench learn`: seconds and decisions until held-out starts are won often enough.
+
+Knows a run's rows of metrics. Knows nothing about how training works.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..precision import device_for
+from ..runs import Run
+from ..schema import RunConfig
+from ..train import train_job
+from ..whole_files import read_lines
+from .watch import machine
+
+TARGET = 0.8
+
+
+def bench_learn(config: RunConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """Train in a folder that is thrown away, until success on validation reaches 0.8 or the updates are spent.
+
+    Seconds are those of the updates: loading and evaluations are left out, so that they do not depend on how often a
+    run is scored. The answer is as fine as `eval.every`.
+    """
+    config = config.model_copy(update={"stop": config.stop.model_copy(update={"score": TARGET})})
+    with tempfile.TemporaryDirectory(prefix="msgrpo-bench-") as folder:
+        run = Run(Path(folder) / "run")
+        train_job(config, run.path, command=["msgrpo", "bench", "learn"], overrides=list(overrides))
+        rows = list(read_lines(run.metrics))
+    return {
+        **reached(rows),
+        "target": TARGET,
+        "base": next(row["success_rate"] for row in rows if row["kind"] != "train"),
+        "seed": config.seed,
+        "machine": machine(torch.device(device_for(config.trainer))),
+    }
+
+
+def reached(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """When the first evaluation after an update reached the target; None where none did."""
+    seconds = decisions = 0.0
+    for row in rows:
+        if row["kind"] == "train":
+            seconds += row["perf/seconds_total"]
+            decisions += row["steps_played"]
+        elif row["update"] and row["split"] == "validation" and row["success_rate"] >= TARGET:
+            return {
+                "reached": True,
+                "update": row["update"],
+                "seconds_to_target": seconds,
+                "decisions_to_target": int(decisions),
+            }
+    return {"reached": False, "update": None, "seconds_to_target": None, "decisions_to_target": None}

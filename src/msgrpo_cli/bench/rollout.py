@@ -1,0 +1,96 @@
+"""`msgrpo bench rollout`: playing one update's episodes, beside the bare model on the very tokens that were played.
+
+Knows how an update is played and what is measured. Knows nothing about training or the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ..assembly import game_factory, language_agent, play_rules
+from ..episode import Key
+from ..generation import Generated, Generator, Sampling
+from ..generators import single
+from ..models import load_model, quiet_libraries
+from ..msgrpo_trainer import peak_memory
+from ..policy import LanguageAgentPolicy
+from ..precision import device_for
+from ..schema import RunConfig
+from ..training_settings import update_rules
+from ..update import PlayedUpdate, play_update
+from .limit import Pair, rollout_limit
+from .watch import machine, median, seconds_of, watching
+
+
+class Recording:
+    """A generator that keeps what it was asked and what it answered, batch by batch."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self.batches: list[list[Pair]] = []
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        keys: Sequence[Key],
+        sampling: Sampling,
+        **more: Any,
+    ) -> list[Generated]:
+        answers = self._generator(model, prompts, keys, sampling, **more)
+        self.batches.append([(tuple(p), answer.token_ids) for p, answer in zip(prompts, answers, strict=True)])
+        return answers
+
+
+def play(config: RunConfig, policy: LanguageAgentPolicy) -> PlayedUpdate:
+    """The episodes of update 1, as training plays them, without the judge that looks up the best action."""
+    rules = play_rules(config, evaluation=False)
+    return play_update(1, update_rules(config), game_factory(config.env, evaluation=False), policy, rules)
+
+
+def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
+    """Medians over `repeats` rounds, each of which plays, then runs both limits."""
+    quiet_libraries()
+    model, tokenizer = load_model(config.model, config.seed, merge=True)
+    device = device_for(config.trainer)
+    model.to(device)  # type: ignore[arg-type]
+    recording = Recording(single(config))
+    policy = language_agent(config, model, tokenizer, recording)
+    play(config, policy)  # warms caches up
+    seconds: list[float] = []
+    in_model: list[float] = []
+    limits: list[float] = []
+    shared: list[float] = []
+    for _ in range(repeats):
+        recording.batches.clear()
+        with watching(model) as watch:
+            seconds.append(seconds_of(lambda: play(config, policy), device))
+        in_model.append(watch.seconds)
+        for distinct, found in ((False, limits), (True, shared)):
+            work = lambda distinct=distinct: rollout_limit(model, recording.batches, distinct=distinct)  # noqa: E731
+            found.append(seconds_of(work, device))
+    pairs = [pair for batch in recording.batches for pair in batch]
+    distinct_prompts = sum(len({prompt for prompt, _ in batch}) for batch in recording.batches)
+    tokens = sum(len(answer) for _, answer in pairs)
+    return {
+        "decisions": len(pairs),
+        "decisions_per_second": len(pairs) / median(seconds),
+        "tokens_per_second": tokens / median(seconds),
+        "seconds": median(seconds),
+        "model_share": median([inside / whole for inside, whole in zip(in_model, seconds, strict=True)]),
+        "limit_seconds": median(limits),
+        "time_over_limit": median([whole / limit for whole, limit in zip(seconds, limits, strict=True)]),
+        "shared_limit_seconds": median(shared),
+        "time_over_shared_limit": median([whole / limit for whole, limit in zip(seconds, shared, strict=True)]),
+        "prompt_tokens": sum(len(prompt) for prompt, _ in pairs),
+        "answer_tokens": tokens,
+        "positions": watch.positions,
+        "padding_share": watch.padding_share,
+        "duplicate_prompt_share": 1 - distinct_prompts / len(pairs),
+        "peak_memory_bytes": peak_memory(device),
+        "repeats": repeats,
+        "machine": machine(device),
+    }

@@ -1,0 +1,105 @@
+"""`msgrpo bench update`: training on one update's rows, beside the bare model's forward and backward over them.
+
+Knows the trainer and what is measured. Knows nothing about how episodes are played or about the command line.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+
+from ..adapters import policy_of
+from ..assembly import language_agent
+from ..generators import single
+from ..initial_model import initial_model
+from ..models import quiet_libraries
+from ..msgrpo_trainer import MSGRPOTrainer, peak_memory
+from ..precision import device_for
+from ..rows import Row, micro_batches, step_rows
+from ..runs import Run
+from ..schema import RunConfig
+from ..training_settings import training_arguments
+from ..update import PlayedUpdate
+from .limit import Pair, update_limit
+from .rollout import play
+from .watch import Watch, machine, median, seconds_of, watching
+
+
+def bench_update(config: RunConfig, repeats: int) -> dict[str, Any]:
+    """Medians over `repeats` updates on the same rows, each after a round of both limits; the first is not counted."""
+    quiet_libraries()
+    rounds = repeats + 1
+    config = config.model_copy(update={"max_updates": rounds})
+    with tempfile.TemporaryDirectory(prefix="msgrpo-bench-") as folder:
+        return _Bench(config, Run(Path(folder))).measure(rounds)
+
+
+class _Bench(TrainerCallback):
+    """A trainer whose every update trains on the same rows; the limits run where others play."""
+
+    def __init__(self, config: RunConfig, run: Run) -> None:
+        self.device = device_for(config.trainer)
+        arguments = training_arguments(config, run, self.device)
+        self.model, tokenizer = initial_model(config, run)
+        self.model.to(self.device)  # type: ignore[arg-type]
+        self.played = play(config, language_agent(config, policy_of(self.model), tokenizer, single(config)))
+        self.trainer = MSGRPOTrainer(self.model, arguments, tokenizer, self._play, callbacks=[self])
+        self.trainer.remove_callback(PrinterCallback)
+        self.trainer.remove_callback(ProgressCallback)
+        self.rows: list[dict[str, Any]] = []
+        self.limits: dict[bool, list[float]] = {False: [], True: []}
+        self.watch = Watch()
+
+    def _play(self, update: int) -> PlayedUpdate:
+        rows = step_rows(self.played.trained)
+        cut = micro_batches(
+            np.arange(len(rows)), rows, self.trainer.args.rows_per_micro_batch, shared=self.trainer.shares_prompts
+        )
+        batches = [[_pair(rows[number]) for number in numbers] for numbers in cut]
+        for distinct, found in self.limits.items():
+            work = lambda distinct=distinct: update_limit(policy_of(self.model), batches, distinct=distinct)  # noqa: E731
+            found.append(seconds_of(work, self.device))
+        self.watch.positions = self.watch.padding = 0  # of the last round alone
+        return self.played
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """TRL's hook after every optimizer step."""
+        if not int(self.trainer.state.global_step) % self.trainer.args.steps_per_update:
+            self.rows.append(self.trainer.update_metrics())
+
+    def measure(self, rounds: int) -> dict[str, Any]:
+        with watching(policy_of(self.model)) as self.watch:
+            self.trainer.train()
+        rows = self.rows[1:]
+        seconds = [row["perf/seconds_scoring"] + row["perf/seconds_update"] for row in rows]
+        limits, shared = (self.limits[distinct][1:] for distinct in (False, True))
+        last = rows[-1]
+        trained = [step.completion for episode, _ in self.played.trained for step in episode.steps]
+        return {
+            "rows": last["rows"],
+            "decisions_per_second": last["rows"] / median(seconds),
+            "tokens_per_second": (last["tokens_prompt"] + last["tokens_completion"]) / median(seconds),
+            "seconds": median(seconds),
+            "seconds_scoring": median([row["perf/seconds_scoring"] for row in rows]),
+            "seconds_update": median([row["perf/seconds_update"] for row in rows]),
+            "limit_seconds": median(limits),
+            "time_over_limit": median([whole / limit for whole, limit in zip(seconds, limits, strict=True)]),
+            "shared_limit_seconds": median(shared),
+            "time_over_shared_limit": median([whole / limit for whole, limit in zip(seconds, shared, strict=True)]),
+            "tokens_without_loss": last["tokens_prompt"],
+            "tokens_with_loss": last["tokens_completion"],
+            "positions": self.watch.positions,
+            "padding_share": self.watch.padding_share,
+            "duplicate_prompt_share": 1 - len({answer.prompt_ids for answer in trained}) / len(trained),
+            "peak_memory_bytes": peak_memory(self.device),
+            "repeats": rounds - 1,
+            "machine": machine(self.device),
+        }
+
+
+def _pair(row: Row) -> Pair:
+    return row.prompt_ids, row.completion_ids

@@ -1,0 +1,188 @@
+"""Sharing prompts and answers between rows changes neither log-probabilities, nor loss, nor gradient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from msgrpo_cli.episode_sampling import Draw
+from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
+from msgrpo_cli.plain_cache import has_plain_cache
+from msgrpo_cli.rows import step_rows
+from msgrpo_cli.shared_prompts import SharedRows
+from msgrpo_cli.update import PlayedUpdate
+from parts import one_step_episodes, played_update, relative_difference, small_model, trainer_for, with_advantages
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+
+
+def llama() -> Any:
+    return small_model()[0]
+
+
+def qwen2() -> Any:
+    torch.manual_seed(2)
+    return Qwen2ForCausalLM(Qwen2Config(**SMALL, attention_dropout=0.0))
+
+
+def sliding() -> Any:
+    torch.manual_seed(2)
+    return MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4))
+
+
+def adapted() -> Any:
+    torch.manual_seed(2)
+    model = get_peft_model(llama(), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    with torch.no_grad():  # a fresh adapter has no gradient on one side
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0.0, 0.1)
+    return model
+
+
+def given(pairs: list[tuple[list[int], list[int]]]) -> PlayedUpdate:
+    """An update of one-step episodes, all drawn, each with an advantage of its own."""
+    episodes = one_step_episodes(
+        [answer for _, answer in pairs],
+        [prompt for prompt, _ in pairs],
+        [[-1.0 - 0.1 * i for i in range(len(answer))] for _, answer in pairs],
+    )
+    advantages = torch.linspace(-1.5, 2.0, len(pairs), dtype=torch.float64).numpy()
+    return PlayedUpdate(1, tuple(episodes), advantages, Draw(advantages > -9.0, advantages * 0 + 1), 0.0, 1.0)
+
+
+def uneven() -> PlayedUpdate:
+    """Twelve rows: prompts and answers of unlike lengths, several of them equal."""
+    prompts = [[7, 8, 9, 10], [7, 8], [11, 12, 13, 14, 15, 16]]
+    answers = [[20, 5], [21, 22, 23, 5], [5]]
+    chosen = [(0, 0), (0, 0), (0, 1), (1, 0), (1, 2), (2, 1), (2, 1), (2, 1), (2, 2), (0, 2), (1, 0), (0, 1)]
+    return given([(prompts[p], answers[a]) for p, a in chosen])
+
+
+def both(folder: Path, make: Any, played: PlayedUpdate, **arguments: Any) -> list[MSGRPOTrainer]:
+    """A trainer that shares and one that does not, over equal weights."""
+    return [
+        trainer_for(
+            folder,
+            make(),
+            small_model()[1],
+            lambda update: played,
+            llama() if arguments.get("beta") else None,
+            share_prompts=share,
+            **arguments,
+        )
+        for share in (True, False)
+    ]
+
+
+def gradient(trainer: MSGRPOTrainer) -> torch.Tensor:
+    """Of the first optimizer step, all trained parameters in one vector."""
+    trainer.create_optimizer()
+    trainer.create_scheduler(num_training_steps=10)
+    trainer.training_step(trainer.model, {}, None)
+    return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]).clone()
+
+
+@pytest.mark.parametrize("make", [llama, qwen2, adapted])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"per_device_train_batch_size": 3, "entropy_coef": 0.1},
+        {"beta": 0.04},
+        {"num_iterations": 2, "optimizer_steps": 2, "temperature": 0.7},
+        {"importance_sampling_level": "sequence", "length_normalization": "step"},
+    ],
+    ids=["plain", "micro-batches and entropy", "kl", "several steps", "sequence ratios"],
+)
+def test_loss_and_gradient_are_those_of_separate_rows(tmp_path: Path, make: Any, arguments: dict[str, Any]) -> None:
+    if make is qwen2 and arguments.get("beta"):
+        pytest.skip("the reference is a llama")
+    shared, separate = both(tmp_path, make, uneven(), **arguments)
+    assert shared.shares_prompts
+    assert not separate.shares_prompts
+    first, second = gradient(shared), gradient(separate)
+    assert float(second.norm()) > 1e-3
+    assert relative_difference(first, second) < 1e-5
+    for name in ("loss", "entropy", "kl", "logprob_gap"):
+        assert shared._sums[name] == pytest.approx(separate._sums[name], rel=1e-5, abs=1e-6)
+    assert shared._sums["tokens_read"] < separate._sums["tokens_read"]
+
+
+def test_weights_after_several_updates_stay_together(tmp_path: Path) -> None:
+    after = []
+    for share in (True, False):
+        model, tokenizer = small_model()
+        played = with_advantages(played_update(model, tokenizer), [1.0, -1.0, 0.5])
+        trainer = trainer_for(
+            tmp_path / str(share), model, tokenizer, lambda update, played=played: played,
+            share_prompts=share, max_updates=3, num_iterations=2, per_device_train_batch_size=4,
+        )  # fmt: skip
+        trainer.train()
+        after.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    before = torch.cat([parameter.detach().flatten() for parameter in llama().parameters()])
+    assert float((after[0] - after[1]).norm()) < 1e-2 * float((after[0] - before).norm())
+
+
+def test_what_is_read_is_what_is_distinct(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+    played = with_advantages(played_update(model, tokenizer), [1.0, -1.0])
+    trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played)
+    read: list[int] = []
+    hook = model.model.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    gradient(trainer)
+    hook.remove()
+    rows = step_rows(played.trained)
+    prompts = {row.prompt_ids for row in rows}
+    answers = {(row.prompt_ids, row.completion_ids) for row in rows}
+    assert len(prompts) < len(answers)
+    assert len(prompts) < len(rows)
+    longest = max(len(row.completion_ids) for row in rows)
+    assert sum(read) == sum(len(prompt) - 1 for prompt in prompts) + len(answers) * longest
+    assert trainer._sums["tokens_read"] == sum(read)
+    assert trainer._sums["tokens_padding"] == sum(longest - len(answer) for _, answer in answers)
+
+
+def test_rows_are_cut_into_what_is_distinct() -> None:
+    ids = torch.tensor([[0, 7, 8, 1, 2], [0, 7, 8, 1, 0], [6, 7, 8, 1, 2], [0, 7, 8, 1, 2]])
+    mask = torch.tensor([[0, 1, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]])
+    rows = SharedRows.of(ids, mask, 2)
+    assert rows.prompt_PT.tolist() == [[-1, 7, 8], [6, 7, 8]]
+    assert rows.answer_AT.tolist() == [[1, -1], [1, 2], [1, 2]]
+    assert (rows.prompt_A.tolist(), rows.answer_N.tolist()) == ([0, 0, 1], [1, 0, 2, 1])
+    assert (rows.positions, rows.padding) == (2 * 2 + 3 * 2, 1 + 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [(sliding, {}), (llama, {"gradient_checkpointing": True})],
+    ids=["sliding window", "checkpointed activations"],
+)
+def test_where_nothing_can_be_shared_rows_stay_separate(tmp_path: Path, make: Any, arguments: dict[str, Any]) -> None:
+    shared, separate = both(tmp_path, make, uneven(), **arguments)
+    assert not shared.shares_prompts
+    assert torch.equal(gradient(shared), gradient(separate))
+
+
+def test_a_prompt_of_one_token_has_no_beginning(tmp_path: Path) -> None:
+    shared, separate = both(tmp_path, llama, given([([7], [20, 5]), ([7], [5]), ([8], [20, 5])]))
+    assert relative_difference(gradient(shared), gradient(separate)) < 1e-5
+
+
+def test_plain_caches() -> None:
+    assert [has_plain_cache(make()) for make in (llama, qwen2, sliding)] == [True, True, False]
