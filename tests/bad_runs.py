@@ -58,6 +58,7 @@ CHANGES: dict[str, Callable[[Path], None]] = {
     "no-metadata": lambda run: (run / LAST / "msgrpo.json").write_text("[]") and None,
     "cut-weights": lambda run: (run / LAST / "model.safetensors").write_bytes(b"short") and None,
     "no-checkpoint": lambda run: shutil.rmtree(run / "checkpoints"),
+    "rows-alone": lambda run: (run / "run.json").unlink(),
     "foreign": _foreign,
     "moved-base": _moved_base,
 }

@@ -77,7 +77,7 @@ def said_by(
     return code, [line.removeprefix("error: ") for line in said.err.splitlines() if line.startswith("error: ")]
 
 
-# (command, exit code, line). RUNS, MODELS, GAMES and HERE stand for folders, SMOKE for a training of seconds.
+# (command, exit code, line). RUNS, MODELS and GAMES stand for folders, SMOKE for a training of seconds.
 LONG = "x" * 300
 EMPTY = "empty; give a run directory, `last`, or the beginning of a run's name"
 ELSEWHERE = "give another place"
@@ -398,7 +398,50 @@ GAME_ROWS = [
     ),
     ("SMOKE env.id=:x", 2, "env.id=:x: cannot import '': ValueError: Empty module name"),
 ]
+LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+BROKEN = "prompt: the prompt template is broken"
+MAY_USE = "it may use rules, actions, max_steps and observation"
 VALUE_ROWS = [
+    ("train --resume 'no\nsuch'", 2, rf"'no\nsuch': {NO_RUN}"),
+    ("eval 'no\nsuch'", 2, rf"'no\nsuch': {NO_RUN}"),
+    ("train 'seed=a\nb'", 2, r"'seed=a\nb': not an override KEY=VALUE"),
+    ("train ''", 2, "'': not an override KEY=VALUE"),
+    ("export RUNS/whole RUNS", 2, "RUNS: not empty; give a new folder"),
+    (
+        "SMOKE hydra.run.dir=RUNS/whole/checkpoints/..",
+        2,
+        "hydra.run.dir=RUNS/whole/checkpoints/..: holds a run already; go on with msgrpo train --resume "
+        "RUNS/whole/checkpoints/..",
+    ),
+    (
+        "SMOKE hydra.run.dir=RUNS/rows-alone",
+        2,
+        "hydra.run.dir=RUNS/rows-alone: holds checkpoints, which is no run's and would be overwritten; give another "
+        "directory",
+    ),
+    (
+        "sweep seed=range(0,100000000) --dry-run",
+        2,
+        "seed=range(0,100000000): more than 10000 jobs; sweep over less at a time",
+    ),
+    (f"SMOKE \"prompt.user='{LOOPS}'\"", 2, f"{BROKEN}: loops of more than 100000 rounds; {MAY_USE}"),
+    (
+        "SMOKE \"prompt.user='{{ actions * 1000000 }}'\"",
+        2,
+        f"{BROKEN}: a product of more than 100000 characters or items; {MAY_USE}",
+    ),
+    ("SMOKE \"prompt.user='{{ 10 ** 99999999 }}'\"", 2, f"{BROKEN}: a power that is too large; {MAY_USE}"),
+    (
+        "SMOKE \"prompt.user='{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}'\"",
+        2,
+        f"{BROKEN}: maximum recursion depth exceeded<more>; {MAY_USE}",
+    ),
+    (
+        f"SMOKE seed={'9' * 5000}",
+        2,
+        f"seed={'9' * 75}: not an override KEY=VALUE; Exceeds the limit (4300 digits) for integer string conversion: "
+        "value has 5000 digits<more>",
+    ),
     ("SMOKE env.name=../x", 2, f"env.name=../x: {TO_PATH}"),
     ("SMOKE env.name=..", 2, f"env.name=..: {TO_PATH}"),
     ("SMOKE env.name=/etc/passwd", 2, f"env.name=/etc/passwd: {TO_PATH}"),
@@ -521,7 +564,7 @@ def test_one_line_and_nothing_on_disk(
     ended, lines = said_by(command, stock, monkeypatch, capsys)
     for name in ("models", "runs", "games"):
         line = line.replace(name.upper(), str(getattr(stock, name)))
-    pattern = re.escape(line).replace("<number>", r"\d+").replace("<names>", r"[\w, ]+")
+    pattern = re.escape(line).replace("<number>", r"\d+").replace("<names>", r"[\w, ]+").replace("<more>", ".*")
     assert len(lines) == 1 and re.fullmatch(pattern, lines[0]), lines
     assert ended == code
     assert (snapshot(tmp_path), snapshot(stock.models.parent)) == before

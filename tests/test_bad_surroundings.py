@@ -7,6 +7,8 @@ import json
 import os
 import pty
 import re
+import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -46,6 +48,52 @@ def test_no_terminal_and_no_streams(tmp_path: Path) -> None:
     done = started(tmp_path, shell, surroundings())
     assert done.returncode == 0 and Path(done.stdout.removesuffix("\n")).is_dir()
     assert ended_well(tmp_path)
+
+
+@pytest.mark.parametrize("way", ['exec "$@" 2>/dev/full', '"$@" 2>&1 >/dev/null | head -c 1 >/dev/null', "log"])
+def test_what_cannot_be_told_decides_over_no_run(tmp_path: Path, way: str) -> None:
+    """A full stderr, one whose reader has gone, and a log that cannot be written."""
+    if way == "log":
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "log.txt").symlink_to("/dev/full")
+        way = 'exec "$@"'
+    done = started(tmp_path, ["sh", "-c", way, "sh", *TRAIN, "hydra.run.dir=run"], surroundings())
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done"
+
+
+def test_a_run_directory_that_is_removed_meanwhile(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [*TRAIN, "max_updates=500", f"hydra.run.dir={run}"],
+        cwd=tmp_path,
+        env=surroundings(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (run / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    shutil.rmtree(run, ignore_errors=True)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()[-1]) == (
+        1,
+        f"error: {run}: the run directory was removed while the run went on",
+    )
+
+
+def test_ended_before_the_work_began(tmp_path: Path) -> None:
+    """While libraries are imported: the run is there, so it ends as interrupted and says how it goes on."""
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [*TRAIN, f"hydra.run.dir={run}"], cwd=tmp_path, env=surroundings(), stderr=subprocess.PIPE, text=True
+    )
+    while not (run / "run.json").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
+    assert err.splitlines() == [f"go on with: msgrpo train --resume {run}", "error: ended by SIGTERM"]
 
 
 def test_a_mistake_without_streams(tmp_path: Path) -> None:

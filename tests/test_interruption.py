@@ -40,6 +40,7 @@ def started(work: str, hours: str = "None") -> subprocess.Popen[str]:
         (signal.SIGINT, 130, "error: interrupted\n"),
         (signal.SIGTERM, 143, "error: ended by SIGTERM\n"),
         (signal.SIGUSR1, 143, "error: ended by SIGUSR1\n"),
+        (signal.SIGHUP, 143, "error: ended by SIGHUP\n"),
     ],
 )
 def test_the_end_comes_at_a_safe_point(number: int, code: int, said: str) -> None:
@@ -81,6 +82,18 @@ def test_max_hours_end_at_a_safe_point() -> None:
     process = started(SAFE, hours="0.00005")  # 0.18 s
     _, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (143, "error: max_hours=5e-05 is reached\n")
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    code = PROGRAM.format(work="time.sleep(0.5)", hours="None")
+    ignoring = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{code}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignoring], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (0, "")
 
 
 def test_elsewhere_a_signal_ends_at_once() -> None:

@@ -134,11 +134,10 @@ def test_with_damaged_checkpoints_only_a_run_does_not_start_over(straight: Path,
     shutil.copytree(straight, run)
     for path in checkpoint.checkpoints(Run(run)):
         (path / "optimizer.pt").write_bytes(b"cut")
-    before = (run / "metrics.jsonl").read_bytes()
+    before = {name: (run / name).read_bytes() for name in ("metrics.jsonl", "run.json", "config.yaml")}
     with pytest.raises(RunError, match="none of its 2 checkpoints is whole"):
         train(run, resume=run)
-    assert (run / "metrics.jsonl").read_bytes() == before
-    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+    assert {name: (run / name).read_bytes() for name in before} == before
 
 
 def test_a_run_in_use_is_refused_and_stays_as_it_is(straight: Path, tmp_path: Path) -> None:
@@ -182,7 +181,7 @@ def test_a_final_score_is_cut_where_the_run_goes_on(straight: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "episodes.jsonl"])
-@pytest.mark.parametrize("damage", ["line", "missing", "number"])
+@pytest.mark.parametrize("damage", ["line", "missing", "number", "cut"])
 def test_rows_before_the_checkpoint_are_never_cut(straight: Path, tmp_path: Path, name: str, damage: str) -> None:
     run = tmp_path / "run"
     shutil.copytree(straight, run)
@@ -190,11 +189,31 @@ def test_rows_before_the_checkpoint_are_never_cut(straight: Path, tmp_path: Path
     lines = (run / name).read_text().splitlines(keepends=True)
     broken = {"line": '{"kind": "tr\n', "number": "5\n"}.get(damage)
     (run / name).write_text("".join([lines[0], broken, *lines[2:]]) if broken else lines[0])
-    before = {file: (run / file).read_bytes() for file in ("metrics.jsonl", "episodes.jsonl")}
-    said = "line 2 is damaged" if broken else "its rows of update 2 are missing"
+    if damage == "cut":  # in the midst of a row, as a disk may leave it
+        (run / name).write_text("".join(lines)[: len(lines[0]) + 20])
+    before = {file: (run / file).read_bytes() for file in ("metrics.jsonl", "episodes.jsonl", "run.json")}
+    said = "line 2 is damaged" if broken else r"rows of update \d are missing"
     with pytest.raises(UsageError, match=rf"{name}: {said}; put back a copy of the file"):
         train(run, resume=run)
     assert {file: (run / file).read_bytes() for file in before} == before
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_a_damaged_reference_is_made_anew(tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]) -> None:
+    straight, run, beta = tmp_path / "straight", tmp_path / "run", [*OVERRIDES, "trainer.beta=0.1"]
+    train_job(compose("train", beta), straight, command=["test"], overrides=beta)
+    shutil.copytree(straight, run)
+    shutil.rmtree(run / "checkpoints" / "checkpoint-4")
+    file = run / "reference" / "model.safetensors"
+    weights = bytearray(file.read_bytes())
+    weights[len(weights) // 2] ^= 255
+    file.write_bytes(weights if damage == "flipped" else weights[:100])
+    if damage == "gone":
+        shutil.rmtree(run / "reference")
+    train_job(compose("train", beta), run, command=["test"], overrides=beta, resume=run)
+    assert_same(run, straight)
+    assert (f"{file}: damaged" in capfd.readouterr().err.replace("\n", "")) == (damage != "gone")
+    assert file.read_bytes() == (straight / "reference" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["gone", "shorter", "empty"])

@@ -51,11 +51,16 @@ def publish(partial: Path, run: Run, update: int, metadata: dict[str, Any], card
 
     Its metadata get the size and the SHA-256 of every file, so that damage is found later.
     """
-    write_json(partial / METADATA, {**metadata, "files": files_in(partial)})
+    describe(partial, metadata)
     write_text(partial / _CARD, card)
     final = run.checkpoints / f"{_PREFIX}{update}"
     put_in_place(partial, final)
     return final
+
+
+def describe(folder: Path, metadata: dict[str, Any]) -> None:
+    """Put metadata beside weights, with the size and the SHA-256 of every file, so that `damage` can find it."""
+    write_json(folder / METADATA, {**metadata, "files": files_in(folder)})
 
 
 def files_in(folder: Path) -> dict[str, dict[str, Any]]:

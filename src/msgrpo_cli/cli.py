@@ -7,6 +7,7 @@ commands.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +21,7 @@ from .completion import Shell
 from .errors import INTERRUPTED, RunError, UsageError
 from .interruption import heed_signals
 from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
-from .reporting import ending, say, talk_on_stderr
+from .reporting import Forgiving, ending, say, talk_on_stderr
 
 app = typer.Typer(
     help="Post-train language models to act over many steps in text games (MS-GRPO, arXiv 2508.10839).",
@@ -257,6 +258,9 @@ def _sweep(overrides: list[str], folders: list[Path], weights: Path | None, dry_
 def main() -> None:
     """The program. Exit codes: 0 done, 1 failed, 2 nothing was started, 130 Ctrl-C, 143 SIGTERM and its like."""
     heed_signals()
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
+    if sys.stderr is not None:
+        sys.stderr = Forgiving(sys.stderr)
     try:
         code = app(standalone_mode=False, prog_name="msgrpo")
     except typer.TyperException as problem:

@@ -55,4 +55,4 @@ def _existing_parent(path: Path) -> Path:
 
 
 def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

@@ -8,6 +8,11 @@ from __future__ import annotations
 INTERRUPTED, TERMINATED = 130, 143
 
 
+def shown(text: str) -> str:
+    """Something that was typed, on one line and visible: quoted where it is empty or not printable."""
+    return text if text and text.isprintable() else ascii(text)
+
+
 class UsageError(Exception):
     """Nothing was started: the command line, the config or a named file is at fault. Exit code 2."""
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from .adapter_files import base_of, is_adapter
 from .adapters import name_base
-from .checkpoint import METADATA, files_in, find_checkpoint, read_metadata
+from .checkpoint import describe, find_checkpoint, read_metadata
 from .errors import UsageError
 from .model_card import merged_card
 from .model_paths import is_local, local_path
 from .models import load_model, quiet_libraries
 from .schema import ModelConfig
-from .whole_files import put_in_place, write_json, write_text
+from .whole_files import put_in_place, write_text
 
 _OF_TRAINING = (
     "optimizer.pt",
@@ -40,6 +40,7 @@ def export(target: str, folder: Path, *, merge: bool) -> Path:
     An adapter stays one, and says where its base is, unless `merge` makes a whole model of both. Raises UsageError
     where `folder` holds anything, or the checkpoint or its base is not there.
     """
+    folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: not empty; give a new folder")
     checkpoint, _ = find_checkpoint(target)
@@ -50,7 +51,7 @@ def export(target: str, folder: Path, *, merge: bool) -> Path:
         aside.mkdir()
         write = _write_whole if not is_adapter(checkpoint) else _write_merged if merge else _write_adapter
         metadata = write(checkpoint, read_metadata(checkpoint), aside)
-        write_json(aside / METADATA, {**metadata, "files": files_in(aside)})
+        describe(aside, metadata)
         put_in_place(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import os
 import re
 import secrets
@@ -34,7 +35,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from . import trainer_fields
 from .credentials import refuse_in_overrides
-from .errors import UsageError
+from .errors import UsageError, shown
 from .explain import composition_mistake, missing_option, one_line
 
 VERSION_BASE = "1.3"
@@ -42,6 +43,9 @@ Job = Callable[[dict[str, Any], Path, list[str]], None]
 """Takes the composed config as plain data, the run directory that Hydra made, and the job's overrides."""
 
 _PLAIN_NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w@./-]*=[^\[\]{},()$=]*['\"\u0080-\U0010ffff][^\[\]{},()$=]*")
+_SHOWN = 80  # characters of an override that is too long to be repeated
+_MOST_JOBS = 10_000
+
 """An override whose value has quotes or letters that Hydra's grammar does not know: such a value is a text."""
 _user_folders: list[Path] = []  # read by the plugin, which Hydra instantiates without arguments
 
@@ -105,7 +109,10 @@ def parse(overrides: Sequence[str]) -> list[Override]:
                 continue
             reason = one_line(problem)
             vague = reason.startswith(("LexerNoViableAltException", "Error parsing override"))
-            raise UsageError(f"{text}: not an override KEY=VALUE" + ("" if vague else f"; {reason}")) from problem
+            said = f"{shown(text)}: not an override KEY=VALUE"
+            raise UsageError(said if vague else f"{said}; {reason}") from problem
+        except (RecursionError, ValueError) as problem:  # brackets without end, a number of thousands of digits
+            raise UsageError(f"{shown(text[:_SHOWN])}: not an override KEY=VALUE; {one_line(problem)}") from problem
     return parsed
 
 
@@ -192,13 +199,16 @@ def expand(
             if override.is_sweep_override():
                 if not override.is_discrete_sweep():
                     raise UsageError(f"{override.input_line}: an interval needs another sweeper, such as optuna's")
-                choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+                values = itertools.islice(override.sweep_string_iterator(), _MOST_JOBS + 1)
+                choices[key] = [f"{key}={value}" for value in values]
             elif override.is_hydra_override() or override.is_delete():
                 choices[key] = [override.input_line or key]
             else:
                 choices[key] = [f"{key}={override.get_value_element_as_str()}"]
     steady_hydra = [key for key in choices if key.lstrip("+~").startswith("hydra")]
     jobs = [texts for key, texts in choices.items() if key not in steady_hydra]
+    if math.prod(map(len, jobs)) > _MOST_JOBS:
+        raise UsageError(f"{' '.join(overrides)[:_SHOWN]}: more than {_MOST_JOBS} jobs; sweep over less at a time")
     return [list(texts) for texts in itertools.product(*jobs)]
 
 

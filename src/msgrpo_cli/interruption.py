@@ -23,6 +23,8 @@ from .errors import INTERRUPTED, TERMINATED, Interrupted
 _GRACE = 1.0  # seconds between the second signal and the end of the process
 _HEARD = b"\nthe run ends at the next safe point and saves what it has; once more to end it at once\n"
 _URGENT = (signal.SIGINT, signal.SIGTERM)
+_HANGUP = signal.SIGHUP
+"""The terminal, or the connection to it, was closed."""
 _SCHEDULERS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """What SLURM and its like send ahead of the end (`#SBATCH --signal=USR1@300`)."""
 
@@ -41,9 +43,14 @@ _state = _State()
 
 
 def heed_signals() -> None:
-    """Let Ctrl-C, SIGTERM and a scheduler's warning end the program in good order. For the main thread."""
+    """Let Ctrl-C, SIGTERM, a closed terminal and a scheduler's warning end the program in good order.
+
+    For the main thread.
+    """
     for number in (*_URGENT, *_SCHEDULERS):
         signal.signal(number, _on_signal)
+    if signal.getsignal(_HANGUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(_HANGUP, _on_signal)
     watched, waker = socket.socketpair()
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)

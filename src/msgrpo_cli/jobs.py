@@ -6,6 +6,7 @@ models or training (`train` does) nor about Hydra (`hydra_app` does).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Collection, Sequence
@@ -23,6 +24,7 @@ from .errors import UsageError
 from .explain import one_line
 from .model_paths import check_reachable
 from .precision import check_precision
+from .reporting import tell_how_to_go_on
 from .resume import changed
 from .runs import Run, find_run, is_run
 from .schema import RunConfig
@@ -59,7 +61,11 @@ class TrainJob:
             _log.log(logging.WARNING if self.in_sweep else logging.INFO, "%s failed: %s", run_dir, one_line(problem))
             _log.info("traceback", exc_info=problem)
             if self.created or not is_run(run_dir):
-                _record_failure(run_dir, problem, self.command, overrides)
+                with contextlib.suppress(OSError):  # a full disk; `problem` says what is to be said
+                    _record_failure(run_dir, problem, self.command, overrides)
+        except KeyboardInterrupt:
+            tell_how_to_go_on(Run(run_dir))
+            raise
 
 
 def ready(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
@@ -86,7 +92,11 @@ def start(
     there = {folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists()}
     Run(directory).create(command=command, overrides=list(overrides), config=saved_text(config))
     job = TrainJob(command, from_checkpoint, created=True)
-    hydra_app.run_jobs(config_dir(), "train", job, overrides, directory, user_folders=folders)
+    try:
+        hydra_app.run_jobs(config_dir(), "train", job, overrides, directory, user_folders=folders)
+    except KeyboardInterrupt:
+        tell_how_to_go_on(Run(directory))
+        raise
     if isinstance(job.problem, UsageError):
         _remove_traces(directory, there)
     if job.problem is not None:
@@ -114,7 +124,8 @@ def go_on(
     Run(run).record()  # says where it is broken or newer, before anything is written
     make_importable(config_folders(config_dirs))
     config = changed(load_saved(run / "config.yaml", allow_modules), overrides)
-    check_reachable(config.model)
+    if not own_base(Run(run)).is_dir():  # else the run keeps the weights that it began with
+        check_reachable(config.model)
     check_precision(config)
     check_room(config, run, existing=len(checkpoints(Run(run))))
     check_machine(config)

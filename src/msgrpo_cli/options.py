@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import UsageError
+from .errors import UsageError, shown
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Choices and values, such as env=frozenlake seed=1.")
@@ -38,5 +38,5 @@ def is_override(text: str) -> bool:
 def only_overrides(texts: list[str] | None) -> list[str]:
     for text in texts or []:
         if not is_override(text):
-            raise UsageError(f"{text}: not an override KEY=VALUE")
+            raise UsageError(f"{shown(text)}: not an override KEY=VALUE")
     return texts or []

@@ -20,6 +20,7 @@ from .assembly import at_temperature
 from .base_license import license_of
 from .episode import Episode
 from .episode_log import episode_to_json
+from .errors import RunError
 from .evaluator import Evaluator, Played
 from .generation import Sampling
 from .kept_episodes import cut_former_episodes
@@ -28,6 +29,7 @@ from .model_paths import local_path
 from .msgrpo_trainer import MSGRPOTrainer
 from .policy import LanguageAgentPolicy
 from .progress import Display
+from .run_lock import is_there
 from .runs import Run
 from .schema import RunConfig
 from .stopping import Stopping
@@ -134,6 +136,8 @@ class Recorder(TrainerCallback):
             )
             for episode, advantage, drawn in zip(played.episodes, played.advantage_E, played.draw.drawn_E, strict=True)
         ]
+        if not is_there(self.run.path):
+            raise RunError(f"{self.run.path}: removed")
         append_lines(self.run.episodes, lines)
         append_lines(self.run.metrics, [metrics])
         trainer.log({key: value for key, value in metrics.items() if isinstance(value, (int, float))})

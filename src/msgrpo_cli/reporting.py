@@ -10,10 +10,11 @@ import errno
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 from .credentials import masked
 from .errors import INTERRUPTED, Interrupted, RunError, UsageError
+from .runs import Run, left_interrupted
 
 _NO_PLACE = {
     errno.EACCES,
@@ -59,6 +60,31 @@ def ending(verbose: bool) -> Iterator[None]:
         _leave(problem, said if started else f"{said}; give another place", code, verbose)
     except BaseException as problem:  # noqa: BLE001 - the outermost boundary: users see a line, not a traceback
         _leave(problem, f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}", RunError.exit_code, verbose)
+
+
+def tell_how_to_go_on(run: Run) -> None:
+    """Mark a run that was ended as interrupted, and say once how it goes on."""
+    if (command := left_interrupted(run)) is not None:
+        print(f"go on with: {command}", file=sys.stderr)
+
+
+class Forgiving:
+    """A stream that swallows what cannot be written: a closed or full stderr decides over no run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _leave(problem: BaseException, message: object, code: int, verbose: bool) -> NoReturn:

@@ -6,6 +6,7 @@ Knows the run directory, checkpoints and the saved config. Knows nothing about m
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,11 +106,27 @@ def bytes_that_stay(point: ResumePoint, run: Run) -> dict[Path, int]:
 
     Raises UsageError where such rows are damaged or missing: the run could not be what it would have been.
     """
-    kept = {}
-    for file in (run.metrics, run.episodes):
-        kept[file], last = length_of_lines(file, lambda row: stays(point, row))
-        if point.update and (last is None or last["update"] != point.update):
-            raise UsageError(f"{file}: its rows of update {point.update} are missing; put back a copy of the file")
+    played: Counter[int] = Counter()
+    logged: Counter[int] = Counter()
+
+    def of_metrics(row: Mapping[str, Any]) -> bool:
+        there = stays(point, row)
+        if there and row["kind"] == "train":
+            played[row["update"]] += row["episodes_played"]
+        return there
+
+    def of_episodes(row: Mapping[str, Any]) -> bool:
+        logged[row["update"]] += 1
+        return stays(point, row)
+
+    kept = {
+        run.metrics: length_of_lines(run.metrics, of_metrics),
+        run.episodes: length_of_lines(run.episodes, of_episodes),
+    }
+    for update in range(1, point.update + 1):
+        for file, whole in ((run.metrics, played[update] > 0), (run.episodes, logged[update] == played[update])):
+            if not whole:
+                raise UsageError(f"{file}: rows of update {update} are missing; put back a copy of the file")
     return kept
 
 

@@ -40,6 +40,11 @@ def locked(run_dir: Path) -> Iterator[None]:
         os.close(handle)  # the file stays: removing it would let two processes lock two files of one name
 
 
+def is_there(run_dir: Path) -> bool:
+    """Whether a directory that was locked is still the same: nobody makes its lock anew but who locks it."""
+    return (run_dir / _NAME).exists()
+
+
 def _holder(handle: int) -> str:
     try:
         said = json.loads(os.pread(handle, 1000, 0))

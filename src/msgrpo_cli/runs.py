@@ -5,7 +5,9 @@ Knows the files of a run and `run.json`. Knows nothing about models, games or tr
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from typing import Any, Literal
 
 import psutil
 
-from .errors import UsageError
+from .errors import UsageError, shown
 from .file_schema import SCHEMA, refuse_newer
 from .run_lock import locked
 from .whole_files import read_json, write_json, write_text
@@ -77,6 +79,19 @@ class Run:
         """Weights of the KL reference, where there is one."""
         return self.path / "reference"
 
+    @property
+    def _names(self) -> tuple[Path, ...]:
+        """What a run writes under its own name."""
+        return (
+            self.metrics,
+            self.episodes,
+            self.checkpoints,
+            self.evaluations,
+            self.curve,
+            self.config,
+            self.reference,
+        )
+
     def record(self) -> dict[str, Any]:
         """What run.json says. Raises UsageError where there is none."""
         record = read_json(self.path / "run.json")
@@ -103,6 +118,11 @@ class Run:
             if is_run(self.path):
                 raise UsageError(
                     f"hydra.run.dir={self.path}: holds a run already; go on with msgrpo train --resume {self.path}"
+                )
+            if strangers := sorted(path.name for path in self._names if path.exists()):
+                raise UsageError(
+                    f"hydra.run.dir={self.path}: holds {strangers[0]}, which is no run's and would be "
+                    "overwritten; give another directory"
                 )
             write_text(self.config, config)
             self.update_record(
@@ -146,6 +166,15 @@ class Run:
         )
 
 
+def left_interrupted(run: Run) -> str | None:
+    """Mark a run as interrupted; returns the command that goes on with it, None where somebody has marked it before."""
+    with contextlib.suppress(OSError, UsageError):
+        if run.record().get("status") == "running":
+            run.finish("interrupted")
+            return f"msgrpo train --resume {shlex.quote(str(run.path.absolute()))}"
+    return None
+
+
 def now() -> str:
     """The present moment as ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -170,7 +199,7 @@ def find_run(text: str, root: Path = Path(".")) -> Path:
     if path.is_dir():
         if is_run(path):
             return path
-        raise UsageError(f"{text}: not a run directory (it has no run.json)")
+        raise UsageError(f"{shown(text)}: not a run directory (it has no run.json)")
     known = known_runs(root)
     if text == "last" and known:
         return max(known, key=lambda p: str(read_json(p / "run.json").get("start")))
@@ -179,7 +208,8 @@ def find_run(text: str, root: Path = Path(".")) -> Path:
         return fitting[0]
     found = f"{len(fitting)} runs begin so: " + ", ".join(p.name for p in fitting[:5]) if fitting else "no such run"
     raise UsageError(
-        f"{text}: {found}; give a run directory, `last`, or the beginning of one name under outputs/ or multirun/"
+        f"{shown(text)}: {found}; give a run directory, `last`, or the beginning of one name under outputs/ or "
+        "multirun/"
     )
 
 

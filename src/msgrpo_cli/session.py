@@ -215,15 +215,19 @@ class Session:
         )
 
     def _reference(self) -> PreTrainedModel:
-        """The policy at update 0, saved once, so that a resumed run has the same one."""
-        if self.run.reference.exists():
+        """The policy at update 0, saved once, so that a resumed run has the same one; made anew where it is damaged."""
+        kept = self.run.reference
+        damage = checkpoint.damage(kept, thorough=True) if kept.exists() else "missing"
+        if damage is None:
             stored = self.config.model.model_copy(update={"path": str(self.run.reference), "init": "pretrained"})
             loaded, _ = load_model(stored)
             loaded.to(self.model.device)  # type: ignore[arg-type]
             return loaded
         assert isinstance(self.model, PreTrainedModel)
-        reference = copy.deepcopy(self.model)
-        with whole_directory(self.run.reference) as folder:
-            reference.save_pretrained(folder)
+        if kept.exists():
+            self.display.say(f"warning: {damage}; made anew from the base")
+        with whole_directory(kept) as folder:
+            self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
-        return reference
+            checkpoint.describe(folder, checkpoint.metadata_of(self.config, self.run, 0, None))
+        return copy.deepcopy(self.model)

@@ -5,10 +5,8 @@ Knows run directories, resume points and how a run ends. Knows nothing about mod
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,9 @@ from .errors import RunError
 from .interruption import heeding
 from .models import quiet_libraries
 from .precision import device_for
-from .reporting import say
+from .reporting import say, tell_how_to_go_on
 from .resume import (
+    ResumePoint,
     bytes_that_stay,
     differences,
     go_back,
@@ -29,7 +28,7 @@ from .resume import (
     resume_point,
     stays,
 )
-from .run_lock import locked
+from .run_lock import is_there, locked
 from .runs import Run, Status
 from .schema import RunConfig
 from .session import Session
@@ -56,6 +55,9 @@ def train_job(
     run = Run((resume or run_dir).absolute())
     run.path.mkdir(parents=True, exist_ok=True)
     with locked(run.path):
+        damaged: list[str] = []
+        point = resume_point(config, run, damaged.append)
+        kept = bytes_that_stay(point, run)  # refuses before anything is written
         write_text(run.config, saved_text(config))
         before = run.begin(
             command=command,
@@ -67,12 +69,13 @@ def train_job(
         try:
             quiet_libraries()
             with trackers_inside(run.path):
-                summary = _train(config, run, before if resume is not None else None)
+                summary = _train(config, run, point, kept, before if resume is not None else None, damaged)
         except KeyboardInterrupt:
-            _finish(run, "interrupted")
-            print(f"go on with: msgrpo train --resume {shlex.quote(str(run.path))}", file=sys.stderr)
+            tell_how_to_go_on(run)
             raise
         except BaseException as error:
+            if not is_there(run.path):
+                raise RunError(f"{run.path}: the run directory was removed while the run went on") from error
             _finish(run, "failed", f"{type(error).__name__}: {error}")
             if isinstance(error, (OSError, SystemExit)):  # to others the latter would look like success
                 raise RunError(f"{run.path}: the run failed: {type(error).__name__}: {error}") from error
@@ -89,15 +92,22 @@ def _finish(run: Run, status: Status, error: str | None = None) -> None:
         say(f"{run.path / 'run.json'} could not be marked as {status}: {problem}")
 
 
-def _train(config: RunConfig, run: Run, before: Mapping[str, Any] | None) -> dict[str, Any]:
+def _train(
+    config: RunConfig,
+    run: Run,
+    point: ResumePoint,
+    kept: Mapping[Path, int],
+    before: Mapping[str, Any] | None,
+    damaged: Sequence[str],
+) -> dict[str, Any]:
     """The work itself; `before` is the record of the run that goes on, None for a new one."""
     with (
         Supervision(run, config.max_updates) as supervision,
         heeding(config.max_hours, supervision.last_words),
     ):
         tell = supervision.display.say
-        point = resume_point(config, run, lambda reason: tell(f"warning: {reason}; the one before is used"))
-        kept = bytes_that_stay(point, run)
+        for reason in damaged:
+            tell(f"warning: {reason}; the one before is used")
         stopping = Stopping.of(config.stop, (row for row in read_lines(run.metrics) if stays(point, row)))
         ended = stopping.reason is not None or point.update >= config.max_updates
         if before is not None and ended and (best := run.record()["summary"].get("best")):

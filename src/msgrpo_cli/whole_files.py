@@ -33,11 +33,26 @@ def write_text(path: Path, text: str) -> None:
     """Replace a file in one stroke: written aside, synced, renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    with _naming(path):
+        try:
+            with aside.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error of writing says which file it was: that of a full disk does not by itself."""
+    try:
+        yield
+    except OSError as problem:
+        problem.filename = problem.filename or str(path)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -59,7 +74,7 @@ def read_json(path: Path) -> Any:
 
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add rows to a JSONL file, each on a line of its own, in one write."""
-    with path.open("a", encoding="utf-8") as file:
+    with _naming(path), path.open("a", encoding="utf-8") as file:
         file.write(_as_lines(rows))
 
 
@@ -84,14 +99,14 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 return
 
 
-def length_of_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> tuple[int, Mapping[str, Any] | None]:
-    """(bytes before the first row that is not `wanted` or that breaks off, the last row that stays).
+def length_of_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> int:
+    """How many bytes there are before the first row that is not `wanted`, or that breaks off.
 
     Raises UsageError for a damaged line that is not the last: what comes after it would be lost.
     """
-    end, last = 0, None
+    end = 0
     if not path.exists():
-        return end, last
+        return end
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -103,13 +118,13 @@ def length_of_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> 
                 break
             if not stays:
                 break
-            end, last = end + len(line), row
-    return end, last
+            end += len(line)
+    return end
 
 
 def keep_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
     """Cut a JSONL file before its first row that is not `wanted`, or a last one that breaks off."""
-    cut_lines(path, length_of_lines(path, wanted)[0])
+    cut_lines(path, length_of_lines(path, wanted))
 
 
 def cut_lines(path: Path, end: int) -> None:
