@@ -40,19 +40,18 @@ def export(target: str, folder: Path, *, merge: bool) -> Path:
     An adapter stays one, and says where its base is, unless `merge` makes a whole model of both. Raises UsageError
     where `folder` holds anything, or the checkpoint or its base is not there.
     """
-    folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: not empty; give a new folder")
     checkpoint, _ = find_checkpoint(target)
     quiet_libraries()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    aside = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.partial")
     try:
         aside.mkdir()
         write = _write_whole if not is_adapter(checkpoint) else _write_merged if merge else _write_adapter
         metadata = write(checkpoint, read_metadata(checkpoint), aside)
         describe(aside, metadata)
-        put_in_place(aside, folder)
+        put_in_place(aside, folder.absolute())
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
