@@ -52,6 +52,14 @@ def test_a_fall_by_half_of_the_gain_is_a_collapse_and_names_what_changed() -> No
         ({"grad_norm": 11.0}, "updates became too large"),
         ({}, "No single sign"),
         ({"entropy": None, "logprob_gap_mean": None, "grad_norm": None}, "No single sign"),
+        ({"valid_action_rate": 0.89}, "The answers lost their form"),
+        ({"valid_action_rate": 0.91}, "No single sign"),
+        ({"logprob_gap_mean": 5e-4}, "No single sign"),  # rounding, though 500 times what it was
+        ({"entropy": 0.19}, "became sure of the wrong thing"),
+        ({"entropy": 0.21}, "No single sign"),
+        ({"entropy": 0.79}, "No single sign"),
+        ({"entropy": 0.81}, "became random"),
+        ({"grad_norm": 9.0}, "No single sign"),
     ],
 )
 def test_the_likeliest_reading_follows(later: dict[str, Any], said: str) -> None:
@@ -77,6 +85,22 @@ def test_windows_that_overlap_are_not_compared() -> None:
     assert history([0.40, 0.41, 0.82, 0.81, 0.40]).collapse() is None, "one bad update is half of the last window"
     assert history([0.40, 0.41, 0.82, 0.81, 0.40, 0.41]).collapse() is not None
 
+    peaks = [history(rewards).peak for rewards in ([0.1, 0.2, 0.3, 0.4, 0.5], [0.3, 0.3, 0.3, 0.3, 0.3])]
+    assert [peak and peak.update for peak in peaks] == [3, 3], "the last that does not overlap, also of equals"
+
+
+@pytest.mark.parametrize(
+    ("rewards", "collapsed"),
+    [
+        ([0.4, 0.4, 0.8, 0.8, 0.61, 0.61], False),  # lost 0.19 of the 0.40 gained
+        ([0.4, 0.4, 0.8, 0.8, 0.59, 0.59], True),
+        ([0.49, 0.51, 0.44, 0.46], False),  # nothing gained; four standard errors are 4 (0.0002 / 2 * 2)^0.5 = 0.057
+        ([0.49, 0.51, 0.43, 0.45], True),
+        ([0.4, 0.4, 0.8, 0.8, 0.7, 0.7, 0.59, 0.59], True),  # from the best window, not from the latest
+    ],
+)
+def test_half_of_the_gain_and_four_standard_errors_are_the_bounds(rewards: list[float], collapsed: bool) -> None:
+    assert (history(rewards).collapse() is not None) == collapsed
 
 def test_a_collapse_is_told_once_and_again_only_after_a_recovery() -> None:
     rewards = [0.40, 0.42, 0.80, 0.82, 0.20, 0.22, 0.21, 0.80, 0.81, 0.82, 0.20, 0.21]
