@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from msgrpo_cli.errors import RunError
 from msgrpo_cli.failures import NotFinite, explained
 from msgrpo_cli.runs import Run
 from msgrpo_cli.train import train_job
-from parts import played_update, small_model, trainer_for
+from parts import played_update, small_model, trainer_for, with_advantages
 
 LIMITS = {"rollout": ("rollout.max_live_episodes", 128), "update": ("trainer.per_device_train_batch_size", 300)}
 
@@ -59,6 +60,45 @@ def test_an_infinite_gradient_of_a_run_goes_to_failure_json(tmp_path: Path) -> N
     assert checkpoints(Run(run)) == []
 
 
+def test_weights_that_are_not_finite_are_told_as_that_and_not_as_stale(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+    played = played_update(model, tokenizer)
+    with torch.no_grad():
+        model.lm_head.weight[5, 5] = torch.nan
+    bounds = {"max_logprob_gap": 1e-3, "mean_logprob_gap": 1e-4}
+    trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, max_updates=1, **bounds)
+    with pytest.raises(NotFinite, match="update 1: loss nan"):
+        trainer.train()
+
+
+def test_in_fp16_a_gradient_that_is_not_finite_is_the_scaler_s_business_and_a_loss_is_not(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+    played = with_advantages(played_update(model, tokenizer), [1e30, -1e30])
+
+    def trained() -> float:
+        trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, max_updates=1)
+        trainer.args.fp16 = True  # here without a scaler, which takes no step for such a gradient
+        trainer.train()
+        return float(trainer.update_metrics()["grad_norm"])
+
+    assert trained() == math.inf
+    with torch.no_grad():
+        model.lm_head.weight[5, 5] = torch.nan
+    with pytest.raises(NotFinite, match="update 1: loss nan"):
+        trained()
+
+
+def test_the_rows_that_are_told_are_those_of_the_optimizer_step_that_failed(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+    played = played_update(model, tokenizer)
+    settings = {"optimizer_steps": 2, "learning_rate": 1e30, "max_updates": 1}
+    trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, **settings)
+    with pytest.raises(NotFinite) as caught:
+        trainer.train()
+    first, second = trainer._rows_of_parts
+    assert caught.value.rows == second != first
+
+
 def test_weights_that_are_not_finite_are_told_when_they_play() -> None:
     model, tokenizer = small_model()
     with torch.no_grad():
@@ -94,7 +134,11 @@ except Exception as error:
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only")]
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "the disk is read-only"),
+    ],
 )
 def test_errors_of_the_disk_have_words(number: int, said: str) -> None:
     told = explained(OSError(number, os.strerror(number), "metrics.jsonl"), "update", LIMITS, "checkpoint-3")
