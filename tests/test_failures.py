@@ -6,13 +6,17 @@ import errno
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from conftest import SMALL
 from msgrpo_cli.checkpoint import checkpoints, damage
@@ -133,11 +137,46 @@ except Exception as error:
     ]
 
 
+def test_memory_that_python_itself_lacks_has_the_same_words() -> None:
+    with pytest.raises(MemoryError) as caught:
+        bytearray(2**62)
+    assert str(explained(caught.value, "rollout", LIMITS, None)).startswith("out of memory during rollout: lower ")
+
+
+@pytest.fixture
+def short_files() -> Iterator[None]:
+    """A real limit on the size of files, as a quota sets it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("short_files")
+@pytest.mark.parametrize(
+    ("save", "said"),
+    [
+        (torch.save, "the disk took no more ("),
+        (save_file, "the disk took no more ("),
+        (lambda tensors, file: file.write_bytes(tensors["a"].numpy()), "a file is larger than allowed ("),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_whichever_library_writes_it(
+    tmp_path: Path, save: Callable[[dict[str, torch.Tensor], Path], object], said: str
+) -> None:
+    with pytest.raises((RuntimeError, SafetensorError, OSError)) as caught:
+        save({"a": torch.ones(2**20)}, tmp_path / "file")
+    told = str(explained(caught.value, "checkpoint", LIMITS, "checkpoint-20"))
+    assert told.startswith(said) and told.endswith(") during checkpoint; go on with --resume from checkpoint-20")
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [
         (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk quota is used up"),
         (errno.EROFS, "the disk is read-only"),
+        (errno.EIO, "the disk fails"),
     ],
 )
 def test_errors_of_the_disk_have_words(number: int, said: str) -> None:
