@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,8 +24,12 @@ from msgrpo_cli.checkpoint import checkpoints, damage
 from msgrpo_cli.config import compose
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.failures import NotFinite, explained
+from msgrpo_cli.interruption import heeding, safe_point
 from msgrpo_cli.runs import Run
+from msgrpo_cli.supervision import Supervision
 from msgrpo_cli.train import train_job
+from msgrpo_cli.watchdog import Patience, Watchdog
+from msgrpo_cli.whole_files import whole_directory, write_json
 from parts import played_update, small_model, trainer_for, with_advantages
 
 LIMITS = {"rollout": ("rollout.max_live_episodes", 128), "update": ("trainer.per_device_train_batch_size", 300)}
@@ -187,6 +192,83 @@ def test_errors_of_the_disk_have_words(number: int, said: str) -> None:
 def test_other_errors_speak_for_themselves() -> None:
     assert explained(ValueError("no"), "update", LIMITS, None) is None
     assert explained(RuntimeError("shape mismatch"), "update", LIMITS, None) is None
+
+
+def with_checkpoints(folder: Path) -> Run:
+    """A run of small fake files, with checkpoints of updates 3 and 20."""
+    run = Run(folder / "run")
+    run.update_record(status="running")
+    for update in (3, 20):
+        with whole_directory(run.checkpoints / f"checkpoint-{update}") as made:
+            write_json(made / "msgrpo.json", {"schema": 1, "update": update, "files": {}, "score": None})
+    return run
+
+
+def test_what_was_being_written_makes_room_and_the_latest_checkpoint_is_named(tmp_path: Path) -> None:
+    run = with_checkpoints(tmp_path)
+    (run.checkpoints / ".partial").mkdir()
+    supervision = Supervision(run, 30)
+    said = "the disk is full .* during loading; go on with --resume from checkpoint-20"
+    with pytest.raises(RunError, match=said) as caught, supervision:
+        supervision.display.phase("loading")
+        with supervision.explaining(lambda: LIMITS, str):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "optimizer.pt")
+    assert caught.value.__notes__ == ["phase loading"]
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["checkpoint-20", "checkpoint-3"]
+
+
+def test_after_a_run_nobody_watches() -> None:
+    def watching() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name == "watchdog"]
+
+    with Supervision(Run(Path("unused")), 1):
+        assert watching()
+    until = time.monotonic() + 10
+    while watching() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not watching()
+
+
+def test_a_second_signal_leaves_the_run_marked_as_interrupted(tmp_path: Path) -> None:
+    run = with_checkpoints(tmp_path)
+    Supervision(run, 1).last_words()
+    record = run.record()
+    assert (record["status"], record["error"]) == ("interrupted", "ended at once by a second signal")
+
+
+def test_a_dead_child_is_what_the_next_safe_point_tells(tmp_path: Path) -> None:
+    made = Supervision(with_checkpoints(tmp_path), 1)
+    made._watchdog = Watchdog(made.display.say, made._end, made._end_now, Patience(tick=0.02, child=0.05, stuck=30.0))
+    with made, heeding(None, made.last_words):
+        child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+        with pytest.raises(RunError, match=f"child process {child.pid} .* died with exit code 7"):
+            for _ in range(1000):
+                time.sleep(0.01)
+                safe_point()
+    child.wait()
+
+
+STUCK = """
+import subprocess, sys, time
+from pathlib import Path
+from msgrpo_cli.runs import Run
+from msgrpo_cli.supervision import Supervision
+from msgrpo_cli.watchdog import Patience, Watchdog
+
+made = Supervision(Run(Path(sys.argv[1])), 1)
+made._watchdog = Watchdog(made.display.say, made._end, made._end_now, Patience(tick=0.02, child=0.05, stuck=0.2))
+with made:
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    time.sleep(60)
+"""
+
+
+def test_where_the_work_hangs_after_that_the_process_ends_as_failed(tmp_path: Path) -> None:
+    run = with_checkpoints(tmp_path)
+    done = subprocess.run([sys.executable, "-c", STUCK, str(run.path)], capture_output=True, text=True, timeout=60)
+    said = "a child process died, and the run did not end by itself"
+    assert (done.returncode, run.record()["status"], run.record()["error"]) == (1, "failed", said)
+    assert said in done.stderr
 
 
 @pytest.fixture
