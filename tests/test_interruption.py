@@ -129,7 +129,9 @@ def test_what_was_asked_of_one_run_is_not_asked_of_the_next() -> None:
 
 
 def test_the_first_reason_is_the_one_that_is_told() -> None:
-    process = started(f"end_at_next_safe_point(RunError('a child died')); {UNSAFE}; {SAFE}", hours="0.0")
+    asking = "end_at_next_safe_point(RunError('a child died')); print('asked', flush=True)"
+    process = started(f"{asking}; {UNSAFE}; {SAFE}", hours="0.0")
+    assert process.stdout is not None and process.stdout.readline() == "asked\n"
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (1, "error: a child died\n")
