@@ -26,6 +26,7 @@ from msgrpo_cli.checkpoint import (
 from msgrpo_cli.config import compose
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs import Run
+from msgrpo_cli.whole_files import write_json
 
 FILES = ("model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json")
 
@@ -46,9 +47,9 @@ def partial(run: Run, content: str = "weights") -> Path:
     return folder
 
 
-def add(run: Run, update: int, score: float | None = None, content: str = "weights") -> Path:
+def add(run: Run, update: int, score: float | None = None, content: str = "weights", interim: bool = False) -> Path:
     scored = None if score is None else {"mean_total_reward": score, "success_rate": None}
-    metadata = {"schema": 1, "update": update, "score": scored}
+    metadata = {"schema": 1, "update": update, "score": scored, "interim": interim}
     return publish(partial(run, content), run, update, metadata, f"# Card of {update}")
 
 
@@ -216,3 +217,63 @@ def test_a_copy_beside_a_checkpoint_is_no_checkpoint_and_broken_metadata_is_name
     assert checkpoints(run) == []
     with pytest.raises(UsageError, match=r"msgrpo\.json: broken"):
         read_metadata(run.checkpoints / "checkpoint-3")
+
+
+@pytest.mark.parametrize("missing", ["trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_what_was_saved_without_the_state_of_training_is_whole_but_not_resumed_from(run: Run, missing: str) -> None:
+    before, folder = add(run, 3), partial(run)
+    (folder / missing).unlink()
+    path = publish(folder, run, 20, {"schema": 1, "update": 20, "score": None}, "")
+    told: list[str] = []
+    assert last_whole(run, told.append) == before
+    assert told == [f"{path / missing}: missing, so no run can go on from it"]
+    assert best(run) == path, "its weights can be evaluated"
+
+
+def test_what_was_cut_off_is_neither_chosen_nor_evaluated(run: Run) -> None:
+    whole, cut = add(run, 3, 0.1), add(run, 20, 0.9)
+    (cut / "model.safetensors").write_text("wei")
+    said = re.escape("model.safetensors: damaged: 3 bytes, 7 were written")
+    assert best(run) == whole
+    with pytest.raises(UsageError, match=said):
+        find_checkpoint(str(cut))
+
+
+def test_content_that_changed_in_full_length_is_not_resumed_from(run: Run) -> None:
+    whole, changed = add(run, 3), add(run, 20)
+    (changed / "model.safetensors").write_text("weighty")
+    assert last_whole(run) == whole
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("files", ["model.safetensors"], "it lists no files"),
+        ("files", {"model.safetensors": 7}, "it does not say what model.safetensors was"),
+        ("files", {"model.safetensors": {"bytes": 7}}, "it does not say what model.safetensors was"),
+        ("score", 0.9, "its score is no evaluation"),
+        ("score", {"mean_total_reward": "high"}, "its score is no evaluation"),
+    ],
+)
+def test_metadata_of_another_form_are_damage_and_no_crash(run: Run, key: str, value: Any, said: str) -> None:
+    path = add(run, 20, 0.5)
+    write_json(path / "msgrpo.json", {**read_metadata(path), key: value})
+    assert damage(path) == f"{path / 'msgrpo.json'}: broken: {said}"
+
+
+def test_a_checkpoint_of_an_interruption_is_chosen_only_where_there_is_no_other(run: Run) -> None:
+    alone = add(run, 15, 0.9, interim=True)
+    assert best(run) == alone
+    regular = add(run, 20, 0.5)
+    assert best(run) == regular
+
+
+def test_a_checkpoint_of_an_interruption_stays_until_a_regular_one_follows_and_costs_none_its_place(run: Run) -> None:
+    for update in (10, 20):
+        add(run, update)
+    add(run, 25, interim=True)
+    rotate(run, 2, keep_best=False)
+    assert names(run) == ["checkpoint-10", "checkpoint-20", "checkpoint-25"]
+    add(run, 30)
+    rotate(run, 2, keep_best=False)
+    assert names(run) == ["checkpoint-20", "checkpoint-30"]

@@ -223,14 +223,25 @@ def test_a_checkpoint_s_sections_are_choices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["max_updates=200", "eval.episodes=7", "save.keep_last=1", "trainer.report_to=none"]
+    "override",
+    [
+        "max_updates=200",
+        "max_updates=180",
+        "max_hours=2",
+        "eval.episodes=7",
+        "save.keep_last=1",
+        "stop.score=0.5",
+        "trainer.report_to=none",
+    ],
 )
 def test_what_a_resumed_run_may_change(override: str) -> None:
     config = compose("train", [])
     assert changed(config, [override]) == compose("train", [override])
 
 
-@pytest.mark.parametrize("override", ["seed=1", "env=frozenlake_8x8", "trainer.beta=0.1", "+foo=1"])
+@pytest.mark.parametrize(
+    "override", ["seed=1", "env=frozenlake_8x8", "trainer.beta=0.1", "algo.group_size=4", "+foo=1"]
+)
 def test_what_a_resumed_run_may_not_change(override: str) -> None:
     with pytest.raises(UsageError, match=r"msgrpo train --from"):
         changed(compose("train", []), [override])

@@ -18,6 +18,8 @@ def test_a_checkpoint_holds_weights_and_two_numbers_of_adam_for_each() -> None:
     assert checkpoint_bytes(qwen) == 3_085_938_688 * 12
     half = compose("train", ["model=qwen3b", "model.dtype=bfloat16", "trainer.optim=sgd"])
     assert checkpoint_bytes(half) == 3_085_938_688 * 2
+    unknown = compose("train", ["model=qwen3b", "trainer.optim=lion_32bit"])
+    assert checkpoint_bytes(unknown) == 3_085_938_688 * 12, "of an optimizer that is not known, the most"
 
 
 def test_a_real_checkpoint_is_as_large_as_said(finished_run: Path) -> None:
@@ -48,3 +50,19 @@ def test_what_is_there_already_needs_no_room(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"save.keep_last={many}"):
         check_room(config, tmp_path)
     check_room(config, tmp_path, existing=many)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "count"),
+    [
+        (["save.every=2", "save.keep_last=10"], 3 + 1 + 1),  # after updates 2, 4, 5; the best; one being written
+        (["save.every=2", "save.keep_last=10", "save.keep_best=false"], 3 + 1),
+        (["save.every=1", "save.keep_last=2"], 2 + 1 + 1),
+    ],
+)
+def test_as_many_are_counted_as_will_lie_side_by_side(tmp_path: Path, overrides: list[str], count: int) -> None:
+    config = compose("train", ["model=qwen72b", "max_updates=5", *overrides])
+    with pytest.raises(UsageError, match=f": {count} checkpoints of "):
+        check_room(config, tmp_path)
+    with pytest.raises(UsageError, match=f": {count} checkpoints of "):
+        check_room(config, tmp_path, existing=100)  # one is written before another goes

@@ -10,9 +10,13 @@ import time
 
 import pytest
 
+from msgrpo_cli.errors import INTERRUPTED, Interrupted
+from msgrpo_cli.interruption import end_at_next_safe_point, heeding, safe_point
+
 PROGRAM = """
 import hashlib, sys, time
-from msgrpo_cli.interruption import heed_signals, heeding, safe_point
+from msgrpo_cli.errors import RunError
+from msgrpo_cli.interruption import end_at_next_safe_point, heed_signals, heeding, safe_point
 from msgrpo_cli.reporting import ending
 
 heed_signals()
@@ -28,10 +32,19 @@ STUCK = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2 * 10**9)"  # no Python code r
 
 
 def started(work: str, hours: str = "None") -> subprocess.Popen[str]:
-    code = PROGRAM.format(work=work, hours=hours)
+    return run(PROGRAM.format(work=work, hours=hours))
+
+
+def run(code: str) -> subprocess.Popen[str]:
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
+
+
+def started_outside(before: str, work: str) -> subprocess.Popen[str]:
+    """Work that no run surrounds, after something else."""
+    code = PROGRAM.split("    with heeding")[0] + f"    {before}\n    print('ready', flush=True)\n    {work}\n"
+    return run(code)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +53,7 @@ def started(work: str, hours: str = "None") -> subprocess.Popen[str]:
         (signal.SIGINT, 130, "error: interrupted\n"),
         (signal.SIGTERM, 143, "error: ended by SIGTERM\n"),
         (signal.SIGUSR1, 143, "error: ended by SIGUSR1\n"),
+        (signal.SIGUSR2, 143, "error: ended by SIGUSR2\n"),
         (signal.SIGHUP, 143, "error: ended by SIGHUP\n"),
     ],
 )
@@ -80,7 +94,9 @@ def test_a_scheduler_s_warning_is_not_the_first_of_two() -> None:
 
 def test_max_hours_end_at_a_safe_point() -> None:
     process = started(SAFE, hours="0.00005")  # 0.18 s
+    began = time.monotonic()
     _, err = process.communicate(timeout=10)
+    assert time.monotonic() - began > 0.1, "and not before"
     assert (process.returncode, err) == (143, "error: max_hours=5e-05 is reached\n")
 
 
@@ -96,11 +112,39 @@ def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
     assert (process.returncode, err) == (0, "")
 
 
-def test_elsewhere_a_signal_ends_at_once() -> None:
-    code = PROGRAM.replace("with heeding({hours}, lambda: print('last words', flush=True)):", "if True:")
-    code = code.split("    with heeding")[0] + "    print('ready', flush=True)\n    time.sleep(30)\n"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+@pytest.mark.parametrize("before", ["pass", "with heeding(None, print): pass"])
+def test_elsewhere_a_signal_ends_at_once(before: str) -> None:
+    process = started_outside(before, "time.sleep(30)")
     os.kill(process.pid, signal.SIGTERM)
     process.communicate(timeout=5)
     assert process.returncode == 143
+
+
+def test_after_a_run_a_second_signal_says_nothing_of_it() -> None:
+    process = started_outside("with heeding(None, lambda: print('last words', flush=True)): pass", STUCK)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (143, "")
+
+
+def test_what_was_asked_of_one_run_is_not_asked_of_the_next() -> None:
+    for hours, said in ((None, "asked"), (0.0, "max_hours=0 is reached")):
+        with pytest.raises(Interrupted, match=said), heeding(hours, print):
+            if hours is None:
+                end_at_next_safe_point(Interrupted("asked", INTERRUPTED))
+            safe_point()
+        try:
+            safe_point()
+        except Interrupted as left:  # to pytest this would be a Ctrl-C
+            pytest.fail(str(left))
+
+
+def test_the_first_reason_is_the_one_that_is_told() -> None:
+    asking = "end_at_next_safe_point(RunError('a child died')); print('asked', flush=True)"
+    process = started(f"{asking}; {UNSAFE}; {SAFE}", hours="0.0")
+    assert process.stdout is not None and process.stdout.readline() == "asked\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (1, "error: a child died\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,23 @@ from msgrpo_cli.config import compose
 from msgrpo_cli.errors import TERMINATED, Interrupted, RunError, UsageError
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.interruption import end_at_next_safe_point
-from msgrpo_cli.resume import bytes_that_stay, changed, differences, go_back, resume_point, scored_with
+from msgrpo_cli.resume import (
+    ResumePoint,
+    base_is_scored,
+    bytes_that_stay,
+    changed,
+    differences,
+    go_back,
+    remove_leftovers,
+    resume_point,
+    scored_with,
+    stays,
+    stored_base,
+)
 from msgrpo_cli.run_lock import locked
 from msgrpo_cli.runs import Run
 from msgrpo_cli.train import train_job
-from msgrpo_cli.whole_files import append_lines, write_json
+from msgrpo_cli.whole_files import append_lines, read_json, write_json
 
 OVERRIDES = [*SMALL, "trainer.beta=0.05", "algo.optimizer_steps=2", "eval.every=2", "save.every=2", "max_updates=4"]
 
@@ -108,6 +121,7 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(
     write_json(path / "msgrpo.json", {**metadata, "score": None})
     said = resume_point(compose("train", OVERRIDES), Run(run), print)
     assert (said.update, said.evaluation_is_pending) == (2, True)
+    assert not resume_point(compose("train", OVERRIDES), Run(straight), print).evaluation_is_pending
     train(run, resume=run)
     assert checkpoint.score_of(path) == metadata["score"]["mean_total_reward"]
     assert_same(run, straight)
@@ -170,6 +184,46 @@ def test_what_was_written_after_the_point_is_cut(straight: Path, tmp_path: Path)
     assert not list(run.checkpoints.iterdir()) and not (run.path / ".reference.partial").exists()
 
 
+AFTER_2 = ResumePoint(Path("checkpoint-2"), 2, base_is_scored=True, evaluation_is_pending=False)
+TRAINED, SCORED = {"kind": "train", "update": 2}, {"kind": "eval", "update": 2, "checkpoint": None}
+
+
+@pytest.mark.parametrize(
+    ("point", "row", "expected"),
+    [
+        (AFTER_2, TRAINED, True),
+        (AFTER_2, SCORED, True),
+        (AFTER_2, {**SCORED, "checkpoint": "checkpoints/checkpoint-2"}, False),  # the final score
+        (AFTER_2, {**TRAINED, "update": 3}, False),
+        (replace(AFTER_2, evaluation_is_pending=True), TRAINED, True),
+        (replace(AFTER_2, evaluation_is_pending=True), SCORED, False),  # it is made up for
+        (replace(AFTER_2, evaluation_is_pending=True), {**SCORED, "update": 1}, True),
+        (replace(AFTER_2, base_is_scored=False), {**SCORED, "update": 0}, True),
+        (ResumePoint(None, 0, True, False), {**SCORED, "update": 0}, True),
+        (ResumePoint(None, 0, False, False), {**SCORED, "update": 0}, False),  # written again with the base
+    ],
+)
+def test_which_rows_stay(point: ResumePoint, row: dict[str, Any], expected: bool) -> None:
+    assert stays(point, row) is expected
+
+
+def test_what_a_dead_process_was_writing_or_removing_goes_and_nothing_else(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    stay = {"run.json", "eval/base.json", "checkpoints/checkpoint-3/model.safetensors", "reference/model.safetensors"}
+    go = {
+        ".run.json.5-5.tmp",
+        "eval/.base.json.5-5.tmp",
+        "checkpoints/.checkpoint-1.old/model.safetensors",
+        "checkpoints/.partial/optimizer.pt",
+        ".reference.partial/model.safetensors",
+    }
+    for name in stay | go:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    remove_leftovers(run)
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == stay
+
+
 def test_a_final_score_is_cut_where_the_run_goes_on(straight: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(straight, run)
@@ -230,6 +284,19 @@ def test_a_base_that_is_lost_is_scored_again_and_nothing_else_is(straight: Path,
         episodes.write_text("".join(episodes.read_text().splitlines(keepends=True)[:7]))
     train(run, resume=run)
     assert_same(run, straight)
+
+
+def test_a_base_counts_where_its_files_the_record_and_the_config_agree(straight: Path, tmp_path: Path) -> None:
+    config, run = compose("train", OVERRIDES), Run(tmp_path / "run")
+    shutil.copytree(straight, run.path)
+    assert base_is_scored(config, run)
+    for other in ("eval.episodes=8", "eval.seed=5", "eval.split=any", "eval.temperature=0.5"):
+        assert not base_is_scored(changed(config, [other]), run), other
+    file, said = run.evaluations / "base.episodes.jsonl", run.evaluations / "base.json"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:7]))
+    assert stored_base(run) is None
+    write_json(said, {**read_json(said), "episodes": 7})
+    assert stored_base(run) and not base_is_scored(config, run), "scored anew, by a process that died before it said so"
 
 
 def test_a_final_evaluation_on_other_starts_gets_a_base_on_them(straight: Path, tmp_path: Path) -> None:

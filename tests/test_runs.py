@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,16 @@ import pytest
 
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs import Run, find_run, is_run
-from msgrpo_cli.whole_files import append_lines, keep_lines, read_json, strict, write_json, write_text
+from msgrpo_cli.whole_files import (
+    append_lines,
+    keep_lines,
+    read_json,
+    read_lines,
+    strict,
+    whole_directory,
+    write_json,
+    write_text,
+)
 
 ODD: dict[Any, Any] = {
     "nan": math.nan,
@@ -118,6 +129,89 @@ def test_everything_is_dropped_and_nothing_is_made(tmp_path: Path) -> None:
     append_lines(path, LINES[2:])
     keep_lines(path, until(0))
     assert path.read_text() == ""
+
+
+def test_rows_end_at_the_first_that_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert list(read_lines(path)) == []
+    path.write_text('{"n": 0}\n{"n": 1\n{"n": 2}\n')
+    assert list(read_lines(path)) == [{"n": 0}]
+
+
+def test_a_damaged_row_with_others_after_it_is_refused_and_nothing_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"update": 1}\n{"upd\n{"update": 2}\n')
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"metrics\.jsonl: line 2 is damaged; put back a copy of the file"):
+        keep_lines(path, until(2))
+    assert path.read_bytes() == before
+
+
+def test_of_a_directory_whose_writing_fails_nothing_is_put_in_place_and_nothing_comes_with_the_next(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(OSError, match="full"), whole_directory(tmp_path / "a") as folder:
+        (folder / "first").write_text("new")
+        raise OSError("full")
+    assert not (tmp_path / "a").exists()
+    with whole_directory(tmp_path / "a") as folder:
+        (folder / "second").write_text("new")
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["second"]
+
+
+DIES = """
+import os, shutil, sys
+from pathlib import Path
+from msgrpo_cli.whole_files import remove_directory, whole_directory
+
+final, work, calls = Path(sys.argv[1]) / "a", sys.argv[2], 0
+CHANGES = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir")
+
+
+def replace(content):
+    with whole_directory(final) as folder:
+        for name in "123":
+            (folder / name).write_text(content)
+
+
+def dying(event, arguments):
+    global calls
+    calls -= event in CHANGES
+    if event in CHANGES and calls == 0:
+        os._exit(9)
+
+
+for number in range(1, 1000):
+    shutil.rmtree(final.parent, ignore_errors=True)
+    final.parent.mkdir()
+    replace("old")
+    child = os.fork()
+    if not child:
+        calls = number
+        sys.addaudithook(dying)
+        remove_directory(final) if work == "remove" else replace("new")
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("-".join(sorted(file.read_text() for file in final.glob("*"))) if final.exists() else "absent")
+    if code == 0:
+        break
+    replace("again")
+    assert [file.read_text() for file in final.glob("*")] == ["again"] * 3
+    remove_directory(final)
+    assert not final.exists()
+"""
+
+
+@pytest.mark.parametrize(("work", "end"), [("remove", "absent"), ("replace", "new-new-new")])
+def test_a_process_that_dies_before_any_of_its_calls_leaves_a_directory_whole_or_absent(
+    tmp_path: Path, work: str, end: str
+) -> None:
+    """Killed before its first change of the file system, before its second, ...; each time another goes on."""
+    done = subprocess.run([sys.executable, "-c", DIES, str(tmp_path / "place"), work], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = done.stdout.split()
+    assert len(found) > 5 and found[0] == "old-old-old" and found[-1] == end
+    assert set(found) <= {"old-old-old", "absent", end}
 
 
 def run_in(root: Path, day: str, name: str, start: str = "2025-01-01T00:00:00+00:00") -> Path:

@@ -15,6 +15,7 @@ from msgrpo_cli.resume import changed
 from msgrpo_cli.schema import StopConfig
 from msgrpo_cli.stopping import History, Stopping
 from msgrpo_cli.train import train_job
+from msgrpo_cli.update import PlayedUpdate
 from parts import played_update, small_model, trainer_for
 
 WATCH = StopConfig(score=None, on_collapse=True, window=2)
@@ -51,6 +52,14 @@ def test_a_fall_by_half_of_the_gain_is_a_collapse_and_names_what_changed() -> No
         ({"entropy": 1.2}, "became random"),
         ({"grad_norm": 11.0}, "updates became too large"),
         ({}, "No single sign"),
+        ({"valid_action_rate": 0.89}, "The answers lost their form"),
+        ({"valid_action_rate": 0.91}, "No single sign"),
+        ({"logprob_gap_mean": 5e-4}, "No single sign"),  # rounding, though 500 times what it was
+        ({"entropy": 0.19}, "became sure of the wrong thing"),
+        ({"entropy": 0.21}, "No single sign"),
+        ({"entropy": 0.79}, "No single sign"),
+        ({"entropy": 0.81}, "became random"),
+        ({"grad_norm": 9.0}, "No single sign"),
         ({"entropy": None, "logprob_gap_mean": None, "grad_norm": None}, "No single sign"),
     ],
 )
@@ -76,6 +85,22 @@ def test_what_is_no_collapse(rewards: list[float]) -> None:
 def test_windows_that_overlap_are_not_compared() -> None:
     assert history([0.40, 0.41, 0.82, 0.81, 0.40]).collapse() is None, "one bad update is half of the last window"
     assert history([0.40, 0.41, 0.82, 0.81, 0.40, 0.41]).collapse() is not None
+    peaks = [history(rewards).peak for rewards in ([0.1, 0.2, 0.3, 0.4, 0.5], [0.3, 0.3, 0.3, 0.3, 0.3])]
+    assert [peak and peak.update for peak in peaks] == [3, 3], "the last that does not overlap, also of equals"
+
+
+@pytest.mark.parametrize(
+    ("rewards", "collapsed"),
+    [
+        ([0.4, 0.4, 0.8, 0.8, 0.61, 0.61], False),  # lost 0.19 of the 0.40 gained
+        ([0.4, 0.4, 0.8, 0.8, 0.59, 0.59], True),
+        ([0.49, 0.51, 0.44, 0.46], False),  # nothing gained; four standard errors are 4 (0.0002 / 2 * 2)^0.5 = 0.057
+        ([0.49, 0.51, 0.43, 0.45], True),
+        ([0.4, 0.4, 0.8, 0.8, 0.7, 0.7, 0.59, 0.59], True),  # from the best window, not from the latest
+    ],
+)
+def test_half_of_the_gain_and_four_standard_errors_are_the_bounds(rewards: list[float], collapsed: bool) -> None:
+    assert (history(rewards).collapse() is not None) == collapsed
 
 
 def test_a_collapse_is_told_once_and_again_only_after_a_recovery() -> None:
@@ -158,6 +183,48 @@ def test_passes_that_lead_too_far_from_the_sampling_policy_are_withheld(tmp_path
         farthest.append(metrics["log_ratio_max"])
     assert withheld[0] == 0 and withheld[1] == 3, "the first pass is at the sampling policy, the others are not"
     assert farthest[0] > farthest[1] > 0.05
+
+
+def test_a_withheld_step_leaves_the_weights_alone_whatever_momentum_there_is(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+    before: list[torch.Tensor] = []
+
+    def play(update: int) -> PlayedUpdate:
+        if update == 2:
+            before.append(model.lm_head.weight.clone())
+            trainer.args.guard_grad_norm = 1e-9
+        return played_update(model, tokenizer, update)
+
+    trainer = trainer_for(tmp_path, model, tokenizer, play, max_updates=2)
+    trainer.train()
+    assert trainer.update_metrics()["withheld_steps"] == 1
+    assert torch.equal(model.lm_head.weight, before[0])
+
+
+def test_how_far_one_update_went_withholds_nothing_of_the_next(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+    settings = {"num_iterations": 2, "learning_rate": 1e-2, "guard_log_ratio": 0.05, "max_updates": 2}
+    trainer = trainer_for(
+        tmp_path, model, tokenizer, lambda update: played_update(model, tokenizer, update), **settings
+    )
+    trainer.train()
+    assert trainer.update_metrics()["withheld_steps"] == 1, "the second pass, not the first"
+
+
+def test_the_farthest_token_counts_in_whichever_micro_batch_it_is(tmp_path: Path) -> None:
+    def withheld_and_farthest(bound: float | None) -> tuple[int, float]:
+        model, tokenizer = small_model()
+        played = played_update(model, tokenizer)
+        settings = {"num_iterations": 2, "learning_rate": 1e-2, "per_device_train_batch_size": 3}
+        trainer = trainer_for(
+            tmp_path, model, tokenizer, lambda update: played, guard_log_ratio=bound, max_updates=1, **settings
+        )
+        trainer.train()
+        metrics = trainer.update_metrics()
+        return metrics["withheld_steps"], metrics["log_ratio_max"]
+
+    _, farthest = withheld_and_farthest(None)
+    assert [withheld_and_farthest(bound * farthest)[0] for bound in (0.999, 1.001)] == [1, 0]
 
 
 def test_the_entropy_floor_does_not_depend_on_micro_batches_and_survives_a_resume(tmp_path: Path) -> None:

@@ -94,7 +94,10 @@ def test_a_child_whose_owner_claims_it_is_no_matter() -> None:
     with Watchdog(nothing, nothing, nothing, Patience(tick=0.02, child=0.5)):
         for _ in range(3):
             subprocess.run([sys.executable, "-c", "raise SystemExit(3)"], check=False)
-        time.sleep(0.6)
+        late = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+        time.sleep(0.3)
+        late.wait()
+        time.sleep(0.3)
 
 
 def test_a_child_from_before_the_run_is_no_matter() -> None:
@@ -102,3 +105,48 @@ def test_a_child_from_before_the_run_is_no_matter() -> None:
     with Watchdog(nothing, nothing, nothing, Patience(tick=0.02, child=0.1)):
         time.sleep(0.5)
     earlier.wait()
+
+
+def test_the_same_phase_again_is_a_phase_of_its_own() -> None:
+    """An update's micro-batches are counted anew in every optimizer step."""
+    said: list[str] = []
+    with Watchdog(said.append, nothing, nothing, QUICK) as watchdog:
+        for _ in range(4):
+            watchdog.at("update", 0, 8)
+            time.sleep(0.03)
+            watchdog.at("update", 7, 8)
+        watchdog.at("update", 0, 8)
+        wait_for(lambda: said)
+    assert "times its median of 0.0 s; it stands at 0 of 8" in said[0]
+
+
+def test_neither_ten_times_a_short_median_nor_thirty_seconds_of_a_long_one_are_slow() -> None:
+    said: list[str] = []
+    with Watchdog(said.append, nothing, nothing, Patience(least=5.0, tick=0.02)) as watchdog:
+        for _ in range(4):
+            watchdog.at("rollout")
+            watchdog.at("update")
+        time.sleep(0.1)
+    with Watchdog(said.append, nothing, nothing, Patience(least=0.01, tick=0.02)) as watchdog:
+        for _ in range(3):
+            watchdog.at("rollout")
+            time.sleep(0.1)
+            watchdog.at("update")
+        watchdog.at("rollout")
+        time.sleep(0.3)
+    assert said == []
+
+
+def test_after_the_run_nothing_is_told() -> None:
+    said: list[str] = []
+    with Watchdog(said.append, nothing, nothing, QUICK) as watchdog:
+        watchdog.at("evaluation", 1, 2)
+    time.sleep(0.6)
+    assert said == []
+
+
+def test_it_is_as_patient_as_the_readme_says() -> None:
+    usual = Patience()
+    assert usual.factor == 10.0, "a phase takes ten times its median"
+    assert usual.still == 5 * 60, "nothing moves for five minutes"
+    assert usual.child + usual.stuck + 2 * usual.tick < 60, "a child process dies: the run ends within a minute"
