@@ -537,7 +537,7 @@ VALUE_ROWS = [
         "\"Environment variable 'NOBODY_SETS_THIS' not found\"",
     ),
     ("SMOKE seed", 2, "seed: not an override KEY=VALUE"),
-    ("SMOKE ''", 2, ": not an override KEY=VALUE"),
+    ("SMOKE ''", 2, "'': not an override KEY=VALUE"),
     ("SMOKE ~seed", 2, "seed: missing; give seed=..."),
     ("SMOKE seed=1e400", 2, "seed=inf: should be a valid integer"),
     (
