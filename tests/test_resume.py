@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import SMALL
-from msgrpo_cli import checkpoint
+from msgrpo_cli import checkpoint, session
 from msgrpo_cli.config import compose
 from msgrpo_cli.errors import TERMINATED, Interrupted, RunError, UsageError
 from msgrpo_cli.games.frozenlake import FrozenLake
@@ -215,6 +215,7 @@ def test_what_a_dead_process_was_writing_or_removing_goes_and_nothing_else(tmp_p
         "eval/.base.json.5-5.tmp",
         "checkpoints/.checkpoint-1.old/model.safetensors",
         "checkpoints/.partial/optimizer.pt",
+        "checkpoints/checkpoint-3/.msgrpo.json.5-5.tmp",
         ".reference.partial/model.safetensors",
     }
     for name in stay | go:
@@ -297,6 +298,26 @@ def test_a_base_counts_where_its_files_the_record_and_the_config_agree(straight:
     assert stored_base(run) is None
     write_json(said, {**read_json(said), "episodes": 7})
     assert stored_base(run) and not base_is_scored(config, run), "scored anew, by a process that died before it said so"
+
+
+def test_a_base_on_other_starts_is_not_taken_for_the_old_one_where_its_process_died(
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after its episodes were written and before run.json says what they were scored with."""
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    config = changed(compose("train", OVERRIDES), ["max_updates=5", "eval.seed=9"])
+    written = session.record_evaluation
+
+    def dies(*given: Any) -> None:
+        written(*given)
+        raise Interrupted("as if killed", TERMINATED)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(session, "record_evaluation", dies)
+        train_job(config, run, command=["test"], overrides=[], resume=run)
+    assert not base_is_scored(compose("train", OVERRIDES), Run(run))
+    assert not base_is_scored(config, Run(run))
 
 
 def test_a_final_evaluation_on_other_starts_gets_a_base_on_them(straight: Path, tmp_path: Path) -> None:

@@ -143,8 +143,9 @@ def remove_leftovers(run: Run) -> None:
     for folder in (run.checkpoints, run.path):
         for leftover in (*folder.glob(".*.old"), *folder.glob("*.partial")):
             shutil.rmtree(leftover, ignore_errors=True)
-    for leftover in (*run.path.glob(".*.tmp"), *run.evaluations.glob(".*.tmp")):
-        leftover.unlink(missing_ok=True)
+    for pattern in (".*.tmp", "eval/.*.tmp", "checkpoints/*/.*.tmp"):
+        for leftover in run.path.glob(pattern):
+            leftover.unlink(missing_ok=True)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

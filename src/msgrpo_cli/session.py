@@ -108,6 +108,7 @@ class Session:
             self.recorder.evaluate(0, self.policy, 0)
         temperature, sampling = self.config.eval.temperature, self.policy.sampling
         played = evaluate_policy(self._final_evaluator(), self.policy, temperature, training_sampling=sampling)
+        self.run.update_record(base_scored_with=None)  # while it is written nobody knows
         record_evaluation(self.run, played, 0, "base")
         self.run.update_record(base_scored_with=scored_with(self.config))
 
