@@ -38,6 +38,12 @@ def qwen2() -> Any:
     return Qwen2ForCausalLM(Qwen2Config(**SMALL, attention_dropout=0.0))
 
 
+def eager() -> Any:
+    model = llama()
+    model.set_attn_implementation("eager")
+    return model
+
+
 def sliding() -> Any:
     torch.manual_seed(2)
     return MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4))
@@ -96,7 +102,7 @@ def gradient(trainer: MSGRPOTrainer) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]).clone()
 
 
-@pytest.mark.parametrize("make", [llama, qwen2, adapted])
+@pytest.mark.parametrize("make", [llama, qwen2, eager, adapted])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -105,8 +111,10 @@ def gradient(trainer: MSGRPOTrainer) -> torch.Tensor:
         {"beta": 0.04},
         {"num_iterations": 2, "optimizer_steps": 2, "temperature": 0.7},
         {"importance_sampling_level": "sequence", "length_normalization": "step"},
+        {"gradient_checkpointing": True},
+        {"gradient_checkpointing": True, "per_device_train_batch_size": 3, "entropy_coef": 0.1, "beta": 0.04},
     ],
-    ids=["plain", "micro-batches and entropy", "kl", "several steps", "sequence ratios"],
+    ids=["plain", "micro-batches and entropy", "kl", "several steps", "sequence ratios", "packed", "packed, all on"],
 )
 def test_loss_and_gradient_are_those_of_separate_rows(tmp_path: Path, make: Any, arguments: dict[str, Any]) -> None:
     if make is qwen2 and arguments.get("beta"):
@@ -137,10 +145,11 @@ def test_weights_after_several_updates_stay_together(tmp_path: Path) -> None:
     assert float((after[0] - after[1]).norm()) < 1e-2 * float((after[0] - before).norm())
 
 
-def test_what_is_read_is_what_is_distinct(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_read_is_what_is_distinct(tmp_path: Path, packed: bool) -> None:
     model, tokenizer = small_model()
     played = with_advantages(played_update(model, tokenizer), [1.0, -1.0])
-    trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played)
+    trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, gradient_checkpointing=packed)
     read: list[int] = []
     hook = model.model.register_forward_pre_hook(
         lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
@@ -153,9 +162,14 @@ def test_what_is_read_is_what_is_distinct(tmp_path: Path) -> None:
     assert len(prompts) < len(answers)
     assert len(prompts) < len(rows)
     longest = max(len(row.completion_ids) for row in rows)
-    assert sum(read) == sum(len(prompt) - 1 for prompt in prompts) + len(answers) * longest
+    real = sum(len(prompt) - 1 for prompt in prompts) + sum(len(answer) for _, answer in answers)
+    if packed:
+        whole = [len(p) - 1 + sum(len(answer) for prompt, answer in answers if prompt == p) for p in prompts]
+        assert sum(read) == len(prompts) * max(whole)
+    else:
+        assert sum(read) == sum(len(prompt) - 1 for prompt in prompts) + len(answers) * longest
     assert trainer._sums["tokens_read"] == sum(read)
-    assert trainer._sums["tokens_padding"] == sum(longest - len(answer) for _, answer in answers)
+    assert trainer._sums["tokens_padding"] == sum(read) - real
 
 
 def test_rows_are_cut_into_what_is_distinct() -> None:
@@ -165,16 +179,13 @@ def test_rows_are_cut_into_what_is_distinct() -> None:
     assert rows.prompt_PT.tolist() == [[-1, 7, 8], [6, 7, 8]]
     assert rows.answer_AT.tolist() == [[1, -1], [1, 2], [1, 2]]
     assert (rows.prompt_A.tolist(), rows.answer_N.tolist()) == ([0, 0, 1], [1, 0, 2, 1])
-    assert (rows.positions, rows.padding) == (2 * 2 + 3 * 2, 1 + 1)
+    assert rows.work(packed=False) == (2 * 2 + 3 * 2, 1 + 1)
+    assert rows.work(packed=True) == (2 * (1 + 1 + 2), 0)  # 1 + 1 + 2, and 2 + 2
 
 
-@pytest.mark.parametrize(
-    ("make", "arguments"),
-    [(sliding, {}), (llama, {"gradient_checkpointing": True})],
-    ids=["sliding window", "checkpointed activations"],
-)
-def test_where_nothing_can_be_shared_rows_stay_separate(tmp_path: Path, make: Any, arguments: dict[str, Any]) -> None:
-    shared, separate = both(tmp_path, make, uneven(), **arguments)
+@pytest.mark.parametrize("arguments", [{}, {"gradient_checkpointing": True}])
+def test_with_a_sliding_window_rows_stay_separate(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    shared, separate = both(tmp_path, sliding, uneven(), **arguments)
     assert not shared.shares_prompts
     assert torch.equal(gradient(shared), gradient(separate))
 

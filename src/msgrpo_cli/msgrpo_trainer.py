@@ -30,7 +30,7 @@ from .msgrpo_config import MSGRPOConfig
 from .plain_cache import has_plain_cache
 from .rows import Row, deal, micro_batches, row_factors, step_rows
 from .seeding import generator
-from .shared_prompts import SharedRows, shared_logprobs
+from .shared_prompts import SharedRows, packed_logprobs, shared_logprobs, takes_masks
 from .update import PlayedUpdate, rollout_metrics
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental; a contract test watches it
@@ -268,7 +268,8 @@ class MSGRPOTrainer(GRPOTrainer):
             with self.accelerator.autocast():
                 inner = policy_of(self.accelerator.unwrap_model(model))
                 rows = SharedRows.of(ids, mask, width)
-                result = (*shared_logprobs(inner, rows, entropy=kwargs.get("compute_entropy", False)), None)
+                compute = packed_logprobs if self.args.gradient_checkpointing else shared_logprobs
+                result = (*compute(inner, rows, entropy=kwargs.get("compute_entropy", False)), None)
         else:
             result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         if kwargs.get("compute_entropy"):
@@ -277,11 +278,11 @@ class MSGRPOTrainer(GRPOTrainer):
 
     @property
     def shares_prompts(self) -> bool:
-        """Whether equal prompts and answers are computed once. Checkpointed activations keep no cache to share."""
+        """Whether equal prompts and answers are computed once."""
         assert isinstance(self.model, (PreTrainedModel, PeftModel))
-        return (
-            self.args.share_prompts and not self.args.gradient_checkpointing and has_plain_cache(policy_of(self.model))
-        )
+        policy = policy_of(self.model)
+        possible = has_plain_cache(policy) and (takes_masks(policy) or not self.args.gradient_checkpointing)
+        return self.args.share_prompts and possible
 
     def _work_of(self, batch: Batch) -> tuple[int, int]:
         """Tokens that one pass over a micro-batch reads, padding included, and how many of them are padding."""
@@ -290,7 +291,7 @@ class MSGRPOTrainer(GRPOTrainer):
         if not self.shares_prompts:
             return ids.numel(), int((mask == 0).sum())
         rows = SharedRows.of(ids, mask, batch["completion_ids"].shape[1])
-        return rows.positions, rows.padding
+        return rows.work(packed=self.args.gradient_checkpointing)
 
     def _shares(self, prompt_width: int, asked: Mapping[str, Any]) -> bool:
         """A prompt of one token has no beginning; images and experts are TRL's business."""

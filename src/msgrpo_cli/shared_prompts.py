@@ -42,15 +42,14 @@ class SharedRows:
         )
         return cls(prompt_PT, pair_AT[:, 1:], pair_AT[:, 0], answer_N)
 
-    @property
-    def positions(self) -> int:
-        """How many tokens the model reads, padding included."""
-        return self.prompt_PT[:, :-1].numel() + self.answer_AT.numel()
-
-    @property
-    def padding(self) -> int:
-        """How many of them are padding."""
-        return int((self.prompt_PT[:, :-1] == _NOTHING).sum() + (self.answer_AT == _NOTHING).sum())
+    def work(self, *, packed: bool) -> tuple[int, int]:
+        """How many tokens the model reads, padding included, and how many of them are padding."""
+        prompt_P = (self.prompt_PT[:, :-1] != _NOTHING).sum(-1)
+        answer_A = (self.answer_AT != _NOTHING).sum(-1)
+        real = int(prompt_P.sum() + answer_A.sum())
+        whole_P = prompt_P.index_add(0, self.prompt_A, answer_A)
+        read = len(whole_P) * int(whole_P.max()) if packed else self.prompt_PT[:, :-1].numel() + self.answer_AT.numel()
+        return read, read - real
 
 
 def shared_logprobs(
@@ -83,3 +82,76 @@ def shared_logprobs(
         fused_lm_head=True,
     )
     return output.log_probs[rows.answer_N], output.entropy[rows.answer_N] if entropy else None
+
+
+def packed_logprobs(
+    model: PreTrainedModel, rows: SharedRows, *, entropy: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The same as `shared_logprobs`, without a cache: every prompt and all its answers in one sequence.
+
+    An answer sees its prompt and itself, at the positions that it has behind its prompt. For models whose activations
+    are checkpointed, which keep no cache; their attention must take a mask of its own (`takes_masks`).
+    """
+    packed = [_Packed(prompt[prompt != _NOTHING].tolist()) for prompt in rows.prompt_PT]
+    places = []
+    for number, answer in zip(rows.prompt_A.tolist(), rows.answer_AT, strict=True):
+        places.append((number, packed[number].add(answer[answer != _NOTHING].tolist())))
+    width = max(len(one.token_ids) for one in packed)
+    device = rows.prompt_PT.device
+
+    def padded(lists: list[list[int]], filler: int) -> torch.Tensor:
+        return torch.tensor([[*values, *[filler] * (width - len(values))] for values in lists], device=device)
+
+    part_PT = padded([one.parts for one in packed], _NOTHING)
+    ahead = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+    seen = (part_PT[:, None, :] == 0) | (part_PT[:, None, :] == part_PT[:, :, None])
+    seen = (seen & ahead & (part_PT[:, None, :] != _NOTHING)) | torch.eye(width, dtype=torch.bool, device=device)
+    output = model(
+        input_ids=padded([one.token_ids for one in packed], 0),
+        attention_mask=_as_attention_takes_it(seen[:, None], model),
+        position_ids=padded([one.positions for one in packed], 0),
+        shift_labels=padded([one.labels for one in packed], _IGNORED),
+        fused_lm_head=True,
+    )
+    real_AT = rows.answer_AT != _NOTHING
+    flat_AT = torch.tensor([number * width + first for number, first in places], device=device)[:, None]
+    flat_AT = torch.where(real_AT, flat_AT + torch.arange(real_AT.shape[1], device=device), 0)
+
+    def dealt_out(value_PT: torch.Tensor) -> torch.Tensor:
+        return (value_PT.flatten()[flat_AT] * real_AT)[rows.answer_N]
+
+    return dealt_out(output.log_probs), dealt_out(output.entropy) if entropy else None
+
+
+def takes_masks(model: PreTrainedModel) -> bool:
+    """Whether the attention can be told what sees what, token by token."""
+    return model.config._attn_implementation in ("eager", "sdpa")
+
+
+class _Packed:
+    """One prompt without its last token, then the last token and the answer but its last token, for every answer."""
+
+    def __init__(self, prompt: list[int]) -> None:
+        self._prompt = prompt
+        self._answers = 0
+        self.token_ids = prompt[:-1]
+        self.positions = list(range(len(prompt) - 1))
+        self.parts = [0] * (len(prompt) - 1)
+        self.labels = [_IGNORED] * (len(prompt) - 1)
+
+    def add(self, answer: list[int]) -> int:
+        """Append an answer; returns where its first token is predicted."""
+        first = len(self.token_ids)
+        self._answers += 1
+        self.token_ids = [*self.token_ids, self._prompt[-1], *answer[:-1]]
+        self.positions += range(len(self._prompt) - 1, len(self._prompt) - 1 + len(answer))
+        self.parts += [self._answers] * len(answer)
+        self.labels += answer
+        return first
+
+
+def _as_attention_takes_it(seen: torch.Tensor, model: PreTrainedModel) -> torch.Tensor:
+    """True where a token is seen; plain attention adds a mask of numbers instead."""
+    if model.config._attn_implementation == "sdpa":
+        return seen
+    return torch.zeros_like(seen, dtype=model.dtype).masked_fill(~seen, torch.finfo(model.dtype).min)
