@@ -6,14 +6,15 @@ Knows how an update is played and what is measured. Knows nothing about training
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from transformers import PreTrainedModel
 
 from ..assembly import game_factory, language_agent, play_rules
 from ..episode import Key
+from ..errors import UsageError
 from ..generation import Generated, Generator, Sampling
-from ..generators import single
+from ..generators import make_generator
 from ..models import load_model, quiet_libraries
 from ..msgrpo_trainer import peak_memory
 from ..policy import LanguageAgentPolicy
@@ -51,13 +52,17 @@ def play(config: RunConfig, policy: LanguageAgentPolicy) -> PlayedUpdate:
     return play_update(1, update_rules(config), game_factory(config.env, evaluation=False), policy, rules)
 
 
+def _no_trainer() -> NoReturn:
+    raise UsageError("engine: vLLM plays for a trainer; bench rollout measures engine=single or continuous_batching")
+
+
 def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
     """Medians over `repeats` rounds, each of which plays, then runs both limits."""
     quiet_libraries()
     model, tokenizer = load_model(config.model, config.seed, merge=True)
     device = device_for(config.trainer)
     model.to(device)  # type: ignore[arg-type]
-    recording = Recording(single(config))
+    recording = Recording(make_generator(config, _no_trainer))
     policy = language_agent(config, model, tokenizer, recording)
     play(config, policy)  # warms caches up
     seconds: list[float] = []

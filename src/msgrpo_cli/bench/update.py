@@ -26,7 +26,7 @@ from ..training_settings import training_arguments
 from ..update import PlayedUpdate
 from .limit import Pair, update_limit
 from .rollout import play
-from .watch import Watch, machine, median, seconds_of, watching
+from .watch import machine, median, seconds_of
 
 
 def bench_update(config: RunConfig, repeats: int) -> dict[str, Any]:
@@ -52,7 +52,6 @@ class _Bench(TrainerCallback):
         self.trainer.remove_callback(ProgressCallback)
         self.rows: list[dict[str, Any]] = []
         self.limits: dict[bool, list[float]] = {False: [], True: []}
-        self.watch = Watch()
 
     def _play(self, update: int) -> PlayedUpdate:
         rows = step_rows(self.played.trained)
@@ -63,7 +62,6 @@ class _Bench(TrainerCallback):
         for distinct, found in self.limits.items():
             work = lambda distinct=distinct: update_limit(policy_of(self.model), batches, distinct=distinct)  # noqa: E731
             found.append(seconds_of(work, self.device))
-        self.watch.positions = self.watch.padding = 0  # of the last round alone
         return self.played
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -72,14 +70,14 @@ class _Bench(TrainerCallback):
             self.rows.append(self.trainer.update_metrics())
 
     def measure(self, rounds: int) -> dict[str, Any]:
-        with watching(policy_of(self.model)) as self.watch:
-            self.trainer.train()
+        self.trainer.train()
         rows = self.rows[1:]
         seconds = [row["perf/seconds_scoring"] + row["perf/seconds_update"] for row in rows]
         limits, shared = (self.limits[distinct][1:] for distinct in (False, True))
         last = rows[-1]
         trained = [step.completion for episode, _ in self.played.trained for step in episode.steps]
         return {
+            "parameters": self.model.num_parameters(),
             "rows": last["rows"],
             "decisions_per_second": last["rows"] / median(seconds),
             "tokens_per_second": (last["tokens_prompt"] + last["tokens_completion"]) / median(seconds),
@@ -92,8 +90,8 @@ class _Bench(TrainerCallback):
             "time_over_shared_limit": median([whole / limit for whole, limit in zip(seconds, shared, strict=True)]),
             "tokens_without_loss": last["tokens_prompt"],
             "tokens_with_loss": last["tokens_completion"],
-            "positions": self.watch.positions,
-            "padding_share": self.watch.padding_share,
+            "positions": last["tokens_read"],
+            "padding_share": last["tokens_padding"] / last["tokens_read"],
             "duplicate_prompt_share": 1 - len({answer.prompt_ids for answer in trained}) / len(trained),
             "peak_memory_bytes": peak_memory(self.device),
             "repeats": rounds - 1,

@@ -45,7 +45,7 @@ def watching(model: PreTrainedModel) -> Iterator[Watch]:
     def before(_: Any, __: Any, given: dict[str, Any]) -> None:
         ids, mask = given["input_ids"], given.get("attention_mask")
         watch.positions += ids.numel()
-        if mask is not None:
+        if mask is not None and mask.dim() == 2:  # packed sequences have no padding to speak of
             watch.padding += ids.numel() - int(mask[:, -ids.shape[1] :].sum())
         began[0] = now(ids.device)
 
