@@ -36,7 +36,11 @@ def started(work: str, hours: str = "None") -> subprocess.Popen[str]:
 
 
 def run(code: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """A program that heeds a closed terminal, even if the tests themselves run under nohup."""
+    heeding_all = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n{code}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", heeding_all], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
 
