@@ -168,6 +168,7 @@ def test_what_is_read_is_what_is_distinct(tmp_path: Path, packed: bool) -> None:
         assert sum(read) == len(prompts) * max(whole)
     else:
         assert sum(read) == sum(len(prompt) - 1 for prompt in prompts) + len(answers) * longest
+    assert trainer.largest_micro_batch == len(answers)  # what memory follows from, not len(rows)
     assert trainer._sums["tokens_read"] == sum(read)
     assert trainer._sums["tokens_padding"] == sum(read) - real
 

@@ -134,9 +134,13 @@ class MSGRPOTrainer(GRPOTrainer):
 
     @property
     def largest_micro_batch(self) -> int:
-        """Rows of the largest micro-batch of the present update; at first what is allowed."""
-        sizes = [len(batch["prompt_ids"]) for part in self._parts for batch in part]
-        return max(sizes, default=len(self.rows_in_hand) or self.args.rows_per_micro_batch)
+        """Rows, distinct ones where they are shared, of the largest micro-batch of the present update."""
+        sizes = [batch["size"] for part in self._parts for batch in part]
+        return max(sizes, default=self._size(self.rows_in_hand) or self.args.rows_per_micro_batch)
+
+    def _size(self, rows: Sequence[Row]) -> int:
+        """How many rows the model reads."""
+        return len({(row.prompt_ids, row.completion_ids) for row in rows}) if self.shares_prompts else len(rows)
 
     def try_optimizer(self) -> None:
         """Build optimizer and schedule, so that settings that they refuse are refused before anything is played.
@@ -197,6 +201,7 @@ class MSGRPOTrainer(GRPOTrainer):
         weighed = [row.advantage * factor for row, factor in zip(rows, factors, strict=True)]
         batch["advantages"] = torch.tensor(weighed, dtype=torch.float32, device=self.args.device)
         batch["tokens"] = sum(len(row.completion_ids) for row in rows)
+        batch["size"] = self._size(rows)
         batch["read"], batch["padding"] = self._work_of(batch)
         return batch
 
