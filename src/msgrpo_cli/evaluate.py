@@ -79,6 +79,7 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
         key = config_hash(config)[:8]
         name = f"{config.env.name}-{evaluator.split}-{Path(subject.name or '').name}-{key}"
         record_evaluation(subject.run, played, subject.metadata.get("update"), name)
+        print(f"{subject.run.path}: scored {subject.name}, kept as eval/{name}.json")  # on stderr, as all but results
     return played, references
 
 

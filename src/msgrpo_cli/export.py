@@ -43,6 +43,9 @@ def export(target: str, folder: Path, *, merge: bool) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: not empty; give a new folder")
     checkpoint, _ = find_checkpoint(target)
+    score = read_metadata(checkpoint).get("score")
+    told = "not scored yet" if score is None else f"{score['mean_total_reward']:.3f} on validation"
+    print(f"exporting {checkpoint} ({told})", file=sys.stderr)
     quiet_libraries()
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.partial")

@@ -82,6 +82,10 @@ class Display:
         part = f" {finished}/{total}" if total else ""
         self._tell(f"{name}{part}")
 
+    def begins_after(self, update: int) -> None:
+        """A run goes on after this update."""
+        self._bar.update(self._task, completed=update)
+
     def update(self, metrics: dict[str, Any]) -> None:
         """An update is finished."""
         self._news = _news(metrics)

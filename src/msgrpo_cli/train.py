@@ -119,6 +119,7 @@ def _train(
             for line in differences(before, run.record()):
                 tell(f"warning: {line}")
             tell(f"going on after update {point.update}")
+            supervision.display.begins_after(point.update)
         go_back(run, kept)
         session = Session(config, run, supervision, stopping)
         with supervision.explaining(session.limits, session.text_of):
