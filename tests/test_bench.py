@@ -17,7 +17,7 @@ from msgrpo_cli.bench.update import bench_update
 from msgrpo_cli.bench.watch import watching
 from msgrpo_cli.cli import main
 from msgrpo_cli.config import compose
-from msgrpo_cli.generation import Sampling, generate
+from msgrpo_cli.generation import Request, Sampling, generate
 from parts import small_model
 
 FEW = ["algo.groups_per_update=2", "algo.group_size=4"]
@@ -69,7 +69,7 @@ def test_the_limit_s_gradient_is_that_of_the_log_probabilities(monkeypatch: pyte
 def test_recording_keeps_what_was_answered() -> None:
     model, _ = small_model()
     recording = Recording(generate)
-    found = recording(model, [[7, 8]], [(0, 1)], Sampling(max_new_tokens=3), pad_token_id=0, eos_token_ids=[5])
+    found = recording(model, Request([[7, 8]], [(0, 1)], Sampling(max_new_tokens=3), 0, [5]))
     assert recording.batches == [[((7, 8), found[0].token_ids)]]
 
 

@@ -17,7 +17,7 @@ from msgrpo_cli.config import compose
 from msgrpo_cli.continuous_batching import ContinuousBatchingGenerator
 from msgrpo_cli.episode import Key
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.generation import Generated, Generator, Sampling, generate
+from msgrpo_cli.generation import Generated, Generator, Request, Sampling, generate
 from msgrpo_cli.train import train_job
 from parts import WITH_CONTINUOUS_BATCHING, small_model
 
@@ -41,7 +41,7 @@ def _model() -> LlamaForCausalLM:
 def answers(
     generator: Generator, model: LlamaForCausalLM, sampling: Sampling, rows: slice = slice(None)
 ) -> list[Generated]:
-    return generator(model, PROMPTS[rows], KEYS[rows], sampling, pad_token_id=0, eos_token_ids=[END])
+    return generator(model, Request(PROMPTS[rows], KEYS[rows], sampling, 0, [END]))
 
 
 def logs(found: list[Generated]) -> list[float]:

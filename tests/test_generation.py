@@ -18,7 +18,7 @@ from transformers import (
 
 from chance import fits
 from msgrpo_cli.episode import Key
-from msgrpo_cli.generation import Generated, KeyedSampler, Sampling, generate
+from msgrpo_cli.generation import Generated, KeyedSampler, Request, Sampling, generate
 from msgrpo_cli.seeding import uniforms
 from parts import small_model
 
@@ -38,7 +38,7 @@ def _model() -> LlamaForCausalLM:
 
 
 def answers(model: LlamaForCausalLM, sampling: Sampling, ends: tuple[int, ...] = (END,)) -> list[Generated]:
-    return generate(model, PROMPTS, KEYS, sampling, pad_token_id=0, eos_token_ids=ends)
+    return generate(model, Request(PROMPTS, KEYS, sampling, 0, ends))
 
 
 def chosen(uniform: list[float] | np.ndarray, temperature: float = 1.0, warpers: list[Any] | None = None,
@@ -172,10 +172,10 @@ def test_an_answer_depends_on_its_key_and_prompt_only(model: LlamaForCausalLM) -
     sampling = Sampling(1.0, 6)
     together = [answer.token_ids for answer in answers(model, sampling)]
     for number in (0, 1, 2, 3, 17):
-        (alone,) = generate(model, [PROMPTS[number]], [KEYS[number]], sampling, pad_token_id=0, eos_token_ids=[END])
+        (alone,) = generate(model, Request([PROMPTS[number]], [KEYS[number]], sampling, 0, [END]))
         assert alone.token_ids == together[number]
     other_keys: list[Key] = [(1, *key) for key in KEYS]
-    others = generate(model, PROMPTS, other_keys, sampling, pad_token_id=0, eos_token_ids=[END])
+    others = generate(model, Request(PROMPTS, other_keys, sampling, 0, [END]))
     assert sum(one.token_ids == other for one, other in zip(others, together, strict=True)) < 4
 
 
@@ -223,7 +223,7 @@ def test_the_model_is_left_as_it_was_also_after_a_failure(model: LlamaForCausalL
         assert model.generation_config is own
     model.train()
     with pytest.raises(IndexError):
-        generate(model, [[3, 10_000]], [(0,)], Sampling(1.0, 2), pad_token_id=0, eos_token_ids=[END])
+        generate(model, Request([[3, 10_000]], [(0,)], Sampling(1.0, 2), 0, [END]))
     assert model.training
     assert model.generation_config is own
 

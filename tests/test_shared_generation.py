@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from msgrpo_cli.episode import Key
-from msgrpo_cli.generation import Generated, Sampling, generate
+from msgrpo_cli.generation import Generated, Request, Sampling, generate
 from msgrpo_cli.shared_generation import generate_shared
 from parts import small_model
 from test_shared_prompts import adapted, qwen2, sliding
@@ -37,7 +37,7 @@ def _model() -> LlamaForCausalLM:
 
 
 def answers(function: Any, model: Any, sampling: Sampling, rows: slice = slice(None)) -> list[Generated]:
-    found: list[Generated] = function(model, prompts()[rows], KEYS[rows], sampling, pad_token_id=0, eos_token_ids=ENDS)
+    found: list[Generated] = function(model, Request(prompts()[rows], KEYS[rows], sampling, 0, ENDS))
     return found
 
 
@@ -103,5 +103,5 @@ def test_the_model_is_left_as_it_was(model: LlamaForCausalLM, training: bool) ->
     assert model.training is training
     assert torch.equal(before, torch.get_rng_state())
     with pytest.raises(IndexError):
-        generate_shared(model, [[10**6]], KEYS[:1], Sampling(), pad_token_id=0, eos_token_ids=ENDS)
+        generate_shared(model, Request([[10**6]], KEYS[:1], Sampling(), 0, ENDS))
     assert model.training is training

@@ -25,7 +25,7 @@ from transformers.generation.continuous_batching.continuous_api import Continuou
 from .episode import Key
 from .errors import RunError, UsageError
 from .explain import one_line
-from .generation import Generated, Sampling, cut, draw, keyed_numbers, warpers_of
+from .generation import Generated, Request, Sampling, cut, draw, keyed_numbers, warpers_of
 
 
 class KeyedRequestSampler(ContinuousBatchingLogitsProcessor):
@@ -101,28 +101,19 @@ class ContinuousBatchingGenerator:
         self._engine: _Engine | None = None
         logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it reports every cache that it makes
 
-    def __call__(
-        self,
-        model: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        keys: Sequence[Key],
-        sampling: Sampling,
-        *,
-        pad_token_id: int,
-        eos_token_ids: Sequence[int],
-    ) -> list[Generated]:
-        """Answer every prompt (token ids), each with the randomness of its key; in order."""
+    def __call__(self, model: PreTrainedModel, request: Request) -> list[Generated]:
+        """Answer every prompt; see `generation.Generator`."""
+        prompts, sampling, ends = request.prompts, request.sampling, set(request.eos_token_ids)
         was_training = model.training
         try:
-            engine = self._engine_for(model, self._pages(prompts, sampling.max_new_tokens), pad_token_id)
+            engine = self._engine_for(model, self._pages(prompts, sampling.max_new_tokens), request.pad_token_id)
             self._engine = None  # lost where anything below fails, with whatever was left in its queues
-            engine.sampler.begin(keys, sampling)
+            engine.sampler.begin(request.keys, sampling)
             model.eval()
-            answers = _run(engine, prompts, sampling.max_new_tokens, list(eos_token_ids))
+            answers = _run(engine, prompts, sampling.max_new_tokens, sorted(ends))
         finally:
             model.train(was_training)
         self._engine = engine
-        ends = set(eos_token_ids)
         return [cut(ids, logs or None, ends) for ids, logs in zip(answers, engine.sampler.logprobs, strict=True)]
 
     def _pages(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> int:

@@ -55,20 +55,25 @@ class Generated:
     """No end-of-turn token within the limit."""
 
 
+@dataclass(frozen=True)
+class Request:
+    """Prompts that are answered together, and how."""
+
+    prompts: Sequence[Sequence[int]]
+    """Token ids."""
+    keys: Sequence[Key]
+    """One for each prompt: the randomness of its answer."""
+    sampling: Sampling
+    pad_token_id: int
+    eos_token_ids: Sequence[int]
+    """Every one of them ends an answer."""
+
+
 class Generator(Protocol):
     """Answers prompts with a model's present weights: `generate` here, or another engine of `generators`."""
 
-    def __call__(
-        self,
-        model: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        keys: Sequence[Key],
-        sampling: Sampling,
-        *,
-        pad_token_id: int,
-        eos_token_ids: Sequence[int],
-    ) -> list[Generated]:
-        """One answer for each prompt (token ids), in order; its randomness belongs to its key alone."""
+    def __call__(self, model: PreTrainedModel, request: Request) -> list[Generated]:
+        """One answer for each prompt, in order; its randomness belongs to its key alone."""
 
 
 class KeyedSampler(LogitsProcessor):
@@ -127,24 +132,17 @@ def _occurrence(rows: torch.Tensor) -> torch.Tensor:
     return occurrence
 
 
-def generate(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    keys: Sequence[Key],
-    sampling: Sampling,
-    *,
-    pad_token_id: int,
-    eos_token_ids: Sequence[int],
-) -> list[Generated]:
-    """Answer every prompt (token ids) in one batch, each with the randomness of its key; in order."""
+def generate(model: PreTrainedModel, request: Request) -> list[Generated]:
+    """Answer every prompt in one batch, by transformers' `generate`."""
+    prompts, sampling, ends = request.prompts, request.sampling, request.eos_token_ids
     width = max(map(len, prompts))
     device = model.device
-    ids = torch.full((len(prompts), width), pad_token_id, dtype=torch.long)
+    ids = torch.full((len(prompts), width), request.pad_token_id, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
-    processors, sampler = _processors(keys, sampling, device)
+    processors, sampler = _processors(request.keys, sampling, device)
     config = GenerationConfig(
         max_new_tokens=sampling.max_new_tokens,
         do_sample=False,  # the sampler leaves one token; without it, greedy decoding
@@ -153,8 +151,8 @@ def generate(
         top_p=1.0,
         top_k=0,
         repetition_penalty=1.0,
-        pad_token_id=pad_token_id,
-        eos_token_id=list(eos_token_ids),
+        pad_token_id=request.pad_token_id,
+        eos_token_id=list(ends),
         use_cache=True,
         disable_compile=True,
     )
@@ -174,7 +172,7 @@ def generate(
         model.train(was_training)
     sampled = output[:, width:].tolist()
     logprobs = torch.stack(sampler.logprobs, dim=1).tolist() if sampler else None
-    return [cut(row, logprobs[i] if logprobs else None, set(eos_token_ids)) for i, row in enumerate(sampled)]
+    return [cut(row, logprobs[i] if logprobs else None, set(ends)) for i, row in enumerate(sampled)]
 
 
 def _processors(

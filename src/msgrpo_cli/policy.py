@@ -19,7 +19,7 @@ from .errors import RunError, UsageError
 from .failures import NotFinite
 from .games.core import Observation, TextMediatedStochasticGame
 from .games.guard import blaming
-from .generation import Generated, Generator, Sampling, generate
+from .generation import Generated, Generator, Request, Sampling, generate
 from .prompt import Messages, PromptTemplate
 from .rollout import Decision
 
@@ -69,14 +69,9 @@ class LanguageAgentPolicy:
         """One sampled completion for each decision, all in one batch."""
         prompts = [self._encode(self._template.messages(asked.game, asked.observation)) for asked in decisions]
         with self._precision():
-            answers = self._generator(
-                self._model,
-                prompts,
-                [asked.key for asked in decisions],
-                self.sampling,
-                pad_token_id=pad_id(self._tokenizer),
-                eos_token_ids=self._eos_token_ids,
-            )
+            keys = [asked.key for asked in decisions]
+            request = Request(prompts, keys, self.sampling, pad_id(self._tokenizer), self._eos_token_ids)
+            answers = self._generator(self._model, request)
         return [
             self._completion(asked, prompt, answer)
             for asked, prompt, answer in zip(decisions, prompts, answers, strict=True)

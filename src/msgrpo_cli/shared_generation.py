@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from .episode import Key
-from .generation import Generated, Sampling, draw, generate, keyed_numbers, warpers_of
+from .generation import Generated, Request, draw, generate, keyed_numbers, warpers_of
 from .plain_cache import has_plain_cache
 
 
@@ -28,27 +27,19 @@ class _Answer:
     logprobs: list[float] = field(default_factory=list)
 
 
-def generate_shared(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    keys: Sequence[Key],
-    sampling: Sampling,
-    *,
-    pad_token_id: int,
-    eos_token_ids: Sequence[int],
-) -> list[Generated]:
+def generate_shared(model: PreTrainedModel, request: Request) -> list[Generated]:
     """What `generate` answers, up to rounding; by `generate` itself where beginnings cannot be shared.
 
     That is where a layer does not keep all keys and values (sliding windows, recurrent layers), and where
     `repetition_penalty` makes the distribution depend on the padding of the batch.
     """
-    if sampling.repetition_penalty != 1.0 or not has_plain_cache(model):
-        return generate(model, prompts, keys, sampling, pad_token_id=pad_token_id, eos_token_ids=eos_token_ids)
+    if request.sampling.repetition_penalty != 1.0 or not has_plain_cache(model):
+        return generate(model, request)
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            return _Tree(model, prompts, keys, sampling, pad_token_id, set(eos_token_ids)).grow()
+            return _Tree(model, request).grow()
     finally:
         model.train(was_training)
 
@@ -56,21 +47,16 @@ def generate_shared(
 class _Tree:
     """The distinct beginnings of one batch; `row_of` says at which of them every answer that still grows is."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        keys: Sequence[Key],
-        sampling: Sampling,
-        pad_token_id: int,
-        ends: set[int],
-    ) -> None:
-        self._model, self._sampling, self._pad, self._ends = model, sampling, pad_token_id, ends
-        self._warpers = warpers_of(sampling)
-        self._answers = [_Answer() for _ in keys]
-        self._points = torch.as_tensor(keyed_numbers(keys, sampling, model.device)) if sampling.temperature else None
+    def __init__(self, model: PreTrainedModel, request: Request) -> None:
+        self._model, self._sampling, self._pad = model, request.sampling, request.pad_token_id
+        self._ends = set(request.eos_token_ids)
+        self._warpers = warpers_of(self._sampling)
+        self._answers = [_Answer() for _ in request.keys]
+        drawn = self._sampling.temperature > 0
+        numbers = keyed_numbers(request.keys, self._sampling, model.device) if drawn else None
+        self._points = None if numbers is None else torch.as_tensor(numbers)
         roots: dict[tuple[int, ...], int] = {}
-        self._row_of = {i: roots.setdefault(tuple(prompt), len(roots)) for i, prompt in enumerate(prompts)}
+        self._row_of = {i: roots.setdefault(tuple(prompt), len(roots)) for i, prompt in enumerate(request.prompts)}
         self._roots = list(roots)
         self._cache = DynamicCache(config=model.config)
 

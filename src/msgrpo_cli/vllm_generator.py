@@ -16,7 +16,7 @@ from .adapters import policy_of
 from .episode import Key
 from .errors import RunError
 from .explain import one_line
-from .generation import Generated, Sampling, cut
+from .generation import Generated, Request, Sampling, cut
 from .msgrpo_trainer import MSGRPOTrainer
 from .seeding import seed_from
 
@@ -44,22 +44,14 @@ class VLLMGenerator:
         self._engine: VLLMGeneration | None = None
         self._pushed: tuple[PreTrainedModel, int] | None = None
 
-    def __call__(
-        self,
-        model: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        keys: Sequence[Key],
-        sampling: Sampling,
-        *,
-        pad_token_id: int,
-        eos_token_ids: Sequence[int],
-    ) -> list[Generated]:
-        """Answer every prompt (token ids), each with the seed of its key; in order."""
+    def __call__(self, model: PreTrainedModel, request: Request) -> list[Generated]:
+        """Answer every prompt, each with the seed of its key; see `generation.Generator`."""
+        sampling, ends = request.sampling, request.eos_token_ids
         engine = self._with_weights_of(model)
-        settings = [request_settings(key, sampling, eos_token_ids) for key in keys]
-        answers = _ASK[engine.mode](engine, prompts, settings)
+        settings = [request_settings(key, sampling, ends) for key in request.keys]
+        answers = _ASK[engine.mode](engine, request.prompts, settings)
         greedy = sampling.temperature == 0.0
-        return [cut(ids, None if greedy else _known(logprobs), set(eos_token_ids)) for ids, logprobs in answers]
+        return [cut(ids, None if greedy else _known(logprobs), set(ends)) for ids, logprobs in answers]
 
     def _with_weights_of(self, model: PreTrainedModel) -> VLLMGeneration:
         trainer = self._trainer()

@@ -5,15 +5,13 @@ Knows how an update is played and what is measured. Knows nothing about training
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from transformers import PreTrainedModel
 
 from ..assembly import game_factory, language_agent, play_rules
-from ..episode import Key
 from ..errors import UsageError
-from ..generation import Generated, Generator, Sampling
+from ..generation import Generated, Generator, Request
 from ..generators import make_generator
 from ..models import load_model, quiet_libraries
 from ..msgrpo_trainer import peak_memory
@@ -33,16 +31,10 @@ class Recording:
         self._generator = generator
         self.batches: list[list[Pair]] = []
 
-    def __call__(
-        self,
-        model: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        keys: Sequence[Key],
-        sampling: Sampling,
-        **more: Any,
-    ) -> list[Generated]:
-        answers = self._generator(model, prompts, keys, sampling, **more)
-        self.batches.append([(tuple(p), answer.token_ids) for p, answer in zip(prompts, answers, strict=True)])
+    def __call__(self, model: PreTrainedModel, request: Request) -> list[Generated]:
+        answers = self._generator(model, request)
+        pairs = zip(request.prompts, answers, strict=True)
+        self.batches.append([(tuple(prompt), answer.token_ids) for prompt, answer in pairs])
         return answers
 
 
