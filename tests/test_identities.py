@@ -82,7 +82,7 @@ def test_one_step_episodes_give_trl_s_own_advantages_loss_and_gradient(
     played = PlayedUpdate(1, tuple(episodes), advantages, Draw(np.ones(8, dtype=bool), np.ones(8)), 0.0, 1.0)
     trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, length_normalization=length_normalization)
     gradient = first_gradient(trainer)
-    assert trainer._sums["loss"] == pytest.approx(float(theirs.detach()), rel=1e-5, abs=1e-7)
+    assert trainer.figures.loss == pytest.approx(float(theirs.detach()), rel=1e-5, abs=1e-7)
     assert relative_difference(gradient, their_gradient) < 1e-5
 
 
@@ -162,7 +162,7 @@ def test_trained_ids_are_the_sampled_ids_and_log_probabilities_agree(tmp_path: P
     first_gradient(trainer)
     ends = [step.completion.token_ids[-1] for episode in played.episodes for step in episode.steps]
     assert tokenizer.eos_token_id in ends
-    gap = trainer._largest_gap
+    gap = trainer.figures.logprob_gap.largest
     assert 0.0 <= gap < 1e-4
     logprobs = [value for e in played.episodes for step in e.steps for value in step.completion.logprobs]
     assert min(logprobs) < -1.0, "the policy must not be so sure that any gap would be small"

@@ -49,9 +49,18 @@ def sliding() -> Any:
     return MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4))
 
 
-def adapted() -> Any:
+def attention_dropping_out() -> Any:
+    return Qwen2ForCausalLM(Qwen2Config(**SMALL, attention_dropout=0.1))
+
+
+def adapter_dropping_out() -> Any:
+    return adapted(lora_dropout=0.1)
+
+
+def adapted(**settings: Any) -> Any:
     torch.manual_seed(2)
-    model = get_peft_model(llama(), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", **settings)
+    model = get_peft_model(llama(), config)
     with torch.no_grad():  # a fresh adapter has no gradient on one side
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -94,6 +103,13 @@ def both(folder: Path, make: Any, played: PlayedUpdate, **arguments: Any) -> lis
     ]
 
 
+def metrics(trainer: MSGRPOTrainer) -> dict[str, float]:
+    """What the loss and the log-probabilities decide."""
+    found = trainer.figures.metrics(uneven(), 1, with_kl=bool(trainer.beta))
+    names = ("loss", "entropy", "kl", "clip_ratio", "grad_norm", "logprob_gap_mean", "logprob_gap_max")
+    return {name: found[name] for name in names if found[name] is not None}
+
+
 def gradient(trainer: MSGRPOTrainer) -> torch.Tensor:
     """Of the first optimizer step, all trained parameters in one vector."""
     trainer.create_optimizer()
@@ -120,14 +136,13 @@ def test_loss_and_gradient_are_those_of_separate_rows(tmp_path: Path, make: Any,
     if make is qwen2 and arguments.get("beta"):
         pytest.skip("the reference is a llama")
     shared, separate = both(tmp_path, make, uneven(), **arguments)
-    assert shared.shares_prompts
-    assert not separate.shares_prompts
+    assert shared.sharing
+    assert not separate.sharing
     first, second = gradient(shared), gradient(separate)
     assert float(second.norm()) > 1e-3
     assert relative_difference(first, second) < 1e-5
-    for name in ("loss", "entropy", "kl", "logprob_gap"):
-        assert shared._sums[name] == pytest.approx(separate._sums[name], rel=1e-5, abs=1e-6)
-    assert shared._sums["tokens_read"] < separate._sums["tokens_read"]
+    assert metrics(shared) == pytest.approx(metrics(separate), rel=1e-5, abs=1e-6)
+    assert shared.figures.tokens_read < separate.figures.tokens_read
 
 
 def test_weights_after_several_updates_stay_together(tmp_path: Path) -> None:
@@ -169,8 +184,8 @@ def test_what_is_read_is_what_is_distinct(tmp_path: Path, packed: bool) -> None:
     else:
         assert sum(read) == sum(len(prompt) - 1 for prompt in prompts) + len(answers) * longest
     assert trainer.largest_micro_batch == len(answers)  # what memory follows from, not len(rows)
-    assert trainer._sums["tokens_read"] == sum(read)
-    assert trainer._sums["tokens_padding"] == sum(read) - real
+    assert trainer.figures.tokens_read == sum(read)
+    assert trainer.figures.tokens_padding == sum(read) - real
 
 
 def test_rows_are_cut_into_what_is_distinct() -> None:
@@ -184,10 +199,17 @@ def test_rows_are_cut_into_what_is_distinct() -> None:
     assert rows.work(packed=True) == (2 * (1 + 1 + 2), 0)  # 1 + 1 + 2, and 2 + 2
 
 
+@pytest.mark.parametrize("make", [attention_dropping_out, adapter_dropping_out])
+def test_with_dropout_rows_stay_separate(tmp_path: Path, make: Any) -> None:
+    assert all(trainer.sharing is None for trainer in both(tmp_path / "as it is", make, uneven()))
+    shared = both(tmp_path / "off", make, uneven(), disable_dropout=True)[0]
+    assert bool(shared.sharing) == (make is adapter_dropping_out)  # TRL leaves the rate inside attention as it is
+
+
 @pytest.mark.parametrize("arguments", [{}, {"gradient_checkpointing": True}])
 def test_with_a_sliding_window_rows_stay_separate(tmp_path: Path, arguments: dict[str, Any]) -> None:
     shared, separate = both(tmp_path, sliding, uneven(), **arguments)
-    assert not shared.shares_prompts
+    assert not shared.sharing
     assert torch.equal(gradient(shared), gradient(separate))
 
 

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-import resource
-import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,12 +23,13 @@ from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 from .adapters import policy_of
 from .failures import NotFinite
 from .freshness import GapBound, check_gap
+from .memory import peak_memory
 from .msgrpo_config import MSGRPOConfig
-from .plain_cache import has_plain_cache
-from .rows import Row, deal, micro_batches, row_factors, step_rows
+from .rows import Row, deal, micro_batches, row_factors, step_rows, times_read
 from .seeding import generator
-from .shared_prompts import SharedRows, packed_logprobs, shared_logprobs, takes_masks
-from .update import PlayedUpdate, rollout_metrics
+from .shared_prompts import Sharing
+from .update import PlayedUpdate
+from .update_figures import UpdateFigures
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental; a contract test watches it
 
@@ -41,8 +39,6 @@ class OnPhase(Protocol):
 
     def __call__(self, name: str, finished: int, total: int, *, safe: bool) -> None: ...
 
-
-_COUNTED = ("rows", "tokens_prompt", "tokens_completion", "tokens_read", "tokens_padding")
 
 Batch = dict[str, Any]
 """One micro-batch as TRL's loss takes it: padded tensors of shape (rows, width)."""
@@ -122,10 +118,9 @@ class MSGRPOTrainer(GRPOTrainer):
         self._rows_of_parts: list[list[Row]] = []
         self._torch_generators: list[torch.Tensor] = []
         self._seen_logps: torch.Tensor | None = None
-        self._sums: defaultdict[str, float] = defaultdict(float)
-        self._largest_gap = 0.0
-        self._largest_log_ratio = 0.0
         self._gap_checked = False
+        self.figures = UpdateFigures()
+        self.sharing = Sharing.of(policy_of(model), packed=args.gradient_checkpointing) if args.share_prompts else None
 
     @property
     def update(self) -> int:
@@ -136,11 +131,8 @@ class MSGRPOTrainer(GRPOTrainer):
     def largest_micro_batch(self) -> int:
         """Rows, distinct ones where they are shared, of the largest micro-batch of the present update."""
         sizes = [batch["size"] for part in self._parts for batch in part]
-        return max(sizes, default=self._size(self.rows_in_hand) or self.args.rows_per_micro_batch)
-
-    def _size(self, rows: Sequence[Row]) -> int:
-        """How many rows the model reads."""
-        return len({(row.prompt_ids, row.completion_ids) for row in rows}) if self.shares_prompts else len(rows)
+        in_hand = times_read(self.rows_in_hand, shared=bool(self.sharing))
+        return max(sizes, default=in_hand or self.args.rows_per_micro_batch)
 
     def try_optimizer(self) -> None:
         """Build optimizer and schedule, so that settings that they refuse are refused before anything is played.
@@ -162,18 +154,17 @@ class MSGRPOTrainer(GRPOTrainer):
 
     def _play_update(self) -> None:
         began = time.perf_counter()
-        self._sums.clear()
-        self._largest_gap = 0.0
         self.played = self.play(self.update + 1)
+        self.figures = UpdateFigures(seconds_rollout=time.perf_counter() - began)
+        began = time.perf_counter()
         rows = step_rows(self.played.trained)
         factors = row_factors(rows, self.args.length_normalization, self.args.max_completion_length or 1)
         tokens = sum(len(row.completion_ids) for row in rows)
         rng = generator((self.args.run_seed, self.update + 1, "deal"))
-        self._sums["perf/seconds_rollout"] = time.perf_counter() - began
         self._parts, self._rows_of_parts = [], []
         for part in deal(len(rows), self.args.optimizer_steps, rng):
             self.on_phase("scoring", len(self._parts), self.args.optimizer_steps, safe=True)
-            cut = micro_batches(part, rows, self.args.rows_per_micro_batch, shared=self.shares_prompts)
+            cut = micro_batches(part, rows, self.args.rows_per_micro_batch, shared=bool(self.sharing))
             self._rows_of_parts.append([rows[i] for i in part])
             self._parts.append(
                 [self._batch([rows[i] for i in numbers], [factors[i] for i in numbers]) for numbers in cut]
@@ -184,12 +175,8 @@ class MSGRPOTrainer(GRPOTrainer):
                 batch["num_items_in_batch"] = torch.tensor(
                     tokens / batch["accumulation"], dtype=torch.float64 if self.args.device.type == "cpu" else None
                 ).to(self.args.device)
-        self._sums["rows"] = len(rows)
-        self._sums["tokens_prompt"] = sum(len(row.prompt_ids) for row in rows)
-        self._sums["tokens_completion"] = tokens
-        self._sums["tokens_read"] = sum(batch["read"] for part in self._parts for batch in part)
-        self._sums["tokens_padding"] = sum(batch["padding"] for part in self._parts for batch in part)
-        self._sums["perf/seconds_scoring"] = time.perf_counter() - began - self._sums["perf/seconds_rollout"]
+        work = [batch["work"] for part in self._parts for batch in part]
+        self.figures.scored(rows, work, seconds=time.perf_counter() - began)
 
     def _batch(self, rows: list[Row], factors: Sequence[float]) -> Batch:
         """Rows as TRL's tensors, old and reference log-probabilities included where they are needed."""
@@ -201,9 +188,17 @@ class MSGRPOTrainer(GRPOTrainer):
         weighed = [row.advantage * factor for row, factor in zip(rows, factors, strict=True)]
         batch["advantages"] = torch.tensor(weighed, dtype=torch.float32, device=self.args.device)
         batch["tokens"] = sum(len(row.completion_ids) for row in rows)
-        batch["size"] = self._size(rows)
-        batch["read"], batch["padding"] = self._work_of(batch)
+        batch["size"] = times_read(rows, shared=bool(self.sharing))
+        batch["work"] = self._work(batch)
         return batch
+
+    def _work(self, batch: Batch) -> tuple[int, int]:
+        """Tokens that one pass over a micro-batch reads, padding included, and how many of them are padding."""
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        if self.sharing:
+            return self.sharing.work(ids, mask, batch["completion_ids"].shape[1])
+        return ids.numel(), int((mask == 0).sum())
 
     # One optimizer step
 
@@ -216,7 +211,7 @@ class MSGRPOTrainer(GRPOTrainer):
         began = time.perf_counter()
         batches = self._parts[within % self.args.optimizer_steps]
         total = torch.zeros((), device=self.args.device)
-        self._largest_log_ratio = 0.0
+        self.figures.log_ratio_of_step = 0.0
         model.train()
         for number, batch in enumerate(batches):
             self.on_phase("update", number, len(batches), safe=within == 0)
@@ -228,34 +223,14 @@ class MSGRPOTrainer(GRPOTrainer):
             else:
                 with self.accelerator.no_sync(model):
                     total += super().training_step(model, batch, num_items_in_batch)  # type: ignore[no-untyped-call]
-            self._collect(batch, first_pass=within < self.args.optimizer_steps)
+            self.figures.trained(batch, self._metrics["train"], self._seen_logps, within < self.args.optimizer_steps)
+            self._metrics["train"].clear()
         self.accelerator.gradient_state._set_sync_gradients(True)
         if math.isfinite(float(total)):  # else that is the news
             self._check_freshness(batches)
-        self._sums["loss"] += float(total)
-        self._sums["learning_rate"] = float(self._get_learning_rate())
-        self._sums["perf/seconds_update"] += time.perf_counter() - began
+        learning_rate = float(self._get_learning_rate())
+        self.figures.stepped(float(total), learning_rate, seconds=time.perf_counter() - began)
         return total
-
-    def _collect(self, batch: Batch, first_pass: bool) -> None:
-        """Add up TRL's metrics of one micro-batch, weighed by its tokens, and the log-probability gap."""
-        tokens = batch["tokens"]
-        trl = self._metrics["train"]
-        self._sums["weight"] += tokens
-        for ours, theirs in (("entropy", "entropy"), ("kl", "kl"), ("clip_ratio", "clip_ratio/region_mean")):
-            if trl.get(theirs):
-                self._sums[ours] += tokens * trl[theirs][-1]
-        trl.clear()
-        sampled, mask = batch.get("sampling_per_token_logps"), batch["completion_mask"].bool()
-        trained = batch.get("old_per_token_logps", self._seen_logps)
-        if first_pass and sampled is not None and trained is not None:
-            gap = (trained - sampled).abs()[mask]
-            self._sums["logprob_gap"] += float(gap.sum())
-            self._largest_gap = max(self._largest_gap, float(gap.max()))
-        if sampled is not None and self._seen_logps is not None:
-            far = float((self._seen_logps - sampled).abs()[mask].max())
-            self._largest_log_ratio = max(self._largest_log_ratio, far)
-            self._sums["log_ratio_max"] = max(self._sums["log_ratio_max"], far)
 
     def _check_freshness(self, batches: list[Batch]) -> None:
         """Before the first optimizer step of a run, and of a resumed one: were answers sampled from these weights?"""
@@ -263,66 +238,44 @@ class MSGRPOTrainer(GRPOTrainer):
             self._gap_checked = True
             bound = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap)
             tokens = sum(batch["tokens"] for batch in batches)
-            check_gap(self._sums["logprob_gap"] / tokens, self._largest_gap, bound, self.update + 1)
+            gap = self.figures.logprob_gap
+            check_gap(gap.total / tokens, gap.largest, bound, self.update + 1)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         """The changes: what is equal in several rows is computed once, and the log-probabilities of the loss are kept,
         to be compared with those sampled from."""
         model, ids, mask, width = args[:4]
-        if self._shares(ids.shape[1] - width, kwargs):
+        others = {name for name, value in kwargs.items() if value not in (None, False)}
+        others -= {"batch_size", "compute_entropy"}  # images and experts are TRL's business
+        if self.sharing and ids.shape[1] - width > 1 and not others:  # a prompt of one token has no beginning
             with self.accelerator.autocast():
                 inner = policy_of(self.accelerator.unwrap_model(model))
-                rows = SharedRows.of(ids, mask, width)
-                compute = packed_logprobs if self.args.gradient_checkpointing else shared_logprobs
-                result = (*compute(inner, rows, entropy=kwargs.get("compute_entropy", False)), None)
+                entropy = kwargs.get("compute_entropy", False)
+                result = (*self.sharing.logprobs(inner, ids, mask, width, entropy=entropy), None)
         else:
             result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         if kwargs.get("compute_entropy"):
             self._seen_logps = result[0].detach()
         return result
 
-    @property
-    def shares_prompts(self) -> bool:
-        """Whether equal prompts and answers are computed once."""
-        assert isinstance(self.model, (PreTrainedModel, PeftModel))
-        policy = policy_of(self.model)
-        possible = has_plain_cache(policy) and (takes_masks(policy) or not self.args.gradient_checkpointing)
-        return self.args.share_prompts and possible
-
-    def _work_of(self, batch: Batch) -> tuple[int, int]:
-        """Tokens that one pass over a micro-batch reads, padding included, and how many of them are padding."""
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        if not self.shares_prompts:
-            return ids.numel(), int((mask == 0).sum())
-        rows = SharedRows.of(ids, mask, batch["completion_ids"].shape[1])
-        return rows.work(packed=self.args.gradient_checkpointing)
-
-    def _shares(self, prompt_width: int, asked: Mapping[str, Any]) -> bool:
-        """A prompt of one token has no beginning; images and experts are TRL's business."""
-        others = {name for name, value in asked.items() if value not in (None, False)} - {
-            "batch_size",
-            "compute_entropy",
-        }
-        return self.shares_prompts and prompt_width > 1 and not others
-
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """The only change: the norm is kept, and a loss or norm that is not finite stops before the optimizer."""
         norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
         value = float(norm) if norm is not None else 0.0
         scaled_down = self.args.fp16  # a gradient beyond fp16: the scaler takes no step and halves its scale
-        if not ((math.isfinite(value) or scaled_down) and math.isfinite(self._sums["loss"])):
+        figures = self.figures
+        if not ((math.isfinite(value) or scaled_down) and math.isfinite(figures.loss)):
             part = int(self.state.global_step) % self.args.optimizer_steps
             raise NotFinite(
-                f"update {self.update + 1}: loss {self._sums['loss']} or gradient norm {value} is not finite; "
+                f"update {self.update + 1}: loss {figures.loss} or gradient norm {value} is not finite; "
                 "the weights were not changed",
-                {"update": self.update + 1, "loss": self._sums["loss"], "grad_norm": value},
+                {"update": self.update + 1, "loss": figures.loss, "grad_norm": value},
                 self._rows_of_parts[part],
             )
-        self._sums["grad_norm"] += value
+        figures.grad_norm += value
         guard, far = self.args.guard_grad_norm, self.args.guard_log_ratio
-        if (guard is not None and value > guard) or (far is not None and self._largest_log_ratio > far):
-            self._sums["withheld_steps"] += 1
+        if (guard is not None and value > guard) or (far is not None and figures.log_ratio_of_step > far):
+            figures.withheld_steps += 1
             model.zero_grad(set_to_none=True)  # without gradients the optimizer moves nothing, momentum included
         return norm
 
@@ -332,30 +285,12 @@ class MSGRPOTrainer(GRPOTrainer):
         """The metrics of the update just finished (names and meaning: README, "reading the metrics")."""
         if self.played is None:
             raise RuntimeError("no update has been played")
-        sums, steps = self._sums, self.args.steps_per_update
-        skipped = not sums["rows"]
-        per_token = {name: None if skipped else sums[name] / sums["weight"] for name in ("entropy", "clip_ratio")}
-        seconds = self.played.seconds
         return {
             "kind": "train",
             "update": self.update,
             "global_step": int(self.state.global_step),
-            "skipped": skipped,
-            **rollout_metrics(self.played),
-            **{name: int(sums[name]) for name in _COUNTED},
-            "loss": None if skipped else sums["loss"] / steps,
-            **per_token,
-            "kl": None if skipped or not self.beta else sums["kl"] / sums["weight"],
-            "grad_norm": None if skipped else sums["grad_norm"] / steps,
-            "learning_rate": sums["learning_rate"],
             "entropy_coef": float(self.entropy_coef),
-            "log_ratio_max": None if skipped else sums["log_ratio_max"],
-            "withheld_steps": int(sums["withheld_steps"]),
-            "logprob_gap_mean": None if skipped else sums["logprob_gap"] / sums["tokens_completion"],
-            "logprob_gap_max": None if skipped else self._largest_gap,
-            **{name: sums[name] for name in ("perf/seconds_rollout", "perf/seconds_scoring", "perf/seconds_update")},
-            "perf/seconds_total": sum(value for name, value in sums.items() if name.startswith("perf/seconds")),
-            "perf/decisions_per_second": sum(len(e.steps) for e in self.played.episodes) / seconds,
+            **self.figures.metrics(self.played, self.args.steps_per_update, with_kl=bool(self.beta)),
             "perf/memory_bytes": peak_memory(self.args.device),
         }
 
@@ -407,11 +342,3 @@ def _rows_in_hand(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
 def _no_reward(prompts: list[Any], **_: Any) -> list[float | None]:
     """TRL asks for a reward function; advantages are ours, so its answer is never used."""
     return [0.0] * len(prompts)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Peak memory in bytes: of the accelerator where there is one, else of the process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes

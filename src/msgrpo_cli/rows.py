@@ -93,3 +93,8 @@ def micro_batches(numbers: np.ndarray, rows: Sequence[Row], most_rows: int, *, s
     in_order = [kinds[kind] for kind in sorted(kinds)]
     parts = np.array_split(np.arange(len(in_order)), -(-len(in_order) // most_rows))
     return [[number for kind in part for number in in_order[kind]] for part in parts]
+
+
+def times_read(rows: Sequence[Row], *, shared: bool) -> int:
+    """How many rows the model reads: equal ones once where they are `shared`."""
+    return len({(row.prompt_ids, row.completion_ids) for row in rows}) if shared else len(rows)

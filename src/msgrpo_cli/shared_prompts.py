@@ -16,8 +16,51 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from .plain_cache import has_plain_cache
+
 _NOTHING = -1  # stands where a row is padded
 _IGNORED = -100  # the label that a language-model head passes over
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How one trainer computes equal prompts and answers once."""
+
+    packed: bool
+    """In one sequence behind a mask: where activations are checkpointed no cache is kept."""
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, *, packed: bool) -> Sharing | None:
+        """None where rows stay separate: caches that forget, attention that takes no mask of its own, and dropout,
+        which separate rows would draw each for itself."""
+        takes_masks = model.config._attn_implementation in ("eager", "sdpa")
+        possible = has_plain_cache(model) and (takes_masks or not packed) and not _drops_out(model)
+        return cls(packed) if possible else None
+
+    def work(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_width: int) -> tuple[int, int]:
+        """How many tokens one pass over padded rows reads, padding included, and how many of them are padding."""
+        return SharedRows.of(input_ids, attention_mask, completion_width).work(packed=self.packed)
+
+    def logprobs(
+        self,
+        model: PreTrainedModel,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        completion_width: int,
+        *,
+        entropy: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probabilities (nats) of the completions' tokens, shape (N, T), 0 where padded, and their entropies."""
+        rows = SharedRows.of(input_ids, attention_mask, completion_width)
+        return (packed_logprobs if self.packed else shared_logprobs)(model, rows, entropy=entropy)
+
+
+def _drops_out(model: PreTrainedModel) -> bool:
+    """Layers of their own, and the rate that attention reads from its own attribute."""
+    return any(
+        (isinstance(module, torch.nn.Dropout) and module.p > 0) or getattr(module, "attention_dropout", 0) > 0
+        for module in model.modules()
+    )
 
 
 @dataclass(frozen=True)
@@ -90,7 +133,7 @@ def packed_logprobs(
     """The same as `shared_logprobs`, without a cache: every prompt and all its answers in one sequence.
 
     An answer sees its prompt and itself, at the positions that it has behind its prompt. For models whose activations
-    are checkpointed, which keep no cache; their attention must take a mask of its own (`takes_masks`).
+    are checkpointed, which keep no cache; their attention must take a mask of its own.
     """
     packed = [_Packed(prompt[prompt != _NOTHING].tolist()) for prompt in rows.prompt_PT]
     places = []
@@ -121,11 +164,6 @@ def packed_logprobs(
         return (value_PT.flatten()[flat_AT] * real_AT)[rows.answer_N]
 
     return dealt_out(output.log_probs), dealt_out(output.entropy) if entropy else None
-
-
-def takes_masks(model: PreTrainedModel) -> bool:
-    """Whether the attention can be told what sees what, token by token."""
-    return model.config._attn_implementation in ("eager", "sdpa")
 
 
 class _Packed:

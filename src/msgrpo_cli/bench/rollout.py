@@ -13,8 +13,8 @@ from ..assembly import game_factory, language_agent, play_rules
 from ..errors import UsageError
 from ..generation import Generated, Generator, Request
 from ..generators import make_generator
+from ..memory import peak_memory
 from ..models import load_model, quiet_libraries
-from ..msgrpo_trainer import peak_memory
 from ..policy import LanguageAgentPolicy
 from ..precision import device_for
 from ..schema import RunConfig

@@ -16,8 +16,9 @@ from ..adapters import policy_of
 from ..assembly import language_agent
 from ..generators import single
 from ..initial_model import initial_model
+from ..memory import peak_memory
 from ..models import quiet_libraries
-from ..msgrpo_trainer import MSGRPOTrainer, peak_memory
+from ..msgrpo_trainer import MSGRPOTrainer
 from ..precision import device_for
 from ..rows import Row, micro_batches, step_rows
 from ..runs import Run
@@ -56,7 +57,7 @@ class _Bench(TrainerCallback):
     def _play(self, update: int) -> PlayedUpdate:
         rows = step_rows(self.played.trained)
         cut = micro_batches(
-            np.arange(len(rows)), rows, self.trainer.args.rows_per_micro_batch, shared=self.trainer.shares_prompts
+            np.arange(len(rows)), rows, self.trainer.args.rows_per_micro_batch, shared=bool(self.trainer.sharing)
         )
         batches = [[_pair(rows[number]) for number in numbers] for numbers in cut]
         for distinct, found in self.limits.items():
@@ -70,6 +71,7 @@ class _Bench(TrainerCallback):
             self.rows.append(self.trainer.update_metrics())
 
     def measure(self, rounds: int) -> dict[str, Any]:
+        """Train; the figures are medians (seconds, bytes, tokens of one update), the first round left out."""
         self.trainer.train()
         rows = self.rows[1:]
         seconds = [row["perf/seconds_scoring"] + row["perf/seconds_update"] for row in rows]

@@ -1,0 +1,120 @@
+"""What one update adds up while it is trained on, and the metrics that come of it.
+
+Knows rows, TRL's metrics of one micro-batch and the names of ours. Knows nothing about models, games or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .rows import Row
+from .update import PlayedUpdate, rollout_metrics
+
+if TYPE_CHECKING:
+    import torch
+
+_FROM_TRL = {"entropy": "entropy", "kl": "kl", "clip_ratio": "clip_ratio/region_mean"}
+
+
+@dataclass
+class Far:
+    """A distance between log-probabilities (nats), over tokens."""
+
+    total: float = 0.0
+    largest: float = 0.0
+
+    def add(self, distance: torch.Tensor) -> None:
+        self.total += float(distance.sum())
+        self.largest = max(self.largest, float(distance.max()))
+
+
+@dataclass
+class UpdateFigures:
+    """The sums of one update: over its optimizer steps, their micro-batches and tokens."""
+
+    seconds_rollout: float = 0.0
+    seconds_scoring: float = 0.0
+    seconds_update: float = 0.0
+    rows: int = 0
+    tokens_prompt: int = 0
+    tokens_completion: int = 0
+    tokens_read: int = 0
+    tokens_padding: int = 0
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    learning_rate: float = 0.0
+    withheld_steps: int = 0
+    logprob_gap: Far = field(default_factory=Far)
+    """Between sampling and training log-probabilities, of each token once."""
+    log_ratio_max: float = 0.0
+    log_ratio_of_step: float = 0.0
+    """The farthest token of the present optimizer step from the policy that it was sampled from."""
+    _weight: int = 0
+    _trl: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_FROM_TRL, 0.0))
+
+    def scored(self, rows: Sequence[Row], work: Sequence[tuple[int, int]], *, seconds: float) -> None:
+        """The rows of the update; tokens that are read, and padding among them, of every micro-batch."""
+        self.rows = len(rows)
+        self.tokens_prompt = sum(len(row.prompt_ids) for row in rows)
+        self.tokens_completion = sum(len(row.completion_ids) for row in rows)
+        self.tokens_read = sum(read for read, _ in work)
+        self.tokens_padding = sum(padding for _, padding in work)
+        self.seconds_scoring = seconds
+
+    def trained(
+        self, batch: Mapping[str, Any], trl: Mapping[str, list[float]], seen: torch.Tensor | None, first_pass: bool
+    ) -> None:
+        """A micro-batch: TRL's means, weighed by its tokens; `seen` are the log-probabilities of the loss, (N, T)."""
+        tokens = batch["tokens"]
+        self._weight += tokens
+        for ours, theirs in _FROM_TRL.items():
+            if trl.get(theirs):
+                self._trl[ours] += tokens * trl[theirs][-1]
+        sampled, mask = batch.get("sampling_per_token_logps"), batch["completion_mask"].bool()
+        trained = batch.get("old_per_token_logps", seen)
+        if first_pass and sampled is not None and trained is not None:
+            self.logprob_gap.add((trained - sampled).abs()[mask])
+        if sampled is not None and seen is not None:
+            far = float((seen - sampled).abs()[mask].max())
+            self.log_ratio_of_step = max(self.log_ratio_of_step, far)
+            self.log_ratio_max = max(self.log_ratio_max, far)
+
+    def stepped(self, loss: float, learning_rate: float, *, seconds: float) -> None:
+        """An optimizer step's forward and backward passes are done."""
+        self.loss += loss
+        self.learning_rate = learning_rate
+        self.seconds_update += seconds
+
+    def metrics(self, played: PlayedUpdate, optimizer_steps: int, *, with_kl: bool) -> dict[str, Any]:
+        """Names and meaning: README, "reading the metrics"."""
+        skipped = not self.rows
+
+        def unless_skipped(value: float, over: int) -> float | None:
+            return None if skipped else value / over
+
+        return {
+            "skipped": skipped,
+            **rollout_metrics(played),
+            "rows": self.rows,
+            "tokens_prompt": self.tokens_prompt,
+            "tokens_completion": self.tokens_completion,
+            "tokens_read": self.tokens_read,
+            "tokens_padding": self.tokens_padding,
+            "loss": unless_skipped(self.loss, optimizer_steps),
+            "entropy": unless_skipped(self._trl["entropy"], self._weight),
+            "clip_ratio": unless_skipped(self._trl["clip_ratio"], self._weight),
+            "kl": unless_skipped(self._trl["kl"], self._weight) if with_kl else None,
+            "grad_norm": unless_skipped(self.grad_norm, optimizer_steps),
+            "learning_rate": self.learning_rate,
+            "log_ratio_max": unless_skipped(self.log_ratio_max, 1),
+            "withheld_steps": self.withheld_steps,
+            "logprob_gap_mean": unless_skipped(self.logprob_gap.total, self.tokens_completion),
+            "logprob_gap_max": unless_skipped(self.logprob_gap.largest, 1),
+            "perf/seconds_rollout": self.seconds_rollout,
+            "perf/seconds_scoring": self.seconds_scoring,
+            "perf/seconds_update": self.seconds_update,
+            "perf/seconds_total": self.seconds_rollout + self.seconds_scoring + self.seconds_update,
+            "perf/decisions_per_second": sum(len(e.steps) for e in played.episodes) / played.seconds,
+        }
