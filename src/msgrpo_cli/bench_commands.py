@@ -6,8 +6,9 @@ Knows options and how figures are shown. Imports nothing heavy; what is measured
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,9 +17,33 @@ from rich.table import Table
 from .options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
 from .reporting import ending, talk_on_stderr
 
+if TYPE_CHECKING:
+    from .schema import RunConfig
+
 app = typer.Typer(rich_markup_mode=None, help="Measure what a phase costs beside what the bare model needs.")
 
 Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Rounds, of which the median is told.")]
+
+_SHOWN = {
+    "seconds": "of one update's phase, median of the rounds",
+    "seconds_scoring": "of them: rows to tensors, old and reference log-probabilities",
+    "seconds_update": "of them: forward, backward, optimizer",
+    "limit_seconds": "the bare model on the same tokens, nothing padded, every row with a prompt of its own",
+    "shared_limit_seconds": "the same, every distinct prompt of a batch once",
+    "time_over_limit": "below 1: prompts, and answers that begin alike, are computed once",
+    "model_share": "share of the seconds inside the model",
+    "positions": "tokens that the model reads, padding included",
+    "padding_share": "of the positions",
+    "duplicate_prompt_share": "prompts that stand in their batch already",
+    "tokens_without_loss": "prompts of the rows",
+    "tokens_with_loss": "answers of the rows",
+    "peak_memory_bytes": "of the process, or of the accelerator, before the limits were run",
+    "seconds_to_target": "of the updates, evaluations and loading left out",
+    "decisions_to_target": "played in them",
+    "update": "after which the target was reached",
+    "target": "success on validation",
+    "base": "success on validation before training",
+}
 
 
 @app.command()
@@ -30,13 +55,13 @@ def rollout(
     verbose: Verbose = False,
 ) -> None:
     """Play one update's episodes, beside the model alone on the very tokens that were played."""
-    with ending(verbose):
-        config = _config(overrides, config_dir)
-        with talk_on_stderr():
-            from .bench.rollout import bench_rollout
 
-            found = bench_rollout(config, repeats)
-        _show(found, as_json)
+    def measure(config: RunConfig) -> dict[str, Any]:
+        from .bench.rollout import bench_rollout
+
+        return bench_rollout(config, repeats)
+
+    _bench(measure, overrides, config_dir, as_json, verbose)
 
 
 @app.command()
@@ -48,13 +73,13 @@ def update(
     verbose: Verbose = False,
 ) -> None:
     """Train on one update's rows, beside the model's bare forward and backward over them."""
-    with ending(verbose):
-        config = _config(overrides, config_dir)
-        with talk_on_stderr():
-            from .bench.update import bench_update
 
-            found = bench_update(config, repeats)
-        _show(found, as_json)
+    def measure(config: RunConfig) -> dict[str, Any]:
+        from .bench.update import bench_update
+
+        return bench_update(config, repeats)
+
+    _bench(measure, overrides, config_dir, as_json, verbose)
 
 
 @app.command()
@@ -62,28 +87,42 @@ def learn(
     overrides: Overrides = None, config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False
 ) -> None:
     """Train until 80 % of held-out starts are won: seconds and decisions until then."""
+
+    def measure(config: RunConfig) -> dict[str, Any]:
+        from .bench.learn import bench_learn
+
+        return bench_learn(config, overrides or [])
+
+    _bench(measure, overrides, config_dir, as_json, verbose)
+
+
+def _bench(
+    measure: Callable[[RunConfig], dict[str, Any]],
+    overrides: list[str] | None,
+    folders: list[Path] | None,
+    as_json: bool,
+    verbose: bool,
+) -> None:
     with ending(verbose):
-        config = _config(overrides, config_dir)
+        from .config import compose
+
+        config = compose("train", only_overrides(overrides), folders or [])
         with talk_on_stderr():
-            from .bench.learn import bench_learn
-
-            found = bench_learn(config, overrides or [])
-        _show(found, as_json)
-
-
-def _config(overrides: list[str] | None, folders: list[Path] | None) -> Any:
-    from .config import compose
-
-    return compose("train", only_overrides(overrides), folders or [])
+            found = measure(config)
+        if as_json:
+            print(json.dumps(found, allow_nan=False))
+        else:
+            _show(found)
 
 
-def _show(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(found, allow_nan=False))
-        return
+def _show(found: Mapping[str, Any]) -> None:
     table = Table(box=None, show_header=False)
     for name, value in found.items():
         if name != "machine":
-            table.add_row(name, f"{value:,.4g}".replace(",", " ") if isinstance(value, float) else str(value))
-    table.add_row("machine", ", ".join(f"{name} {value}" for name, value in found["machine"].items()))
-    Console(highlight=False).print(table)
+            shown = f"{value:,.4g}".replace(",", " ") if isinstance(value, float) else str(value)
+            table.add_row(name, shown, _SHOWN.get(name, ""))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        "machine  " + ", ".join(f"{name} {value}" for name, value in found["machine"].items()), soft_wrap=True
+    )

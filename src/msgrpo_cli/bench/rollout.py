@@ -57,6 +57,7 @@ def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
     recording = Recording(make_generator(config, _no_trainer))
     policy = language_agent(config, model, tokenizer, recording)
     play(config, policy)  # warms caches up
+    memory = peak_memory(device)
     seconds: list[float] = []
     in_model: list[float] = []
     limits: list[float] = []
@@ -87,7 +88,7 @@ def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
         "positions": watch.positions,
         "padding_share": watch.padding_share,
         "duplicate_prompt_share": 1 - distinct_prompts / len(pairs),
-        "peak_memory_bytes": peak_memory(device),
+        "peak_memory_bytes": memory,
         "repeats": repeats,
         "machine": machine(device),
     }

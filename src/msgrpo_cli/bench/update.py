@@ -16,7 +16,6 @@ from ..adapters import policy_of
 from ..assembly import language_agent
 from ..generators import single
 from ..initial_model import initial_model
-from ..memory import peak_memory
 from ..models import quiet_libraries
 from ..msgrpo_trainer import MSGRPOTrainer
 from ..precision import device_for
@@ -31,9 +30,12 @@ from .watch import machine, median, seconds_of
 
 
 def bench_update(config: RunConfig, repeats: int) -> dict[str, Any]:
-    """Medians over `repeats` updates on the same rows, each after a round of both limits; the first is not counted."""
+    """Medians over `repeats` updates on the same rows, each after a round of both limits.
+
+    Two updates are not counted: the first runs without limits, for the memory that it takes; the second warms both up.
+    """
     quiet_libraries()
-    rounds = repeats + 1
+    rounds = repeats + 2
     config = config.model_copy(update={"max_updates": rounds})
     with tempfile.TemporaryDirectory(prefix="msgrpo-bench-") as folder:
         return _Bench(config, Run(Path(folder))).measure(rounds)
@@ -55,6 +57,8 @@ class _Bench(TrainerCallback):
         self.limits: dict[bool, list[float]] = {False: [], True: []}
 
     def _play(self, update: int) -> PlayedUpdate:
+        if update == 1:
+            return self.played
         rows = step_rows(self.played.trained)
         cut = micro_batches(
             np.arange(len(rows)), rows, self.trainer.args.rows_per_micro_batch, shared=bool(self.trainer.sharing)
@@ -71,9 +75,9 @@ class _Bench(TrainerCallback):
             self.rows.append(self.trainer.update_metrics())
 
     def measure(self, rounds: int) -> dict[str, Any]:
-        """Train; the figures are medians (seconds, bytes, tokens of one update), the first round left out."""
+        """Train; the figures are medians of one update's seconds, and its rows, tokens and bytes."""
         self.trainer.train()
-        rows = self.rows[1:]
+        rows = self.rows[2:]
         seconds = [row["perf/seconds_scoring"] + row["perf/seconds_update"] for row in rows]
         limits, shared = (self.limits[distinct][1:] for distinct in (False, True))
         last = rows[-1]
@@ -95,8 +99,8 @@ class _Bench(TrainerCallback):
             "positions": last["tokens_read"],
             "padding_share": last["tokens_padding"] / last["tokens_read"],
             "duplicate_prompt_share": 1 - len({answer.prompt_ids for answer in trained}) / len(trained),
-            "peak_memory_bytes": peak_memory(self.device),
-            "repeats": rounds - 1,
+            "peak_memory_bytes": self.rows[0]["perf/memory_bytes"],
+            "repeats": len(rows),
             "machine": machine(self.device),
         }
 
