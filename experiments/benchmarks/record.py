@@ -20,6 +20,7 @@ RESULTS, MACHINE = HERE / "results.csv", HERE / "machine.json"
 COLUMNS = ("benchmark", "figure", "value", "command", "commit", "day")
 OFF = {"rollout": "rollout.share_prompts=false", "update": "algo.share_prompts=false"}
 MODELS = {"tiny": [], "30m": ["experiment=bench"]}
+MICRO = ["trainer.per_device_train_batch_size=32"]  # full at 64 episodes already
 BENCH = {
     **{f"{what} {model}": ["bench", what, *chosen] for model, chosen in MODELS.items() for what in OFF},
     **{
@@ -28,16 +29,31 @@ BENCH = {
         for what, switch in OFF.items()
     },
     **{
-        f"{what} tiny {groups * 16} episodes": ["bench", what, f"algo.groups_per_update={groups}", "--repeats", "3"]
-        for groups in (4, 16, 64)
+        f"{what} tiny {groups * 16} episodes": [
+            "bench",
+            what,
+            f"algo.groups_per_update={groups}",
+            *MICRO,
+            "--repeats",
+            "5",
+        ]
         for what in OFF
+        for groups in (4, 16, 64)
     },
     **{f"learn tiny seed {seed}": ["bench", "learn", f"seed={seed}", "eval.every=5"] for seed in (1, 2, 3)},
 }
-PEERS = {
-    "peers rollout tiny": ["rollout"],
-    "peers update tiny": ["update"],
-    **{f"peers learn tiny seed {seed}": ["learn", f"seed={seed}", "eval.every=5", "max_updates=60"] for seed in (1,)},
+OTHERS = {
+    "startup tiny": ["startup.py"],
+    "costs tiny": ["costs.py"],
+    "costs tiny separate": ["costs.py", *OFF.values()],
+    "costs 30m": ["costs.py", "experiment=bench"],
+    "levers 30m": ["levers.py"],
+    "peers rollout tiny": ["peers.py", "rollout"],
+    "peers update tiny": ["peers.py", "update"],
+    **{
+        f"peers learn tiny seed {seed}": ["peers.py", "learn", f"seed={seed}", "eval.every=5", "max_updates=60"]
+        for seed in (1, 2, 3)
+    },
 }
 
 
@@ -45,7 +61,7 @@ def main() -> None:
     done = {line["benchmark"] for line in csv.DictReader(RESULTS.open())} if RESULTS.exists() else set()
     program = str(Path(sys.executable).parent / "msgrpo")
     commands = {name: [program, *arguments, "--json"] for name, arguments in BENCH.items()}
-    commands |= {name: [sys.executable, str(HERE / "peers.py"), *arguments] for name, arguments in PEERS.items()}
+    commands |= {name: [sys.executable, str(HERE / file), *rest] for name, (file, *rest) in OTHERS.items()}
     if "help" not in done:
         add("help", {"seconds": median(seconds([program, "--help"]) for _ in range(9))}, "msgrpo --help")
     for name, command in commands.items():
@@ -57,7 +73,8 @@ def main() -> None:
             print(ended.stderr[-2000:], file=sys.stderr)
             continue
         figures: dict[str, Any] = json.loads(ended.stdout)
-        MACHINE.write_text(json.dumps(figures.pop("machine"), indent=2) + "\n")
+        if "machine" in figures:
+            MACHINE.write_text(json.dumps(figures.pop("machine"), indent=2) + "\n")
         add(name, figures, " ".join(["OMP_NUM_THREADS=2", Path(command[0]).name, *map(short, command[1:])]))
 
 
