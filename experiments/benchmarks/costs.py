@@ -1,7 +1,7 @@
 """Where the seconds of one update go, part by part, each without the parts inside it.
 
-Knows which functions of the package and of TRL do what. Usage: python costs.py [KEY=VALUE]...; prints one JSON object of
-shares: `rollout_*` sum to 1, `update_*` too.
+Knows which functions of the package and of TRL do what. Usage: python costs.py [KEY=VALUE]...; prints one JSON
+object of shares: `rollout_*` sum to 1, `update_*` too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Means of transformers that this package leaves off by default, on one batch: seconds of `generate`.
 
-Knows a model and `generate`. Usage: python levers.py [KEY=VALUE]...; prints one JSON object. 16 prompts of 340 tokens, 60
-new tokens each, greedy, no end.
+Knows a model and `generate`. Usage: python levers.py [KEY=VALUE]...; prints one JSON object.
+16 prompts of 340 tokens, 60 new tokens each, greedy, no end.
 """
 
 from __future__ import annotations

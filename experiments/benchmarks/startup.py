@@ -1,7 +1,7 @@
 """Seconds from the start of `msgrpo train` to its first decision, without importing trl and loading weights.
 
-Knows where a process begins. Usage: python startup.py [KEY=VALUE]...; prints one JSON object. Evaluation before training
-is switched off (`eval.every=0`); every start is a process of its own.
+Knows where a process begins. Usage: python startup.py [KEY=VALUE]...; prints one JSON object.
+Evaluation before training is switched off (`eval.every=0`); every start is a process of its own.
 """
 
 from __future__ import annotations
