@@ -116,6 +116,18 @@ def test_weights_that_are_not_finite_are_told_when_they_play() -> None:
         played_update(model, tokenizer)
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "remedy"),
+    [
+        ("checkpoint-6", "checkpoint-6 is good: start from it with --from and a lower trainer.learning_rate"),
+        (None, "there is no checkpoint yet: start anew with a lower trainer.learning_rate"),
+    ],
+)
+def test_what_is_not_finite_names_the_last_good_checkpoint(checkpoint: str | None, remedy: str) -> None:
+    found = explained(NotFinite("update 7: loss nan", {}), "update", {}, checkpoint)
+    assert str(found) == f"update 7: loss nan; {remedy}"
+
+
 def test_memory_that_runs_out_names_the_key_and_half_of_what_was_in_use(tmp_path: Path) -> None:
     """A real allocation beyond a real limit, in a process of its own."""
     code = """

@@ -56,7 +56,12 @@ def explained(
     if _says(error, _NOT_WRITTEN, (RuntimeError, SafetensorError, OSError)):
         return RunError(f"the disk took no more ({one_line(error)}) during {phase}; {go_on}")
     if isinstance(error, NotFinite):
-        return RunError(f"{error}; {go_on}, with a lower trainer.learning_rate by --from")
+        again = (
+            f"{last_checkpoint} is good: start from it with --from and"
+            if last_checkpoint
+            else f"{go_on}: start anew with"
+        )
+        return RunError(f"{error}; {again} a lower trainer.learning_rate")
     return None
 
 
