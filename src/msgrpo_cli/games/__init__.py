@@ -10,5 +10,6 @@ import gymnasium
 from .core import TextMediatedStochasticGame
 
 gymnasium.register("msgrpo/FrozenLake-v0", entry_point="msgrpo_cli.games.frozenlake:FrozenLake")
+gymnasium.register("msgrpo/Snake-v0", entry_point="msgrpo_cli.games.snake:Snake")
 
 __all__ = ["TextMediatedStochasticGame"]

@@ -1,0 +1,286 @@
+"""Snake, as text: one snake is yours, the game moves the others; all move at once.
+
+Knows the board, its words and its geometry. Knows nothing about tokens, models or training.
+A cell is (x, y); (0, 0) is the bottom left one, x grows to the right, y grows upwards.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from .core import Observation, TextMediatedStochasticGame
+
+Cell = tuple[int, int]
+Body = tuple[Cell, ...]
+"""From the head to the tail."""
+Opponent = Literal["random", "greedy"]
+
+_MOVES: dict[str, Cell] = {"up": (0, 1), "down": (0, -1), "left": (-1, 0), "right": (1, 0)}
+_LARGEST = 20
+_APPLE, _POISON, _BANANA = "apple", "poison apple", "banana"
+_WORTH = {_APPLE: 1.0, _POISON: -1.0, _BANANA: 2.0}
+_SYMBOL = {_APPLE: "A", _POISON: "X", _BANANA: "B"}
+_PLURAL = {_APPLE: "Apples", _POISON: "Poison apples", _BANANA: "Bananas"}
+_DEATH = -1.0
+
+
+class Snake(TextMediatedStochasticGame):
+    """Eat apples, stay alive. +1 an apple, which makes the snake longer by one cell and comes up anew elsewhere.
+
+    Every snake that lives moves one cell at once. One dies whose head leaves the board, or enters a cell that any snake
+    covered before the move (its tail included), or meets another head. A dead snake leaves the board and eats nothing.
+    The game ends when yours is dead, or, where there are opponents, when it is the last one. Dying costs 1 and
+    `death_reward` more. [authors: size, apples, rewards, collisions, tail; ours: poison, bananas, several opponents]
+    """
+
+    actions = tuple(_MOVES)
+    evaluation_keys: ClassVar[Mapping[str, Any]] = {"step_reward": 0.0}
+
+    def __init__(
+        self,
+        size: int = 10,
+        apples: int = 5,
+        opponents: int = 1,
+        opponent: Opponent = "random",
+        poison_apples: int = 0,
+        bananas: int = 0,
+        death_reward: float = -2.0,
+        step_reward: float = -0.01,
+        max_steps: int = 20,
+    ) -> None:
+        if not 3 <= size <= _LARGEST:
+            raise ValueError(f"size={size}: must be between 3 and {_LARGEST}")
+        if opponent not in ("random", "greedy"):
+            raise ValueError(f"opponent={opponent}: must be random or greedy")
+        counts = {"apples": apples, "opponents": opponents, "poison_apples": poison_apples, "bananas": bananas}
+        for name, count in counts.items():
+            if count < 0:
+                raise ValueError(f"{name}={count}: must be at least 0")
+        if sum(counts.values()) + 1 > size**2 // 2:
+            raise ValueError(f"size={size}: at most half of the cells may be taken at the start")
+        super().__init__(max_steps)
+        self.size, self.opponents, self.opponent = size, opponents, opponent
+        self.death_reward, self.step_reward = death_reward, step_reward
+        self._food_counts = {_APPLE: apples, _POISON: poison_apples, _BANANA: bananas}
+        self.bodies: list[Body] = []
+        """Yours first; an empty one is dead."""
+        self.food: dict[Cell, str] = {}
+        self.apples_eaten = 0
+
+    def new_game(self, rng: np.random.Generator) -> None:
+        kinds = [kind for kind, count in self._food_counts.items() for _ in range(count)]
+        cells = self._cells()
+        chosen = rng.choice(len(cells), size=1 + self.opponents + len(kinds), replace=False)
+        places = [cells[int(number)] for number in chosen]
+        self.bodies = [(place,) for place in places[: 1 + self.opponents]]
+        self.food = dict(zip(places[1 + self.opponents :], kinds, strict=True))
+        self.apples_eaten = 0
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        moves = {0: action} | {
+            number: self._opponent_move(number) for number, body in enumerate(self.bodies) if number and body
+        }
+        heads = {number: _moved(self.bodies[number][0], move) for number, move in moves.items()}
+        covered = {cell: number for number, body in enumerate(self.bodies) for cell in body}
+        deaths = {number: self._death(number, heads, covered) for number in heads}
+        eaten = {number: self._move(number, head, dead=deaths[number] is not None) for number, head in heads.items()}
+        for kind in filter(None, eaten.values()):
+            self._bring(kind)
+        if (ending := deaths[0]) is not None:
+            return self.step_reward + _DEATH + self.death_reward, ending
+        self.apples_eaten += eaten[0] == _APPLE
+        alone = self.opponents > 0 and not any(self.bodies[1:])
+        return self.step_reward + _WORTH.get(eaten[0] or "", 0.0), "last snake alive" if alone else None
+
+    def _death(self, number: int, heads: Mapping[int, Cell], covered: Mapping[Cell, int]) -> str | None:
+        """How a snake dies by its move; None where it lives."""
+        head = heads[number]
+        if not self._inside(head):
+            return "wall"
+        if head in covered:
+            return "own body" if covered[head] == number else "other body"
+        if any(head == other for rival, other in heads.items() if rival != number):
+            return "head to head"
+        return None
+
+    def _move(self, number: int, head: Cell, *, dead: bool) -> str | None:
+        """Move a snake, or take it off the board; returns what it ate."""
+        if dead:
+            self.bodies[number] = ()
+            return None
+        kind = self.food.pop(head, None)
+        body = (head, *self.bodies[number])
+        lost = {None: 1, _POISON: 2}.get(kind, 0)
+        self.bodies[number] = body[: max(1, len(body) - lost)]
+        return kind
+
+    def _bring(self, kind: str) -> None:
+        """Something to eat on a free cell, where there is one."""
+        taken = {*self.food, *(cell for body in self.bodies for cell in body)}
+        if free := [cell for cell in self._cells() if cell not in taken]:
+            self.food[free[int(self.np_random.integers(len(free)))]] = kind
+
+    def _opponent_move(self, number: int) -> str:
+        if self.opponent == "greedy":
+            return self._best_move(number)
+        head, body = self.bodies[number][0], self.bodies[number]
+        able = [
+            name for name in self.actions if self._inside(cell := _moved(head, name)) and cell not in body
+        ] or self.actions
+        return able[int(self.np_random.integers(len(able)))]
+
+    @property
+    def success(self) -> None:
+        """Snake declares none: the score is the total reward."""
+        return None
+
+    def game_metrics(self) -> dict[str, float]:
+        """`apples` eaten; `length` of the snake, 0 when dead; `alive`."""
+        return {
+            "apples": float(self.apples_eaten),
+            "length": float(len(self.bodies[0])),
+            "alive": float(bool(self.bodies[0])),
+        }
+
+    def state_key(self) -> bytes:
+        return repr((self.bodies, sorted(self.food.items()))).encode()
+
+    # The heuristic
+
+    def greedy_action(self) -> str:
+        """The first move of a shortest way to an apple or banana, past everything that kills or costs now.
+
+        Cells that an opponent's head could enter are avoided where there is a choice; without a way, the move with
+        most room behind it.
+        """
+        return self._best_move(0) if self.bodies[0] else self.actions[0]
+
+    def _best_move(self, number: int) -> str:
+        taken = {cell for body in self.bodies for cell in body}
+        poison = {cell for cell, kind in self.food.items() if kind == _POISON}
+        contested = {
+            _moved(body[0], name)
+            for rival, body in enumerate(self.bodies)
+            if rival != number and body
+            for name in _MOVES
+        }
+        head = self.bodies[number][0]
+        wanted = {cell for cell, kind in self.food.items() if kind != _POISON}
+        for avoided in (taken | poison | contested, taken | poison, taken):
+            open_moves = [
+                name for name in self.actions if self._inside(cell := _moved(head, name)) and cell not in avoided
+            ]
+            if open_moves:
+                ways = {name: self._reach(_moved(head, name), taken | poison) for name in open_moves}
+                return min(open_moves, key=lambda name: _eagerness(ways[name], wanted))
+        return self.actions[0]
+
+    def _reach(self, start: Cell, avoided: Collection[Cell]) -> dict[Cell, int]:
+        """Moves from a cell to every cell that can be reached past the avoided ones (breadth first)."""
+        distance = {start: 0}
+        queue = deque([start])
+        while queue:
+            cell = queue.popleft()
+            for move in _MOVES:
+                after = _moved(cell, move)
+                if self._inside(after) and after not in avoided and after not in distance:
+                    distance[after] = distance[cell] + 1
+                    queue.append(after)
+        return distance
+
+    # Words
+
+    def describe(self, observation: Observation = "full") -> str:
+        return self._compact() if observation == "compact" else self._full()
+
+    def _compact(self) -> str:
+        """Heads as coordinates, bodies as moves from head to tail, then what lies about."""
+        lines = [
+            f"{word} {_way(body)}"
+            for word, body in zip(("you", *["other"] * self.opponents), self.bodies, strict=True)
+            if body
+        ]
+        for kind in self._food_counts:
+            cells = self._food_of(kind)
+            if cells:
+                lines.append(" ".join([kind.split()[0], *(f"{x} {y}" for x, y in cells)]))
+        return "\n".join(lines)
+
+    def _full(self) -> str:
+        own, others = self.bodies[0], [body for body in self.bodies[1:] if body]
+        there = [kind for kind in self._food_counts if self._there(kind)]
+        lines = [
+            f"Board: {self.size} by {self.size} cells. A position is (x, y); (0, 0) is the bottom left cell, "
+            "x grows to the right, y grows upwards.",
+            f"Your snake: head at {own[0]}, body: {_listed(own[1:])}." if own else "Your snake is dead.",
+        ]
+        lines += [f"Other snake: head at {body[0]}, body: {_listed(body[1:])}." for body in others]
+        lines += [f"{_PLURAL[kind]}: {_listed(self._food_of(kind))}." for kind in there]
+        legend = ["H your head", "S your body"]
+        legend += ["E head of another snake", "e its body"] if self.opponents else []
+        legend += [f"{_SYMBOL[kind]} {kind}" for kind in there]
+        return "\n".join([*lines, f"Legend: {', '.join(legend)}, . free.", self._grid()])
+
+    def _grid(self) -> str:
+        symbols = {cell: _SYMBOL[kind] for cell, kind in self.food.items()}
+        for number, body in enumerate(self.bodies):
+            symbols |= dict.fromkeys(body[1:], "e" if number else "S")
+            symbols |= dict.fromkeys(body[:1], "E" if number else "H")
+        rows = [[symbols.get((x, y), ".") for x in range(self.size)] for y in reversed(range(self.size))]
+        return "\n".join(" ".join(row) for row in rows)
+
+    def rules(self) -> str:
+        others = ["", "Another snake moves at the same time.", f"{self.opponents} other snakes move at the same time."]
+        sentences = [
+            f"You are a snake on a board of {self.size} by {self.size} cells; each move takes your head one cell "
+            "up, down, left or right, and your body follows.",
+            others[min(self.opponents, 2)],
+            f"Eating an apple gives {_WORTH[_APPLE]:g} and makes you one cell longer.",
+            f"A poison apple gives {_WORTH[_POISON]:g} and makes you one cell shorter."
+            * bool(self._food_counts[_POISON]),
+            f"A banana gives {_WORTH[_BANANA]:g} and makes you one cell longer." * bool(self._food_counts[_BANANA]),
+            "You die where your head leaves the board or enters a cell of a body, your own last cell included"
+            + (", or the cell that another head enters." if self.opponents else "."),
+            f"Dying gives {_DEATH + self.death_reward:g} and ends the game.",
+            "The game ends, too, when yours is the only snake left." if self.opponents else "",
+            f"It has at most {self.max_steps} moves.",
+        ]
+        return " ".join(filter(None, sentences))
+
+    def _there(self, kind: str) -> bool:
+        return self._food_counts[kind] > 0
+
+    def _food_of(self, kind: str) -> list[Cell]:
+        return sorted(cell for cell, other in self.food.items() if other == kind)
+
+    def _inside(self, cell: Cell) -> bool:
+        return 0 <= cell[0] < self.size and 0 <= cell[1] < self.size
+
+    def _cells(self) -> list[Cell]:
+        return [(x, y) for x in range(self.size) for y in range(self.size)]
+
+
+def _moved(cell: Cell, move: str) -> Cell:
+    return cell[0] + _MOVES[move][0], cell[1] + _MOVES[move][1]
+
+
+def _eagerness(distance: Mapping[Cell, int], wanted: Iterable[Cell]) -> tuple[int, int]:
+    """Smaller is better: near food first, then room."""
+    near = min((distance[cell] for cell in wanted if cell in distance), default=10**6)
+    return near, -len(distance)
+
+
+def _listed(cells: Iterable[Cell]) -> str:
+    return ", ".join(map(str, cells)) or "none"
+
+
+def _way(body: Body) -> str:
+    """A head's coordinates, then the moves that lead along the body to the tail."""
+    names = {change: name for name, change in _MOVES.items()}
+    steps = [names[after[0] - before[0], after[1] - before[1]] for before, after in pairwise(body)]
+    return " ".join([str(body[0][0]), str(body[0][1]), *steps])
