@@ -65,6 +65,13 @@ def test_all_checkpoints_and_scenarios_give_a_list(run: Path) -> None:
     assert {result["env"] for result in results} == {"frozenlake", "frozenlake_slippery"}
 
 
+def test_the_scenarios_of_the_paper_have_a_name(run: Path) -> None:
+    results = evaluated(str(run), "eval.episodes=4", "eval.split=any", "eval.scenarios=paper")
+    assert [result["env"] for result in results] == ["snake_8", "snake_20", "frozenlake", "frozenlake_slippery"]
+    assert [result["success_rate"] is None for result in results] == [True, True, False, False]
+    assert all(result["game_metrics"].keys() == {"apples", "length", "alive"} for result in results[:2])
+
+
 def test_overrides_win_over_what_the_checkpoint_stored(run: Path) -> None:
     [result] = evaluated(str(run), "eval.episodes=8", "env.max_steps=2", "rollout.temperature=0.5")
     assert result["mean_length"] <= 2 and result["sampling"]["temperature"] == 0.5

@@ -16,11 +16,14 @@ def _no_user_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MSGRPO_CONFIG_DIR", raising=False)
 
 
+LAKES = ["frozenlake", "frozenlake_6x6_slippery", "frozenlake_8x8", "frozenlake_slippery"]
+
+
 @pytest.mark.parametrize(
     ("word", "before", "expected"),
     [
-        ("env=frozenlake_", [], ["env=frozenlake_8x8", "env=frozenlake_slippery"]),
-        ("env=frozenlake,", [], ["env=frozenlake,frozenlake_8x8", "env=frozenlake,frozenlake_slippery"]),
+        ("env=frozenlake_", [], [f"env={name}" for name in LAKES[1:]]),
+        ("env=frozenlake,f", [], [f"env=frozenlake,{name}" for name in LAKES[1:]]),
         ("+experiment=sm", [], ["+experiment=smoke"]),
         ("algo", [], ["algo.", "algo="]),
         ("algo.sc", [], ["algo.scale="]),
@@ -39,7 +42,8 @@ def _no_user_folders(monkeypatch: pytest.MonkeyPatch) -> None:
         ("env.max_steps=", ["env=frozenlake_8x8"], ["env.max_steps=24"]),
         ("env.max_steps=", ["env=frozenlake_8x8,frozenlake", "nokey=1"], ["env.max_steps=8"]),
         ("seed=", ["seed=3"], ["seed=3"]),
-        ("eval.scenarios=", [], [f"eval.scenarios=[frozenlake{end}" for end in ("", "_8x8", "_slippery")]),
+        ("eval.scenarios=[f", [], [f"eval.scenarios=[{name}" for name in LAKES]),
+        ("eval.scenarios=p", [], ["eval.scenarios=paper"]),
         ("eval.scenarios=[frozenlake,frozenlake_s", [], ["eval.scenarios=[frozenlake,frozenlake_slippery"]),
         ("model.path=embedded:tiny_", [], ["model.path=embedded:tiny_random"]),
         ("hydra/j", [], ["hydra/job_logging="]),

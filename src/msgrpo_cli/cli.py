@@ -18,6 +18,8 @@ import typer
 from . import __version__
 from .bench_commands import app as bench_app
 from .completion import Shell
+from .env_commands import app as env_app
+from .env_commands import play
 from .errors import INTERRUPTED, RunError, UsageError
 from .interruption import heed_signals
 from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
@@ -31,6 +33,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show or check a composed config.", rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+app.add_typer(env_app, name="env")
 app.add_typer(bench_app, name="bench")
 
 
@@ -136,6 +139,9 @@ def sweep(
     """Train once for every combination: msgrpo sweep seed=0,1,2 env=frozenlake,frozenlake_8x8."""
     with ending(verbose):
         _sweep(only_overrides(overrides), config_dir or [], None, dry_run, as_json)
+
+
+app.command("play")(play)
 
 
 @app.command()

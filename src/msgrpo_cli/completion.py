@@ -119,6 +119,12 @@ def _overrides(line: Line, word: str) -> list[Offer]:
     return [Offer(text) for text in complete(word, line.arguments, line.config_dirs, primary)]
 
 
+def _games(line: Line, word: str) -> list[Offer]:
+    from .config import options_of
+
+    return [] if line.arguments else [Offer(name) for name in options_of("env", line.config_dirs)]
+
+
 def _runs(line: Line, word: str) -> list[Offer]:
     from .runs import known_runs
 
@@ -150,6 +156,7 @@ def paths(typed: str, files: bool = False) -> list[str]:
 
 SOURCES: Mapping[str, Source] = {
     "KEY=VALUE": _overrides,
+    "ENV": _games,
     "RUN": _runs,
     "SWEEP": _sweeps,
     "CHECKPOINT": _paths,

@@ -44,6 +44,16 @@ def config_folders(config_dirs: Sequence[Path]) -> list[Path]:
     return folders
 
 
+def option_names(group: str, folders: Sequence[Path]) -> list[str]:
+    """The names that a config group has in these folders."""
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def options_of(group: str, config_dirs: Sequence[Path] = ()) -> list[str]:
+    """The names that may be chosen from a config group, users' own among them."""
+    return option_names(group, [config_dir(), *config_folders(config_dirs)])
+
+
 def compose(primary: str, overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> RunConfig:
     """Compose `primary` ("train" or "eval") with overrides; the first of `config_dirs` wins. Raises UsageError."""
     from . import hydra_app

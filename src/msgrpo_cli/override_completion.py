@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 from . import trainer_fields
 from .completion import paths
-from .config import config_dir, config_folders
+from .config import config_dir, config_folders, option_names
 from .errors import UsageError
 from .model_paths import ASSETS, EMBEDDED
-from .schema import RunConfig
+from .schema import SCENARIOS, RunConfig
 
 _ONLY_COMPOSED = ("env", "hydra")  # sections whose keys no schema holds
 _NAMES_OF_GROUP = {"eval.scenarios": "env", "env.games": "env"}
@@ -139,20 +139,17 @@ def _values(key: str, typed: str, folders: Sequence[Path], composed: _Composed) 
     head = typed[: max(typed.rfind(mark) for mark in ",[") + 1]
     taken = set(head.lstrip("[").split(","))
     if key and any((folder / key).is_dir() for folder in folders):
-        found = _options(key, folders)
+        found = option_names(key, folders)
     elif key in _NAMES_OF_GROUP:
-        head = head or "["
-        found = _options(_NAMES_OF_GROUP[key], folders)
+        found = option_names(_NAMES_OF_GROUP[key], folders)
+        if not head:  # a list begins, or has a name
+            return [*(f"[{name}" for name in found), *(SCENARIOS if key == "eval.scenarios" else ())]
     elif key in _PATHS:
         embedded = (EMBEDDED + folder.name for folder in ASSETS.iterdir() if (folder / "config.json").is_file())
         return [*(embedded if key == "model.path" else ()), *paths(typed)]
     else:
         found = _allowed(key) or _present(key, composed)
     return [f"{head}{value}" for value in found if value not in taken]
-
-
-def _options(group: str, folders: Sequence[Path]) -> list[str]:
-    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
 def _allowed(key: str) -> list[str]:

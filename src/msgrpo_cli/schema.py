@@ -9,7 +9,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 NotYet = "does not exist yet; it comes with a later version"
 
@@ -176,6 +185,14 @@ class RolloutConfig(Section):
         return self
 
 
+SCENARIOS = {"paper": ["snake_8", "snake_20", "frozenlake", "frozenlake_slippery"]}
+"""Named lists of games: `paper` holds those that the paper most likely evaluates on [authors]."""
+
+
+def _named(scenarios: object) -> object:
+    return SCENARIOS.get(scenarios, scenarios) if isinstance(scenarios, str) else scenarios
+
+
 class EvalConfig(Section):
     """Evaluation."""
 
@@ -184,7 +201,9 @@ class EvalConfig(Section):
     temperature: NonNegative | None
     seed: Seed
     split: Literal["train", "validation", "test", "any"] | None
-    scenarios: list[str] | None
+    scenarios: Annotated[
+        list[str] | None, BeforeValidator(_named, json_schema_input_type=list[str] | Literal["paper"] | None)
+    ]
 
 
 class GuardConfig(Section):

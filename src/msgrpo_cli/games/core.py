@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from .facts import Fact, Moves
 from .guard import BrokenPromise
 
 Observation = Literal["compact", "full"]
@@ -39,6 +40,14 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
     """`few`: too few starts to hold any out, so there is no split."""
     evaluation_keys: ClassVar[Mapping[str, Any]] = {}
     """Constructor keys that differ in evaluation (the game's declared evaluation rewards)."""
+    facts: ClassVar[Sequence[Fact]] = ()
+    """What the texts state; `msgrpo env check` holds each against the game."""
+    moves: ClassVar[Moves | None] = None
+    """How the actions change the position that the text states, where it states one."""
+    hides: str | None = None
+    """What `describe` leaves out of the state on purpose, in words; None where it shows all that decides."""
+    reward_range: tuple[float, float] = (-float("inf"), float("inf"))
+    """The least and the largest reward of one step."""
 
     def __init__(self, max_steps: int) -> None:
         if max_steps < 1:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from functools import lru_cache
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv, generate_random_map
 from gymnasium.envs.toy_text.utils import categorical_sample
 
 from .core import Observation, TextMediatedStochasticGame, Transition
+from .facts import Fact, Moves
 
 Board = tuple[str, ...]
 LakeState = tuple[Board, bool, int]
@@ -33,10 +35,64 @@ def _table(board: Board, slippery: bool) -> _Table:
     return table
 
 
+def _slips(game: FrozenLake) -> bool:
+    """Whether some move from the first cell has more than one outcome."""
+    start = (game.board, game.slippery, 0)
+    return any(len({after for _, after, *_ in game.transitions(start, move)}) > 1 for move in game.actions)
+
+
+def _ice(game: FrozenLake) -> list[str]:
+    return ["slippery" if _slips(game) else "not slippery"]
+
+
+def _goal(game: FrozenLake) -> tuple[int, int]:
+    return divmod("".join(game.board).index("G"), game.size)
+
+
+def _holes(game: FrozenLake) -> list[str]:
+    """As the text lists them: row by row."""
+    places = [(row, column) for row, line in enumerate(game.board) for column, tile in enumerate(line) if tile == "H"]
+    return [", ".join(map(str, places)) or "none"]
+
+
+def _drawing(game: FrozenLake) -> list[list[str]]:
+    lines = [["O" if tile == "H" else "G" if tile == "G" else "." for tile in line] for line in game.board]
+    row, column = divmod(game.cell, game.size)
+    lines[row][column] = "P"
+    return lines
+
+
+def _cells(row: list[str]) -> str:
+    """A row as the compact text writes it: wide boards two cells a word."""
+    width = 1 if len(row) < _PAIR_FROM else 2
+    return " ".join("".join(row[first : first + width]) for first in range(0, len(row), width))
+
+
+_POSITION = r"You are at \((\d+), (\d+)\)"
+_FACTS = (
+    Fact("board size", "full", r"Board: (\d+) rows and (\d+) columns", lambda game: (game.size, game.size)),
+    Fact("position", "full", _POSITION, lambda game: divmod(game.cell, game.size)),
+    Fact(
+        "goal", "full", r"goal is at \((\d+), (\d+)\)", lambda game: divmod("".join(game.board).index("G"), game.size)
+    ),
+    Fact("holes", "full", r"Holes: (.*)\.\n", _holes),
+    Fact("ice", "full", r"The ice is (slippery|not slippery)\.", _ice),
+    Fact("ice", "rules", r"The ice is (slippery|not slippery):", _ice),
+    Fact("ice", "compact", r"\A(slippery\n|)", lambda game: ["slippery\n" if _slips(game) else ""]),
+    Fact("step limit", "full", r"At most (\d+) moves", lambda game: [game.max_steps]),
+    Fact("step limit", "rules", r"at most (\d+) moves", lambda game: [game.max_steps]),
+    Fact("board", "full", r"frozen\.\n((?:.|\n)*)\Z", lambda game: ["\n".join(map(" ".join, _drawing(game)))]),
+    Fact("board", "compact", r"\A(?:slippery\n)?((?:.|\n)*)\Z", lambda game: ["\n".join(map(_cells, _drawing(game)))]),
+)
+
+
 class FrozenLake(TextMediatedStochasticGame):
     """Walk from the top left to the goal at the bottom right; a hole ends the walk. +1 at the goal, else 0."""
 
     actions = ("left", "down", "right", "up")
+    facts: ClassVar[Any] = _FACTS
+    moves = Moves(_POSITION, dict(zip(actions, _MOVES, strict=True)), certain=lambda game: not _slips(game))
+    reward_range = (0.0, 1.0)
 
     def __init__(self, size: int = 4, p: float = 0.8, slippery: bool = False, max_steps: int = 8) -> None:
         if not 2 <= size <= _LARGEST:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .core import Observation, TextMediatedStochasticGame
+from .facts import Fact, Moves
 
 Cell = tuple[int, int]
 Body = tuple[Cell, ...]
@@ -29,6 +30,52 @@ _PLURAL = {_APPLE: "Apples", _POISON: "Poison apples", _BANANA: "Bananas"}
 _DEATH = -1.0
 
 
+def _own(game: Snake) -> list[object]:
+    """Head and body, as the text lists them."""
+    own = game.bodies[0]
+    return [own[0], ", ".join(map(str, own[1:])) or "none"] if own else [None, None]
+
+
+def _kinds(game: Snake, kind: str) -> list[str]:
+    return [", ".join(str(cell) for cell in sorted(game.food) if game.food[cell] == kind) or "none"]
+
+
+def _rows(game: Snake) -> list[str]:
+    """The board, from the top row down, as the legend has it."""
+    rows = [["."] * game.size for _ in range(game.size)]
+    for (x, y), kind in game.food.items():
+        rows[y][x] = _SYMBOL[kind]
+    for body, (head, rest) in zip(game.bodies, [("H", "S"), *[("E", "e")] * game.opponents], strict=True):
+        for number, (x, y) in enumerate(body):
+            rows[y][x] = rest if number else head
+    return ["\n".join(" ".join(row) for row in reversed(rows))]
+
+
+_HEAD = r"Your snake: head at \((\d+), (\d+)\)"
+_FACTS = (
+    Fact("board size", "full", r"Board: (\d+) by (\d+) cells", lambda game: [game.size, game.size]),
+    Fact("board size", "rules", r"board of (\d+) by (\d+) cells", lambda game: [game.size, game.size]),
+    Fact("own snake", "full", r"Your snake(?:: head at (.*), body: (.*)| is dead)\.", _own),
+    Fact("apples", "full", r"\nApples: (.*)\.", lambda game: _kinds(game, _APPLE)),
+    Fact("board", "full", r"free\.\n((?:.|\n)*)\Z", _rows),
+    Fact("apple", "rules", r"apple gives (\S+)", lambda game: [f"{_WORTH[_APPLE]:g}"]),
+    Fact("death", "rules", r"Dying gives (\S+)", lambda game: [f"{_DEATH + game.death_reward:g}"]),
+    Fact("step limit", "rules", r"at most (\d+) moves", lambda game: [game.max_steps]),
+    Fact(
+        "apples",
+        "compact",
+        r"(?:\A|\n)apple (.*)",
+        lambda game: [" ".join(f"{x} {y}" for (x, y), kind in sorted(game.food.items()) if kind == _APPLE)],
+    ),
+    Fact(
+        "own head",
+        "compact",
+        r"\A(?:you (\d+) (\d+))?",
+        lambda game: game.bodies[0][0] if game.bodies[0] else [None, None],
+    ),
+)
+
+
 class Snake(TextMediatedStochasticGame):
     """Eat apples, stay alive. +1 an apple, which makes the snake longer by one cell and comes up anew elsewhere.
 
@@ -39,6 +86,8 @@ class Snake(TextMediatedStochasticGame):
     """
 
     actions = tuple(_MOVES)
+    facts: ClassVar[Any] = _FACTS
+    moves = Moves(_HEAD, _MOVES)
     evaluation_keys: ClassVar[Mapping[str, Any]] = {"step_reward": 0.0}
 
     def __init__(
@@ -67,6 +116,10 @@ class Snake(TextMediatedStochasticGame):
         self.size, self.opponents, self.opponent = size, opponents, opponent
         self.death_reward, self.step_reward = death_reward, step_reward
         self._food_counts = {_APPLE: apples, _POISON: poison_apples, _BANANA: bananas}
+        self.reward_range = (
+            step_reward + min(_WORTH[_POISON], _DEATH + death_reward),
+            step_reward + max(_WORTH[_BANANA], _DEATH + death_reward),
+        )
         self.bodies: list[Body] = []
         """Yours first; an empty one is dead."""
         self.food: dict[Cell, str] = {}

@@ -1,0 +1,346 @@
+"""`msgrpo env check`: does a game keep what the method, and its own texts, promise? One check after the other.
+
+Knows the interface of games, players and what is to be checked. Knows nothing about single games, models or files.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
+from math import isfinite
+from os import environ, pathsep
+from typing import Any
+
+from gymnasium.utils.env_checker import check_env
+
+from .doctor import Check
+from .env_trace import trace
+from .episode import Episode, Key, Start
+from .explain import one_line
+from .games.core import KnownDynamics, Observation, TextMediatedStochasticGame
+from .games.registry import make_game
+from .players import ExactPlayer, GreedyPlayer, RandomPlayer
+from .rollout import PlayRules, Policy, play_episodes
+from .schema import EnvConfig
+from .seeding import generator
+from .statistics import mean_interval
+
+Game = TextMediatedStochasticGame
+_OBSERVATIONS: tuple[Observation, ...] = ("full", "compact")
+_SEEDS, _MEMBERS, _PAIRS, _CONTINUED = 24, 6, 400, 6
+_STRINGS = 10_000
+_EPISODES = 200
+_ROUNDING = 1e-9
+Outcome = tuple[str, float, bool, bool, dict[str, Any]]
+"""Text, reward, terminated, truncated, info."""
+
+
+class Fault(Exception):
+    """A promise that a game breaks, in words."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A state that was visited, and how to come there again."""
+
+    seed: int
+    noise: Key
+    actions: tuple[int, ...]
+
+
+def check_game(env: EnvConfig) -> list[Check]:
+    """The result of every check, in order; what a check raises is its result."""
+    return [_result(name, look, env) for name, look in CHECKS.items()]
+
+
+def _result(name: str, look: Callable[[EnvConfig], str], env: EnvConfig) -> Check:
+    try:
+        return Check(name, True, look(env))
+    except Fault as fault:
+        return Check(name, False, str(fault))
+    except Exception as problem:  # noqa: BLE001 - a user's game may raise anything
+        return Check(name, False, one_line(problem))
+
+
+def _repeats(env: EnvConfig) -> str:
+    """In this process and in two fresh ones, whose hashes of texts differ."""
+    digests = {trace(make_game(env))}
+    for hash_seed in ("1", "2"):
+        command = [sys.executable, "-m", "msgrpo_cli.env_trace"]
+        surroundings = {**environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": pathsep.join(filter(None, sys.path))}
+        ended = subprocess.run(
+            command, input=env.model_dump_json(), capture_output=True, text=True, env=surroundings, timeout=600
+        )
+        if ended.returncode:
+            raise Fault(f"a fresh process fails: {(ended.stderr.strip() or 'no reason given').splitlines()[-1]}")
+        digests.add(ended.stdout.strip())
+    if len(digests) > 1:
+        raise Fault("the same seeds give other episodes in a fresh process; draw from rng and self.np_random alone")
+    return "same seed, same episode, in two fresh processes"
+
+
+def _group_starts(env: EnvConfig) -> str:
+    games = [make_game(env) for _ in range(3)]
+    for seed in range(_SEEDS):
+        starts = set()
+        for number, game in enumerate(games):
+            game.reset(seed=seed)
+            starts.add((game.state_key(), *map(game.describe, _OBSERVATIONS)))
+            game.np_random = generator(("member", seed, number))
+            game.step(number % len(game.actions))
+        if len(starts) > 1:
+            raise Fault(f"members of a group start differently with seed {seed}; new_game must draw from its rng alone")
+    return f"members share their whole start, {_SEEDS} seeds"
+
+
+def _seeds_differ(env: EnvConfig) -> str:
+    game = make_game(env)
+    keys = set()
+    for seed in range(_SEEDS):
+        game.reset(seed=seed)
+        keys.add(game.state_key())
+    if len(keys) == 1 and game.initial_states == "many":
+        raise Fault(f"{_SEEDS} seeds give one start; use rng in new_game, or say initial_states = 'few'")
+    return f"{len(keys)} starts from {_SEEDS} seeds, initial_states {game.initial_states}"
+
+
+def _visits(env: EnvConfig) -> Iterator[tuple[Visit, Game]]:
+    """States of random play, with the game standing there; every seed is played by several members."""
+    game = make_game(env)
+    for seed in range(_SEEDS):
+        for member in range(_MEMBERS):
+            noise = ("check", seed, member)
+            rng = generator((*noise, "actions"))
+            game.reset(seed=seed)
+            game.np_random = generator(noise)
+            actions: tuple[int, ...] = ()
+            yield Visit(seed, noise, actions), game
+            for _ in range(game.max_steps):
+                actions = (*actions, int(rng.integers(len(game.actions))))
+                *_, terminated, truncated, _info = game.step(actions[-1])
+                if terminated or truncated:
+                    break
+                yield Visit(seed, noise, actions), game
+
+
+def _steps(game: Game, seed: int) -> Iterator[tuple[str, str, Outcome]]:
+    """An episode of random play: the text before, the action, and what `step` returned; `max_steps` at most."""
+    rng = generator(("steps", seed))
+    game.reset(seed=seed)
+    game.np_random = generator(("steps", seed, "noise"))
+    for _ in range(game.max_steps):
+        number, before = int(rng.integers(len(game.actions))), game.describe()
+        outcome = game.step(number)
+        yield before, game.actions[number], outcome
+        if outcome[2] or outcome[3]:
+            break
+
+
+def _again(game: Game, visit: Visit) -> None:
+    game.reset(seed=visit.seed)
+    game.np_random = generator(visit.noise)
+    for action in visit.actions:
+        game.step(action)
+
+
+def _state_key(env: EnvConfig) -> str:
+    """Equal keys must look alike, at equal times, and go on alike under equal chance and actions."""
+    visits = defaultdict(list)
+    for visit, game in _visits(env):
+        visits[game.state_key()].append(visit)
+    pairs = [pair for alike in visits.values() for pair in islice(combinations(alike, 2), 12)]
+    random.Random(0).shuffle(pairs)
+    first, second = make_game(env), make_game(env)
+    for number, pair in enumerate(pairs[:_PAIRS]):
+        for game, visit in zip((first, second), pair, strict=True):
+            _again(game, visit)
+            game.np_random = generator(("continued", number))
+        if (difference := _difference(first, second, number)) is not None:
+            places = " and ".join(f"seed {visit.seed} after {len(visit.actions)} moves" for visit in pair)
+            raise Fault(f"equal keys, unequal states ({places}): {difference}")
+    return f"{len(visits)} keys; {min(len(pairs), _PAIRS)} pairs of equal ones went on alike"
+
+
+def _difference(first: Game, second: Game, number: int) -> str | None:
+    """What tells two states of equal keys apart."""
+    rng = generator(("continued", number, "actions"))
+    same_time = first.elapsed == second.elapsed
+    for step in range(_CONTINUED + 1):
+        if same_time and [first.describe(o) for o in _OBSERVATIONS] != [second.describe(o) for o in _OBSERVATIONS]:
+            return f"their texts differ after {step} further moves"
+        if max(first.elapsed, second.elapsed) >= first.max_steps:
+            return None
+        action = int(rng.integers(len(first.actions)))
+        (_, reward, ended, *_), (_, other_reward, other_ended, *_) = first.step(action), second.step(action)
+        if (reward, ended) != (other_reward, other_ended):
+            return f"rewards or ends differ after {step + 1} further moves"
+        if ended:
+            return None
+        if first.state_key() != second.state_key():
+            return f"their keys part after {step + 1} further moves"
+    return None
+
+
+def _renderer(env: EnvConfig) -> str:
+    """Whether different states look different in the full text."""
+    keys_of = defaultdict(set)
+    hides = None
+    for _, game in _visits(env):
+        keys_of[game.elapsed, game.describe()].add(game.state_key())
+        hides = game.hides
+    alike = sum(len(keys) > 1 for keys in keys_of.values())
+    if alike and hides is None:
+        raise Fault(f"{alike} texts each stand for several states; show what decides, or say in `hides` what is hidden")
+    if alike:
+        return f"{alike} of {len(keys_of)} texts stand for several states; hides {hides}"
+    return f"{len(keys_of)} visited states look different" + (f"; says that it hides {hides}" if hides else "")
+
+
+def _physics(env: EnvConfig) -> str:
+    """Every stated fact, in every visited state; positions as they are played."""
+    stated: set[tuple[str, str]] = set()
+    for _, game in _visits(env):
+        for fact in game.facts:
+            if (problem := fact.problem(game)) is not None:
+                raise Fault(problem)
+            stated.add((fact.where, fact.name))
+    moved = _moves(env)
+    if not stated and moved is None:
+        return "the game lists no facts: nothing was compared"
+    said = [f"{where}: {', '.join(name for place, name in sorted(stated) if place == where)}"
+            for where in ("rules", "full", "compact") if any(place == where for place, _ in stated)]  # fmt: skip
+    return "; ".join([*said, *([f"{moved} moves led where the coordinates say"] if moved is not None else [])])
+
+
+def _moves(env: EnvConfig) -> int | None:
+    """How many moves changed the stated position; None for games that state none."""
+    game = make_game(env)
+    if game.moves is None:
+        return None
+    changed = 0
+    for seed in range(_SEEDS):
+        for before, action, (after, *_) in _steps(game, seed):
+            if (problem := game.moves.problem(game, action, before, after)) is not None:
+                raise Fault(problem)
+            changed += game.moves.position(before) != game.moves.position(after)
+    if not changed:
+        raise Fault("no move changes the position that the text states")
+    return changed
+
+
+def _parser(env: EnvConfig) -> str:
+    """Each action is read back; ten thousand other strings invent none."""
+    game = make_game(env)
+    game.reset(seed=0)
+    for action in game.actions:
+        for text in (f"<action>{action}</action>", f"I think.\n<action> {action.upper()} </action> done"):
+            if game.parse(text) != action:
+                raise Fault(f"the answer {text!r} is read as {game.parse(text)!r}, not as {action!r}")
+    rng = random.Random(0)
+    pieces = ["<action>", "</action>", "<ACTION>", "</Action>", "<act", "ion>", "<think>", " ", "\n", "\0", "é", "none"]
+    pieces += [*game.actions, *(action[:-1] for action in game.actions), *(action * 2 for action in game.actions)]
+    pieces += game.describe().split()[:20]
+    for _ in range(_STRINGS):
+        text = "".join(rng.choice(pieces) for _ in range(rng.randrange(12)))
+        found = game.parse(text)
+        if found is not None and (found not in game.actions or not _well_formed(text, found)):
+            raise Fault(f"{text!r} is read as {found!r}, which it does not say")
+    return f"{len(game.actions)} actions are read back; {_STRINGS} strings invent none"
+
+
+def _well_formed(text: str, action: str) -> bool:
+    tag = rf"<action>\s*{re.escape(action)}\s*</action>"
+    return re.search(tag, text, re.IGNORECASE | re.ASCII) is not None
+
+
+def _rewards(env: EnvConfig) -> str:
+    said = []
+    for name, evaluation in (("training", False), ("evaluation", True)):
+        game = make_game(env, evaluation)
+        low, high = game.reward_range
+        seen = []
+        for seed in range(_SEEDS):
+            for _, _, (_, reward, *_) in _steps(game, seed):
+                if not isfinite(reward) or not low - _ROUNDING <= reward <= high + _ROUNDING:
+                    raise Fault(f"a reward of {reward} with seed {seed} in {name}, outside {low:g} to {high:g}")
+                seen.append(reward)
+        bounds = f"declared {low:g} to {high:g}" if isfinite(low) and isfinite(high) else "no range is declared"
+        said.append(f"{name} {min(seen):g} to {max(seen):g} ({bounds})")
+    return ", ".join(said)
+
+
+def _ends(env: EnvConfig) -> str:
+    game = make_game(env)
+    ends: Counter[str] = Counter()
+    for seed in range(_SEEDS):
+        *_, (_, _, (_, _, terminated, truncated, info)) = _steps(game, seed)
+        if not (terminated or truncated):
+            raise Fault(f"the episode with seed {seed} goes on after max_steps={game.max_steps} steps")
+        ends[str(info["ended_by"])] += 1
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(ends.items()))
+
+
+def _gymnasium(env: EnvConfig) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(make_game(env), skip_render_check=True)
+    return "gymnasium's own checks pass, its warnings counted as errors"
+
+
+def _values(env: EnvConfig) -> str:
+    """Random and best known play on the same starts, with 95 % intervals."""
+    said = []
+    for name, player in players_of(make_game(env)).items():
+        episodes = played(env, player)
+        rewards = [episode.total_reward for episode in episodes]
+        interval = mean_interval(rewards, [episode.steps[0].state_key for episode in episodes])
+        shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+        said.append(f"{name} {sum(rewards) / len(rewards):.3f}{shown}")
+    return ", ".join(said)
+
+
+def _speed(env: EnvConfig) -> str:
+    began = time.perf_counter()
+    steps = sum(len(episode.steps) for episode in played(env, RandomPlayer()))
+    return f"{steps / (time.perf_counter() - began):.0f} steps a second"
+
+
+def players_of(game: Game) -> dict[str, Policy]:
+    """The reference players that a game has."""
+    players: dict[str, Policy] = {"random": RandomPlayer()}
+    game.reset(seed=0)
+    if game.greedy_action() is not None:
+        players["greedy"] = GreedyPlayer()
+    if isinstance(game, KnownDynamics):
+        players["optimal"] = ExactPlayer()
+    return players
+
+
+def played(env: EnvConfig, player: Policy, episodes: int = _EPISODES) -> Sequence[Episode]:
+    """The same starts for every player, with the rewards of evaluation."""
+    starts = [Start(seed, seed, 0, ("reference", seed)) for seed in range(episodes)]
+    return play_episodes(starts, lambda: make_game(env, evaluation=True), player, PlayRules(env.name))
+
+
+CHECKS: dict[str, Callable[[EnvConfig], str]] = {
+    "repeats": _repeats,
+    "group starts": _group_starts,
+    "seeds differ": _seeds_differ,
+    "state key": _state_key,
+    "renderer": _renderer,
+    "physics": _physics,
+    "parser": _parser,
+    "rewards": _rewards,
+    "ends": _ends,
+    "gymnasium": _gymnasium,
+    "values": _values,
+    "speed": _speed,
+}

@@ -1,0 +1,125 @@
+"""The commands `msgrpo env list|show|check` and `msgrpo play`: arguments in, text, tables or JSON out.
+
+Knows options and how results are shown. Imports nothing heavy: the work is imported inside the commands.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import RunError, UsageError
+from .options import AsJson, ConfigDirs, Verbose, is_override
+from .reporting import ending, talk_on_stderr
+
+if TYPE_CHECKING:
+    from .schema import RunConfig
+
+app = typer.Typer(rich_markup_mode=None, help="List, show or check the games.")
+
+NameAndOverrides = Annotated[
+    list[str] | None, typer.Argument(metavar="ENV|KEY=VALUE", help="A name in conf/env, and values of its keys.")
+]
+
+
+@app.command("list")
+def list_games(config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """List every game with what random and best known play score."""
+    with ending(verbose):
+        from .config import compose, options_of
+        from .env_list import described
+
+        folders = config_dir or []
+        with talk_on_stderr():
+            games = [described(compose("train", [f"env={name}"], folders).env) for name in options_of("env", folders)]
+        if as_json:
+            print(json.dumps(games, allow_nan=False))
+        else:
+            _show_list(games)
+
+
+@app.command()
+def show(
+    arguments: NameAndOverrides = None, config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Show the exact prompt that the chosen model reads, and one random episode."""
+    with ending(verbose):
+        config = _config(arguments, config_dir)
+        with talk_on_stderr():
+            from .env_show import as_text, shown
+
+            found = shown(config)
+        print(json.dumps(found, allow_nan=False) if as_json else as_text(found))
+
+
+@app.command()
+def check(
+    arguments: NameAndOverrides = None, config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Check a game, or every game: does it keep what its texts and the method promise?"""
+    with ending(verbose):
+        from . import doctor
+        from .config import options_of
+        from .env_check import check_game
+
+        named = any(not is_override(text) or text.startswith("env=") for text in arguments or [])
+        names = [None] if named else options_of("env", config_dir or [])
+        results = []
+        for name in names:
+            config = _config([*([name] if name else []), *(arguments or [])], config_dir)
+            print(f"checking {config.env.name}", file=sys.stderr, flush=True)
+            with talk_on_stderr():
+                checks = check_game(config.env)
+            results.append({"env": config.env.name, **doctor.as_data(checks)})
+            if not as_json:
+                doctor.show(checks)
+        if as_json:
+            print(json.dumps(results[0] if named else results, allow_nan=False))
+        if not all(result["passed"] for result in results):
+            sys.exit(RunError.exit_code)
+
+
+def play(arguments: NameAndOverrides = None, config_dir: ConfigDirs = None, verbose: Verbose = False) -> None:
+    """Play a game yourself: arrow keys or typed actions, seeing exactly the text that the model sees."""
+    with ending(verbose):
+        from .play import play_in_terminal
+
+        play_in_terminal(_config(arguments, config_dir))
+
+
+def _config(arguments: Sequence[str] | None, folders: list[Path] | None) -> RunConfig:
+    from .config import compose
+
+    names = [text for text in arguments or [] if not is_override(text)]
+    if len(names) > 1:
+        raise UsageError(f"{names[1]}: a second game, after {names[0]}; overrides look like KEY=VALUE")
+    overrides = [text for text in arguments or [] if is_override(text)]
+    return compose("train", [*(f"env={name}" for name in names), *overrides], folders or [])
+
+
+def _show_list(games: Sequence[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    for title in ("actions", "steps", "starts"):
+        table.add_column(title, overflow="fold")
+    for title in ("random", "best known", ""):
+        table.add_column(title, justify="right" if title else "left")
+    for game in games:
+        best = game["optimal_score"]
+        table.add_row(
+            game["name"],
+            ", ".join(game["actions"]),
+            str(game["max_steps"]),
+            game["initial_states"],
+            f"{game['random_score']:.3f}",
+            "-" if best is None else f"{best:.3f}",
+            "exact" if game["optimal_is_exact"] else "",
+        )
+    Console().print(table)

@@ -1,0 +1,55 @@
+"""What the chosen model reads of a game, and one episode of random play.
+
+Knows prompts, tokenizers and games. Loads no weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .env_check import played
+from .games.registry import make_game
+from .model_paths import check_reachable
+from .models import load_tokenizer, quiet_libraries
+from .players import RandomPlayer
+from .policy import prompt_ids
+from .prompt import PromptTemplate
+from .schema import RunConfig
+
+
+def shown(config: RunConfig) -> dict[str, Any]:
+    """Messages, the prompt as the tokenizer's template writes it, its tokens, and an episode step by step."""
+    quiet_libraries()
+    check_reachable(config.model)
+    tokenizer = load_tokenizer(config.model)
+    game = make_game(config.env)
+    game.reset(seed=0)
+    observation = config.prompt.observation
+    messages = PromptTemplate(config.prompt.system, config.prompt.user).messages(game, game.describe(observation))
+    ids = prompt_ids(tokenizer, messages, config.model.chat_template_kwargs)
+    [episode] = played(config.env, RandomPlayer(), 1)
+    return {
+        "env": config.env.name,
+        "model": config.model.name,
+        "messages": [{"role": role, "content": text} for role, text in messages],
+        "prompt": str(tokenizer.decode(list(ids))),
+        "prompt_tokens": len(ids),
+        "unknown_tokens": sum(token == tokenizer.unk_token_id for token in ids) if tokenizer.unk_token else 0,
+        "max_prompt_tokens": config.rollout.max_prompt_tokens,
+        "episode": [{"action": step.action, "reward": step.reward} for step in episode.steps],
+        "total_reward": episode.total_reward,
+        "ended_by": episode.ended_by,
+    }
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """For people."""
+    lines = []
+    for message in found["messages"]:
+        lines += [f"--- {message['role']}", message["content"]]
+    tokens = f"{found['prompt_tokens']} tokens for {found['model']}, at most {found['max_prompt_tokens']}"
+    if found["unknown_tokens"]:
+        tokens += f"; {found['unknown_tokens']} of them stand for words that it does not know"
+    lines += [f"--- {tokens}", "", f"one random episode of {found['env']}:"]
+    lines += [f"{number} {step['action']}: {step['reward']:g}" for number, step in enumerate(found["episode"], 1)]
+    return "\n".join([*lines, f"total reward {found['total_reward']:g}, ended by {found['ended_by']}"])

@@ -1,0 +1,130 @@
+"""`msgrpo play`: a person plays in the terminal, reading what the model reads, and ends on the ladder.
+
+Knows terminals, games and reference players. Knows nothing about models or training.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .env_check import players_of
+from .episode import Completion, Start
+from .games.core import KnownDynamics, TextMediatedStochasticGame
+from .games.registry import make_game
+from .players import ExactPlayer
+from .prompt import PromptTemplate
+from .rollout import Decision, PlayRules, play_episodes
+from .schema import RunConfig
+
+_ARROWS = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}
+_ARROWS |= {key.replace("[", "O"): action for key, action in _ARROWS.items()}
+_BACKSPACE, _END = ("\x7f", "\b"), ("\x03", "\x04")
+_TIMES = 100  # a reference player plays the same start so often
+
+
+class Left(Exception):
+    """The person went away."""
+
+
+class Person:
+    """A policy that asks; what is no action is asked again."""
+
+    def __init__(self, config: RunConfig, ask: Callable[[Sequence[str]], str]) -> None:
+        self._template = PromptTemplate(config.prompt.system, config.prompt.user)
+        self._ask = ask
+
+    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+        """One decision at a time, for there is one person."""
+        return [self._decide(decision) for decision in decisions]
+
+    def _decide(self, decision: Decision) -> Completion:
+        messages = self._template.messages(decision.game, decision.observation)
+        first = decision.key[-1] == 0
+        print("\n\n".join(text for role, text in messages if first or role != "system"))
+        while True:
+            text = self._ask(decision.game.actions)
+            action = self._meant(decision.game, text)
+            if action is not None:
+                print()
+                return Completion(text=text, action=action)
+            print(f"'{text}' is no action; choose from {', '.join(decision.game.actions)}")
+
+    @staticmethod
+    def _meant(game: TextMediatedStochasticGame, text: str) -> str | None:
+        word = text.strip().lower()
+        begun = [action for action in game.actions if word and action.startswith(word)]
+        return game.parse(text) or (word if word in game.actions else begun[0] if len(begun) == 1 else None)
+
+
+def play_in_terminal(config: RunConfig, seed: int | None = None) -> None:
+    """Play one episode from a start of its own; raises KeyboardInterrupt where the person leaves by Ctrl-C."""
+    chosen = secrets.randbelow(2**31) if seed is None else seed
+    start = Start(chosen, 0, 0, ("play", chosen))
+    rules = PlayRules(config.env.name, config.prompt.observation)
+    person = Person(config, _ask_keys if sys.stdin.isatty() else _ask_lines)
+    try:
+        [episode] = play_episodes([start], lambda: make_game(config.env, evaluation=True), person, rules)
+    except Left:
+        print("the game is left unfinished")
+        return
+    print(f"ended by {episode.ended_by}")
+    _ladder(config, start, episode.total_reward)
+
+
+def _ladder(config: RunConfig, start: Start, reached: float) -> None:
+    """What the reference players reach from the same start, beside the person."""
+    game = make_game(config.env, evaluation=True)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("player")
+    table.add_column("total reward", justify="right")
+    rows = [("you", reached)]
+    starts = [Start(start.seed, number, 0, (*start.key, number)) for number in range(_TIMES)]
+    for name, player in players_of(game).items():
+        if name == "optimal":
+            continue
+        episodes = play_episodes(starts, lambda: make_game(config.env, evaluation=True), player, PlayRules())
+        rows.append((f"{name}, mean of {_TIMES}", sum(episode.total_reward for episode in episodes) / _TIMES))
+    if isinstance(game, KnownDynamics):
+        game.reset(seed=start.seed)
+        rows.append(("optimal (exact)", ExactPlayer().value(game) or 0.0))
+    for name, value in sorted(rows, key=lambda row: row[1]):
+        table.add_row(name, f"{value:.3f}")
+    Console().print(table)
+
+
+def _ask_lines(actions: Sequence[str]) -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise Left
+    return line.strip()
+
+
+def _ask_keys(actions: Sequence[str]) -> str:
+    """An arrow key, where such an action exists, or a typed word; Ctrl-D leaves."""
+    print(f"({', '.join(actions)}) > ", end="", flush=True)
+    typed = ""
+    while True:
+        key = typer.getchar()
+        if _ARROWS.get(key) in actions:
+            print(_ARROWS[key])
+            return _ARROWS[key]
+        if key in ("\r", "\n"):
+            print()
+            return typed
+        if key == _END[1]:
+            print()
+            raise Left
+        if key == _END[0]:
+            raise KeyboardInterrupt
+        if key in _BACKSPACE:
+            print("\b \b" * bool(typed), end="", flush=True)
+            typed = typed[:-1]
+        elif key.isprintable():
+            print(key, end="", flush=True)
+            typed += key

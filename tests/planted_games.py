@@ -1,0 +1,104 @@
+"""Frozen Lakes with one fault each, for `msgrpo env check` to find. Imported by fresh processes, too."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from msgrpo_cli.games.frozenlake import FrozenLake
+
+_instances = count()
+
+
+class Unseeded(FrozenLake):
+    """The map comes from nowhere."""
+
+    def new_game(self, rng: np.random.Generator) -> None:
+        super().new_game(np.random.default_rng())
+
+
+class PerMember(FrozenLake):
+    """Every instance of the game has maps of its own."""
+
+    def __init__(self, **keys: Any) -> None:
+        super().__init__(**keys)
+        self.number = next(_instances) % 3
+
+    def new_game(self, rng: np.random.Generator) -> None:
+        rng.random(self.number)
+        super().new_game(rng)
+
+
+class Swapped(FrozenLake):
+    """Rows and columns are told the wrong way round."""
+
+    def _coordinates(self, cell: int) -> str:
+        return f"({cell % self.size}, {cell // self.size})"
+
+
+class SlipperyInWords(FrozenLake):
+    """The ice is dry, the prompt says otherwise."""
+
+    def describe(self, observation: Any = "full") -> str:
+        return super().describe(observation).replace("is not slippery", "is slippery")
+
+
+class Mirrored(FrozenLake):
+    """Columns are counted from the right, and what is stated is counted so, too."""
+
+    facts = ()
+
+    def _coordinates(self, cell: int) -> str:
+        return f"({cell // self.size}, {self.size - 1 - cell % self.size})"
+
+
+class Unreadable(FrozenLake):
+    """An action that the parser never gives back."""
+
+    actions = ("left", "down", "right", "Up")
+
+
+class Generous(FrozenLake):
+    """A step may bring more than is declared."""
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        reward, ending = super().play(action)
+        return (reward + 2.5 if ending else reward), ending
+
+
+class Endless(FrozenLake):
+    """Nothing ends an episode."""
+
+    def step(self, action: int) -> Any:
+        text, reward, _, _, info = super().step(action)
+        return text, reward, False, False, info
+
+
+class Forgetful(FrozenLake):
+    """The key forgets the holes."""
+
+    def state_key(self) -> bytes:
+        return str(self.cell).encode()
+
+
+class Hiding(FrozenLake):
+    """The text leaves the holes out."""
+
+    facts = ()
+    moves = None
+
+    def describe(self, observation: Any = "full") -> str:
+        return f"You are at {self.cell}."
+
+
+class HidingAndSaying(Hiding):
+    """The same, on purpose."""
+
+    hides = "the holes"
+
+
+for _game in FrozenLake.__subclasses__() + Hiding.__subclasses__():
+    gymnasium.register(f"planted/{_game.__name__}-v0", entry_point=_game)
