@@ -4,7 +4,7 @@
 (b) `one_by_one`: the same, one episode after another, as examples often do.
 (d) `states`: state-only rows, one `generate` per decision for all live episodes, nothing shared; that is this package
     with `rollout.share_prompts=false algo.share_prompts=false`.
-(c), TRL's `environment_factory`, needs a model that calls tools: not run.
+(c), TRL's `environment_factory`, needs a model that calls tools: peer_tools.py.
 
 Usage: python peers.py rollout|update|learn [KEY=VALUE]... ; prints one JSON object.
 """

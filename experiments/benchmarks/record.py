@@ -50,6 +50,7 @@ OTHERS = {
     "levers 30m": ["levers.py"],
     "peers rollout tiny": ["peers.py", "rollout"],
     "peers update tiny": ["peers.py", "update"],
+    "peers tools tiny": ["peer_tools.py"],
     **{
         f"peers learn tiny seed {seed}": ["peers.py", "learn", f"seed={seed}", "eval.every=5", "max_updates=60"]
         for seed in (1, 2, 3)
