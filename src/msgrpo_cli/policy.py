@@ -108,6 +108,14 @@ class LanguageAgentPolicy:
             except (TemplateError, ValueError, TypeError, KeyError) as problem:  # the tokenizer's own template
                 raise UsageError(f"model: its chat template fails on the prompt: {problem}") from problem
 
+    def unknown_words(self, game: TextMediatedStochasticGame, observation: Observation) -> int:
+        """How many tokens of a first prompt stand for words that the tokenizer does not know, so that none is seen."""
+        if self._tokenizer.unk_token is None:
+            return 0
+        game.reset(seed=0)
+        ids = self._encode(self._template.messages(game, game.describe(observation)))
+        return sum(token == self._tokenizer.unk_token_id for token in ids)
+
     def _too_long(self, tokens: int) -> str | None:
         answer = self.sampling.max_new_tokens
         if tokens > self._max_prompt_tokens:

@@ -21,6 +21,7 @@ from .episode_log import read_episodes
 from .errors import Interrupted, RunError
 from .evaluator import Evaluator
 from .failures import Limit
+from .games.registry import make_game
 from .generators import make_generator
 from .initial_model import initial_model
 from .ladder import render
@@ -63,6 +64,11 @@ class Session:
             display.say(config.engine.note)
         self._generator = make_generator(config, lambda: self.trainer)
         self.policy = self._policy(policy_of(self.model))
+        if unknown := self.policy.unknown_words(make_game(config.env), config.prompt.observation):
+            display.say(
+                f"warning: {unknown} tokens of a prompt stand for words that {config.model.name} does not know, so it "
+                f"does not see them: msgrpo env show {config.env.name}"
+            )
         reference = self._reference() if arguments.beta and not config.lora.enabled else None
         self.validation = self._evaluator(config.eval.split or "validation")
         self.recorder = Recorder(config, run, self.policy, self.validation, display, stopping)
