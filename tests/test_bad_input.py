@@ -544,8 +544,8 @@ VALUE_ROWS = [
         "SMOKE env=''",
         2,
         "env=: no '' in config group 'env' "
-        "(available: frozenlake, frozenlake_6x6_slippery, frozenlake_8x8, frozenlake_slippery, "
-        "snake_20, snake_6x6, snake_8, snake_poison)",
+        "(available: blackjack, cliffwalking, frozenlake, frozenlake_6x6_slippery, frozenlake_8x8, "
+        "frozenlake_slippery, gym, snake_20, snake_6x6, snake_8, snake_poison, taxi)",
     ),
     ("SMOKE --config-dir RUNS/whole/config.yaml", 2, "RUNS/whole/config.yaml: no such config folder"),
 ]

@@ -53,8 +53,8 @@ def refusal(*overrides: str, folders: tuple[Path, ...] = ()) -> str:
         (
             "env=frozenlak",
             "env=frozenlak: no 'frozenlak' in config group 'env'; did you mean 'env=frozenlake'? "
-            "(available: frozenlake, frozenlake_6x6_slippery, frozenlake_8x8, frozenlake_slippery, "
-            "snake_20, snake_6x6, snake_8, snake_poison)",
+            "(available: blackjack, cliffwalking, frozenlake, frozenlake_6x6_slippery, frozenlake_8x8, "
+            "frozenlake_slippery, gym, snake_20, snake_6x6, snake_8, snake_poison, taxi)",
         ),
         ("sed=1", "sed=1: unknown key 'sed'; did you mean 'seed'?"),
         (

@@ -54,9 +54,24 @@ def game_class(env: EnvConfig) -> type[TextMediatedStochasticGame]:
         found = load_env_creator(entry) if isinstance(entry, str) else entry
     except (ImportError, AttributeError, ValueError) as problem:
         raise UsageError(f"env.id={env.id}: cannot import '{entry}': {one_line(problem)}") from problem
-    if not (inspect.isclass(found) and issubclass(found, TextMediatedStochasticGame)):
-        raise UsageError(f"env.id={env.id}: not a TextMediatedStochasticGame, so it has no words")
-    return found
+    if inspect.isclass(found) and issubclass(found, TextMediatedStochasticGame):
+        return found
+    if "actions" not in env.keys:
+        raise UsageError(
+            f"env.id={env.id}: not a TextMediatedStochasticGame, so it has no words; give it some: "
+            "env=gym env.id=... env.actions=[...] env.template=..."
+        )
+    return _wrapped(env.id)
+
+
+def _wrapped(env_id: str) -> type[TextMediatedStochasticGame]:
+    """The words of a config around an environment that has none."""
+    from .gym import wrapped
+
+    try:
+        return wrapped(env_id)
+    except Exception as problem:
+        raise UsageError(f"env.id={env_id}: cannot be made: {reason(problem)}") from problem
 
 
 def make_game(env: EnvConfig, evaluation: bool = False) -> TextMediatedStochasticGame:

@@ -1,0 +1,154 @@
+"""Any gymnasium environment with discrete actions, given words by a config: `env=gym env.id=CliffWalking-v1`.
+
+Knows gymnasium's interface and templates. Knows nothing about single environments, tokens, models or training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import gymnasium
+import numpy as np
+from jinja2 import TemplateError
+
+from ..sandbox import BoundedRange, template_of
+from .core import Observation, TextMediatedStochasticGame, Transition
+from .guard import BrokenPromise
+
+
+class GymGame(TextMediatedStochasticGame):
+    """An environment of gymnasium's, with named actions and a rendered observation.
+
+    `template` is a Jinja template over `observation`, `max_steps` and the environment's attributes named in
+    `attributes`; without one the text is the environment's own `ansi` rendering. `state` names the attributes that are
+    the whole state but for the step count, hidden parts included; without it they are the observation and `attributes`.
+    """
+
+    actions: tuple[str, ...] = ()
+    inner_id: ClassVar[str]
+    """What gymnasium calls the environment."""
+    draws: ClassVar[bool]
+    """Whether it has an `ansi` rendering."""
+
+    def __init__(
+        self,
+        actions: Sequence[str],
+        max_steps: int,
+        template: str | None = None,
+        attributes: Sequence[str] = (),
+        state: Sequence[str] | None = None,
+        rules: str = "",
+        arguments: dict[str, Any] | None = None,
+        initial_states: Literal["many", "few"] = "few",
+        hides: str | None = None,
+        success_from: float | None = None,
+    ) -> None:
+        """`arguments` go to the environment's constructor; a total reward of `success_from` or more counts as won."""
+        if not (template or self.draws):
+            raise ValueError(f"template=null: {self.inner_id} draws no text of its own; give env.template")
+        try:
+            made = gymnasium.make(
+                self.inner_id,
+                render_mode=None if template else "ansi",
+                disable_env_checker=True,
+                max_episode_steps=-1,
+                **(arguments or {}),
+            )
+        except (TypeError, ValueError, gymnasium.error.Error) as problem:
+            raise ValueError(f"arguments={arguments}: {self.inner_id} cannot be made: {problem}") from problem
+        self._inner: Any = made.unwrapped
+        space = self._inner.action_space
+        if not isinstance(space, gymnasium.spaces.Discrete):
+            raise ValueError(f"id={self.inner_id}: its actions are {space}; only discrete ones can be named")
+        if len(actions) != space.n:
+            raise ValueError(f"actions={list(actions)}: {self.inner_id} has {space.n} actions, in this order")
+        self.actions = tuple(actions)
+        super().__init__(max_steps)
+        self._first_action = int(space.start)
+        self._attributes = tuple(attributes)
+        self._state_names = tuple(state) if state is not None else None
+        self._rules, self._success_from = rules, success_from
+        self.initial_states, self.hides = initial_states, hides
+        try:
+            self._template = template_of(template) if template else None
+        except TemplateError as problem:
+            raise ValueError(f"template={template}: broken: {problem}") from problem
+        self._total = 0.0
+        self._observation: Any = None
+        self.reset(seed=0)
+        if missing := [name for name in (*attributes, *(state or ())) if not hasattr(self._inner, name)]:
+            raise ValueError(f"attributes={list(attributes)}: {self.inner_id} has no {' and no '.join(missing)}")
+
+    def new_game(self, rng: np.random.Generator) -> None:
+        self._observation, _ = self._inner.reset(seed=int(rng.integers(2**31)))
+        self._total = 0.0
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        self._inner.np_random = self.np_random
+        number = self._first_action + self.actions.index(action)
+        self._observation, reward, terminated, truncated, _ = self._inner.step(number)
+        self._total += float(reward)
+        return float(reward), "end" if terminated or truncated else None
+
+    def describe(self, observation: Observation = "full") -> str:
+        if self._template is None:
+            return str(self._inner.render()).strip()
+        try:
+            return self._template.render(
+                observation=_plain(self._observation),
+                max_steps=self.max_steps,
+                steps_left=self.max_steps - self.elapsed,
+                range=BoundedRange().range,
+                **{name: _plain(getattr(self._inner, name)) for name in self._attributes},
+            ).strip()
+        except TemplateError as problem:
+            raise BrokenPromise(f"env.template cannot be rendered: {problem}") from problem
+
+    def rules(self) -> str:
+        return f"{self._rules} You have at most {self.max_steps} moves.".strip()
+
+    def state_key(self) -> bytes:
+        names = self._attributes if self._state_names is None else self._state_names
+        seen = _plain(self._observation) if self._state_names is None else None
+        return repr((seen, [_plain(getattr(self._inner, name)) for name in names])).encode()
+
+    @property
+    def success(self) -> bool | None:
+        return None if self._success_from is None else self._total >= self._success_from
+
+
+class TabularGymGame(GymGame):
+    """One that shows its transition table `P` and its state `s`, as gymnasium's toy texts do: exact play applies."""
+
+    def state(self) -> Hashable:
+        """The state's number; the table is the environment's."""
+        return int(self._inner.s)
+
+    def transitions(self, state: Hashable, action: str) -> list[Transition]:
+        outcomes = self._inner.P[state][self.actions.index(action)]
+        return [(float(chance), int(after), float(reward), bool(ended)) for chance, after, reward, ended in outcomes]
+
+
+@lru_cache
+def wrapped(inner_id: str) -> type[GymGame]:
+    """The game class of an environment that gymnasium knows."""
+    made: Any = gymnasium.make(inner_id, disable_env_checker=True).unwrapped
+    parent = TabularGymGame if isinstance(getattr(made, "P", None), dict) else GymGame
+    made.close()
+    draws = "ansi" in made.metadata.get("render_modes", ())
+    return type(type(made).__name__, (parent,), {"inner_id": inner_id, "draws": draws})
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, texts and nested lists instead of numpy's types, so that templates and keys show values."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {_plain(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value)) if type(value) in (list, tuple) else list(map(_plain, value))
+    return value

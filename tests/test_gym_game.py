@@ -1,0 +1,120 @@
+"""Environments of gymnasium's that a config gives words to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from msgrpo_cli.config import compose
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.players import ExactPlayer
+from msgrpo_cli.seeding import generator
+
+
+def game_of(*overrides: str) -> TextMediatedStochasticGame:
+    return make_game(compose("train", overrides).env)
+
+
+def test_rewards_and_ends_are_those_of_the_environment() -> None:
+    game = game_of("env=cliffwalking")
+    game.reset(seed=0)
+    theirs = gymnasium.make("CliffWalking-v1").unwrapped
+    theirs.reset(seed=0)
+    for name, number in [("up", 0), *[("right", 1)] * 11, ("down", 2)]:
+        _, reward, terminated, *_ = game.step(game.actions.index(name))
+        _, expected, ended, *_ = theirs.step(number)
+        assert (reward, terminated) == (expected, ended)
+    assert terminated and game.success
+    assert "You are at (3, 11)." in game.describe()
+
+
+def test_the_cliff_costs_and_leads_back() -> None:
+    game = game_of("env=cliffwalking")
+    game.reset(seed=0)
+    text, reward, terminated, *_ = game.step(game.actions.index("right"))
+    assert (reward, terminated) == (-100.0, False)
+    assert "You are at (3, 0)." in text
+    assert not game.success
+
+
+@pytest.mark.parametrize(("name", "best"), [("cliffwalking", -13.0)])
+def test_a_table_of_transitions_gives_exact_play(name: str, best: float) -> None:
+    game = game_of(f"env={name}")
+    game.reset(seed=0)
+    assert ExactPlayer().value(game) == pytest.approx(best)
+
+
+def test_later_chance_is_the_members_own() -> None:
+    """On slippery ground equal noise leads to equal episodes, and unequal noise parts them."""
+    game = game_of("env=gym", "env.arguments={is_slippery: true}", "env.state=[s]")
+
+    def walked(member: int) -> list[str]:
+        game.reset(seed=3)
+        game.np_random = generator(("member", member))
+        return [game.step(0)[0] for _ in range(12)]
+
+    assert walked(0) == walked(0)
+    assert len({tuple(walked(member)) for member in range(6)}) > 1
+
+
+def test_starts_come_from_the_seed() -> None:
+    game = game_of("env=taxi")
+    starts = []
+    for seed in (1, 1, 2):
+        game.reset(seed=seed)
+        starts.append((game.state_key(), game.describe()))
+    assert starts[0] == starts[1] != starts[2]
+
+
+def test_what_is_hidden_is_in_the_key_and_not_in_the_text() -> None:
+    game: Any = game_of("env=blackjack")
+    game.reset(seed=0)
+    before = game.state_key(), game.describe()
+    game._inner.dealer[1] = game._inner.dealer[1] % 10 + 1
+    assert game.describe() == before[1]
+    assert game.state_key() != before[0]
+
+
+def test_without_a_template_the_environment_draws_itself() -> None:
+    game = game_of("env=gym")
+    game.reset(seed=0)
+    assert game.describe().splitlines()[-1].split() == ["x", *["C"] * 10, "T"]
+    assert game.success is None
+
+
+def test_a_template_reads_attributes_and_the_clock() -> None:
+    text = "env.template='{{ observation }} of {{ nS }}, {{ steps_left }} left of {{ max_steps }}'"
+    game = game_of("env=gym", text, "env.attributes=[nS]")
+    game.reset(seed=0)
+    game.step(0)
+    assert game.describe() == "24 of 48, 99 left of 100"
+    assert isinstance(game.state_key(), bytes)
+    assert np.isfinite(game.step(0)[1])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["env.id=Pendulum-v1"], "template=null: Pendulum-v1 draws no text of its own; give env"),
+        (["env.id=Pendulum-v1", "env.template=x"], "id=Pendulum-v1: its actions are Box"),
+        (["env.actions=[a,b]"], r"actions=\['a', 'b'\]: CliffWalking-v1 has 4 actions, in this order"),
+        (["env.id=CliffWalkin-v1"], r"env\.id=CliffWalkin-v1: no game of that name is registered with gymnasium"),
+        (["env.template='{{ observation'"], r"template=.*: broken"),
+        (["env.template='{{ missing }}'"], r"env\.template cannot be rendered: 'missing' is undefined"),
+        (["env.attributes=[nothing]"], r"attributes=\['nothing'\]: CliffWalking-v1 has no nothing"),
+        (["env.arguments={colour: red}"], r"arguments=\{'colour': 'red'\}: CliffWalking-v1 cannot be made"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(overrides: list[str], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        compose("train", ["env=gym", *overrides])
+
+
+def test_an_environment_without_words_is_refused_with_the_remedy() -> None:
+    with pytest.raises(UsageError, match="so it has no words; give it some: env=gym"):
+        compose("train", ["env.id=CliffWalking-v1", "~env.size", "~env.p", "~env.slippery"])
