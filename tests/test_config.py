@@ -110,7 +110,11 @@ def refusal(*overrides: str, folders: tuple[Path, ...] = ()) -> str:
             "env.id=msgrpo/FrozenLak-v0: no game of that name is registered with gymnasium; "
             "did you mean 'msgrpo/FrozenLake-v0'?",
         ),
-        ("env.id=CartPole-v1", "env.id=CartPole-v1: not a TextMediatedStochasticGame, so it has no words"),
+        (
+            "env.id=CartPole-v1",
+            "env.id=CartPole-v1: not a TextMediatedStochasticGame, so it has no words; give it some: env=gym env.id=... "
+            "env.actions=[...] env.template=...",
+        ),
         (
             "algo.credit=gigpo",
             "algo.credit=gigpo: this credit does not exist yet; it comes with a later version; use episode",
