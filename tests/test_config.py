@@ -112,8 +112,8 @@ def refusal(*overrides: str, folders: tuple[Path, ...] = ()) -> str:
         ),
         (
             "env.id=CartPole-v1",
-            "env.id=CartPole-v1: not a TextMediatedStochasticGame, so it has no words; give it some: env=gym env.id=... "
-            "env.actions=[...] env.template=...",
+            "env.id=CartPole-v1: not a TextMediatedStochasticGame, so it has no words; give it some: env=gym "
+            "env.id=... env.actions=[...] env.template=...",
         ),
         (
             "algo.credit=gigpo",
