@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from msgrpo_cli.episode import Completion, Episode, Start, Step
-from msgrpo_cli.rows import LengthNormalization, Row, deal, micro_batches, row_factors, step_rows
+from msgrpo_cli.rows import LengthNormalization, Row, deal, micro_batches, row_factors, step_rows, times_read
 
 
 def row(length: int, episode: int = 0, prompt: int = 3) -> Row:
@@ -117,3 +117,15 @@ def test_shared_micro_batches_keep_prompts_together_and_count_equal_rows_once() 
     batches = micro_batches(np.arange(10), [rows[kind] for kind in several], 2, shared=True)
     assert batches == [[2, 8, 0, 5, 6], [1, 9, 3, 7], [4]]  # of prompt (7, 8), of (9, 9), of (5,): two answers at most
     assert micro_batches(np.array([], dtype=int), rows, 2, shared=True) == []
+
+
+def test_equal_answers_to_prompts_of_one_length_neither_merge_nor_part_them() -> None:
+    kinds = [((7, 8), (1,)), ((9, 9), (1,)), ((7, 8), (2, 2)), ((9, 9), (2, 2))]
+    rows = [Row(prompt, answer, (0.0,) * len(answer), 1.0, 0) for prompt, answer in kinds]
+    assert micro_batches(np.arange(4), rows, 2, shared=True) == [[2, 0], [3, 1]]
+
+
+def test_the_model_reads_equal_rows_once_where_they_are_shared() -> None:
+    rows = [Row(prompt, (1, 5), (0.0, 0.0), 1.0, episode) for episode, prompt in enumerate([(7, 8), (7, 8), (9, 9)])]
+    assert times_read(rows, shared=True) == 2
+    assert times_read(rows, shared=False) == 3

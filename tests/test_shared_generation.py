@@ -13,7 +13,7 @@ from msgrpo_cli.episode import Key
 from msgrpo_cli.generation import Generated, Request, Sampling, generate
 from msgrpo_cli.shared_generation import generate_shared
 from parts import small_model
-from test_shared_prompts import adapted, qwen2, sliding
+from test_shared_prompts import adapted, qwen2, recurrent, sliding
 
 ENDS = [5, 6]
 KEYS: list[Key] = [(0, 1, number) for number in range(96)]
@@ -74,7 +74,7 @@ def test_an_answer_depends_on_its_key_and_prompt_only(model: LlamaForCausalLM) -
 
 
 def test_other_architectures_and_adapters() -> None:
-    for model in (qwen2(), adapted().get_base_model(), sliding()):  # a sliding window is generated as ever
+    for model in (qwen2(), adapted().get_base_model(), sliding(), recurrent()):  # the last two are generated as ever
         sampling = Sampling(max_new_tokens=9)
         assert_same(answers(generate_shared, model, sampling), answers(generate, model, sampling))
 
@@ -105,3 +105,30 @@ def test_the_model_is_left_as_it_was(model: LlamaForCausalLM, training: bool) ->
     with pytest.raises(IndexError):
         generate_shared(model, Request([[10**6]], KEYS[:1], Sampling(), 0, ENDS))
     assert model.training is training
+
+
+def test_a_model_that_is_being_trained_answers_without_dropout() -> None:
+    model = adapted(lora_dropout=0.5).get_base_model().train()
+    sampling = Sampling(max_new_tokens=9)
+    assert_same(answers(generate_shared, model, sampling), answers(generate, model, sampling))
+
+
+def test_no_graph_is_kept_and_logits_of_the_last_token_only(model: LlamaForCausalLM) -> None:
+    kept: list[torch.Tensor] = []
+    hook = model.register_forward_hook(lambda _, __, output: kept.append(output.logits))
+    answers(generate_shared, model, Sampling(max_new_tokens=9))
+    hook.remove()
+    assert {(logits.shape[1], logits.requires_grad) for logits in kept} == {(1, False)}
+
+
+def test_a_beginning_takes_the_place_of_one_that_ended(model: LlamaForCausalLM) -> None:
+    """As many beginnings as before, but others: of two prompts one forks, and the other's answer is over."""
+    forks, ends = [7, 8, 9, 10, 11], [12, 13]
+    sampling = Sampling(max_new_tokens=9)
+    firsts = [a.token_ids[0] for a in generate(model, Request([forks] * 20, KEYS[:20], sampling, 0, []))]
+    over = generate(model, Request([ends], KEYS[20:21], sampling, 0, []))[0].token_ids[0]
+    one, other = [firsts.index(token) for token in dict.fromkeys(firsts) if token != over][:2]
+    request = Request([forks, forks, ends], [KEYS[one], KEYS[other], KEYS[20]], sampling, 0, [over])
+    found = generate_shared(model, request)
+    assert_same(found, generate(model, request))
+    assert [len(answer.token_ids) > 1 for answer in found] == [True, True, False]

@@ -8,13 +8,22 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from msgrpo_cli.episode_sampling import Draw
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.plain_cache import has_plain_cache
 from msgrpo_cli.rows import step_rows
-from msgrpo_cli.shared_prompts import SharedRows
+from msgrpo_cli.shared_prompts import SharedRows, Sharing
 from msgrpo_cli.update import PlayedUpdate
 from parts import one_step_episodes, played_update, relative_difference, small_model, trainer_for, with_advantages
 
@@ -47,6 +56,24 @@ def eager() -> Any:
 def sliding() -> Any:
     torch.manual_seed(2)
     return MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4))
+
+
+def half_sliding() -> Any:
+    """One layer that keeps everything, one that does not."""
+    model = Qwen2ForCausalLM(Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=4, max_window_layers=1))
+    assert model.config.layer_types == ["full_attention", "sliding_attention"]
+    return model
+
+
+def recurrent() -> Any:
+    """A layer whose state cannot be handed to several rows, and one of attention."""
+    torch.manual_seed(2)
+    return Lfm2ForCausalLM(Lfm2Config(**SMALL, layer_types=["conv", "full_attention"]))
+
+
+def without_positions() -> Any:
+    """Bloom: a plain cache, but positions follow from the padded mask and cannot be told."""
+    return BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4))
 
 
 def attention_dropping_out() -> Any:
@@ -213,10 +240,41 @@ def test_with_a_sliding_window_rows_stay_separate(tmp_path: Path, arguments: dic
     assert torch.equal(gradient(shared), gradient(separate))
 
 
-def test_a_prompt_of_one_token_has_no_beginning(tmp_path: Path) -> None:
-    shared, separate = both(tmp_path, llama, given([([7], [20, 5]), ([7], [5]), ([8], [20, 5])]))
+@pytest.mark.parametrize("longer", [[8], [8, 9, 10]])
+def test_a_prompt_of_one_token_has_no_beginning(tmp_path: Path, longer: list[int]) -> None:
+    shared, separate = both(tmp_path, llama, given([([7], [20, 5]), ([7], [5]), (longer, [20, 5])]))
     assert relative_difference(gradient(shared), gradient(separate)) < 1e-5
 
 
-def test_plain_caches() -> None:
-    assert [has_plain_cache(make()) for make in (llama, qwen2, sliding)] == [True, True, False]
+@pytest.mark.parametrize("packed", [False, True])
+def test_where_a_row_is_padded_its_log_probability_is_0(tmp_path: Path, packed: bool) -> None:
+    shared = both(tmp_path, llama, uneven(), gradient_checkpointing=packed)[0]
+    gradient(shared)
+    [[batch]] = shared._parts
+    padded = batch["completion_mask"] == 0
+    assert shared._seen_logps is not None
+    assert torch.equal(shared._seen_logps == 0, padded)
+    assert padded.any()
+
+
+@pytest.mark.parametrize(("attention", "packs"), [("sdpa", True), ("eager", True), ("flash_attention_2", False)])
+def test_only_attention_that_takes_a_mask_of_its_own_is_packed(attention: str, packs: bool) -> None:
+    model = llama()
+    model.config._attn_implementation = attention
+    assert bool(Sharing.of(model, packed=True)) == packs
+    assert Sharing.of(model, packed=False) == Sharing(packed=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "plain"),
+    [
+        (llama, True),
+        (qwen2, True),
+        (sliding, False),
+        (half_sliding, False),
+        (recurrent, False),
+        (without_positions, False),
+    ],
+)
+def test_plain_caches(make: Any, plain: bool) -> None:
+    assert has_plain_cache(make()) == plain
