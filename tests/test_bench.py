@@ -23,6 +23,7 @@ from msgrpo_cli.bench.update import _Bench, bench_update
 from msgrpo_cli.bench.watch import median, seconds_of, watching
 from msgrpo_cli.cli import main
 from msgrpo_cli.config import compose
+from msgrpo_cli.errors import UsageError
 from msgrpo_cli.generation import Request, Sampling, generate
 from msgrpo_cli.memory import peak_memory
 from msgrpo_cli.models import load_model
@@ -260,6 +261,19 @@ def test_learning_counts_until_the_first_evaluation_that_reached_the_target() ->
     assert reached(rows) == {"reached": True, "update": 2, "seconds_to_target": 4.0, "decisions_to_target": 20}
     never = {"reached": False, "update": None, "seconds_to_target": None, "decisions_to_target": None}
     assert reached([*rows[:3], row(1, 0.95, "test")]) == never
+    undivided = [row(0, 0.5, "any"), row(1, None), row(1, 0.9, "any")]
+    assert reached(undivided)["update"] == 1
+
+
+def test_learning_needs_a_game_that_can_be_won() -> None:
+    with pytest.raises(UsageError, match="env=snake_8: declares no success, so there is no 80% to reach"):
+        bench_learn(compose("train", [*SMALL, "env=snake_8"]), [])
+
+
+def test_an_update_that_drew_nothing_cannot_be_measured() -> None:
+    few = ["model=tiny_random", "algo.groups_per_update=1", "algo.group_size=2", "env.max_steps=1"]
+    with pytest.raises(UsageError, match="no episode was drawn"):
+        bench_update(compose("train", few), 1)
 
 
 DOOR = '''

@@ -125,6 +125,16 @@ def test_the_base_never_ends_a_run_and_a_score_does() -> None:
     assert Stopping.of(enough, [base, later]).reason == "stop.score=0.8 is reached: 0.800 on validation"
 
 
+def test_a_success_rate_that_is_enough_ends_a_run_whatever_the_reward() -> None:
+    enough = StopConfig(score=None, success=0.8, on_collapse=False, window=2)
+    rows = [
+        {"kind": "eval", "update": update, "mean_total_reward": reward, "success_rate": success}
+        for update, reward, success in [(0, 0.1, 0.9), (1, 3.0, 0.7), (2, 5.0, None), (3, -1.0, 0.8)]
+    ]
+    assert Stopping.of(enough, rows[:3]).reason is None
+    assert Stopping.of(enough, rows).reason == "stop.success=0.8 is reached: 0.800 on validation"
+
+
 def kinds(run: Path) -> list[tuple[str, int]]:
     found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [(line["kind"], line["update"]) for line in found]

@@ -34,7 +34,7 @@ _SHOWN = {
     "model_share": "share of the seconds inside the model",
     "positions": "tokens that the model reads, padding included",
     "padding_share": "of the positions",
-    "duplicate_prompt_share": "prompts that stand in their batch already",
+    "duplicate_prompt_share": "prompts that repeat an earlier one of their batch, or of the update",
     "tokens_without_loss": "prompts of the rows",
     "tokens_with_loss": "answers of the rows",
     "peak_memory_bytes": "of the process, or of the accelerator, before the limits were run",

@@ -196,7 +196,7 @@ class MSGRPOTrainer(GRPOTrainer):
         """Tokens that one pass over a micro-batch reads, padding included, and how many of them are padding."""
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        if self.sharing:
+        if self.sharing and batch["prompt_ids"].shape[1] > 1:
             return self.sharing.work(ids, mask, batch["completion_ids"].shape[1])
         return ids.numel(), int((mask == 0).sum())
 

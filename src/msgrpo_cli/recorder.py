@@ -71,7 +71,7 @@ class Recorder(TrainerCallback):
         self.score = None
         if self.config.evaluation_due(update):
             self.score = self.evaluate(update, self.policy, state.global_step).evaluation.to_json()
-            self.stopping.after_evaluation(float(self.score["mean_total_reward"]), update)
+            self.stopping.after_evaluation(self.score, update)
         if self.stopping.reason is not None:
             self.display.say(f"stopped after update {update}: {self.stopping.reason}")
             control.should_training_stop = True
@@ -111,7 +111,7 @@ class Recorder(TrainerCallback):
     def make_up(self, path: Path, update: int, policy: LanguageAgentPolicy, global_step: int) -> None:
         """Make up for an evaluation that the end of a process came before; then the checkpoint is what it would be."""
         self.score = self.evaluate(update, policy, global_step).evaluation.to_json()
-        self.stopping.after_evaluation(float(self.score["mean_total_reward"]), update)
+        self.stopping.after_evaluation(self.score, update)
         interim = not self._is_due(update)
         checkpoint.set_score(path, self.score, self._card(update, self.score), interim=interim)
         checkpoint.rotate(self.run, self.config.save.keep_last, self.config.save.keep_best)

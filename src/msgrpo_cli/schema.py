@@ -220,6 +220,8 @@ class StopConfig(Section):
 
     score: Annotated[float, Field(allow_inf_nan=False)] | None
     """Mean total reward on validation that is enough."""
+    success: Share | None = None  # not in runs of before it existed
+    """Success rate on validation that is enough."""
     on_collapse: bool
     """A collapse is always told; whether it ends the run too."""
     window: Annotated[int, Field(ge=2)]

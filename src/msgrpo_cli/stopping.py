@@ -91,6 +91,7 @@ class Stopping:
     """Follows a run's rows and says when it ends before its time; `reason` is None while it goes on."""
 
     score: float | None
+    success: float | None
     on_collapse: bool
     history: History
     reason: str | None = None
@@ -99,12 +100,12 @@ class Stopping:
     @classmethod
     def of(cls, stop: StopConfig, rows: Iterable[Mapping[str, Any]] = ()) -> Stopping:
         """As after these rows of metrics.jsonl, so that a resumed run decides as an uninterrupted one would."""
-        stopping = cls(stop.score, stop.on_collapse, History(stop.window))
+        stopping = cls(stop.score, stop.success, stop.on_collapse, History(stop.window))
         for row in rows:
             if row["kind"] == "train":
                 stopping.after_update(row)
             else:
-                stopping.after_evaluation(row["mean_total_reward"], row["update"])
+                stopping.after_evaluation(row, row["update"])
         return stopping
 
     def after_update(self, row: Mapping[str, Any]) -> str | None:
@@ -117,10 +118,12 @@ class Stopping:
             self.reason = f"stop.on_collapse: {news}"
         return news
 
-    def after_evaluation(self, score: float, update: int) -> None:
+    def after_evaluation(self, scores: Mapping[str, Any], update: int) -> None:
         """An evaluation on validation is known; update 0 is the base, which never ends a run."""
-        if update and self.score is not None and score >= self.score:
-            self.reason = f"stop.score={self.score:g} is reached: {score:.3f} on validation"
+        wanted = (("score", self.score, "mean_total_reward"), ("success", self.success, "success_rate"))
+        for key, enough, name in wanted:
+            if update and enough is not None and (found := scores.get(name)) is not None and found >= enough:
+                self.reason = f"stop.{key}={enough:g} is reached: {found:.3f} on validation"
 
 
 def _window(rows: list[Mapping[str, Any]]) -> Window:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from ..errors import UsageError
+from ..games.registry import make_game
 from ..precision import device_for
 from ..runs import Run
 from ..schema import RunConfig
@@ -28,7 +30,11 @@ def bench_learn(config: RunConfig, overrides: Sequence[str]) -> dict[str, Any]:
     Seconds are those of the updates: loading and evaluations are left out, so that they do not depend on how often a
     run is scored. The answer is as fine as `eval.every`.
     """
-    config = config.model_copy(update={"stop": config.stop.model_copy(update={"score": TARGET})})
+    game = make_game(config.env)
+    game.reset(seed=0)
+    if game.success is None:
+        raise UsageError(f"env={config.env.name}: declares no success, so there is no {TARGET:.0%} to reach")
+    config = config.model_copy(update={"stop": config.stop.model_copy(update={"success": TARGET})})
     with tempfile.TemporaryDirectory(prefix="msgrpo-bench-") as folder:
         run = Run(Path(folder) / "run")
         train_job(config, run.path, command=["msgrpo", "bench", "learn"], overrides=list(overrides))
@@ -45,11 +51,14 @@ def bench_learn(config: RunConfig, overrides: Sequence[str]) -> dict[str, Any]:
 def reached(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """When the first evaluation after an update reached the target; None where none did."""
     seconds = decisions = 0.0
+    split = None  # of the evaluations during the run, of which the base's is the first
     for row in rows:
         if row["kind"] == "train":
             seconds += row["perf/seconds_total"]
             decisions += row["steps_played"]
-        elif row["update"] and row["split"] == "validation" and row["success_rate"] >= TARGET:
+            continue
+        split = split or row["split"]
+        if row["update"] and row["split"] == split and row["success_rate"] >= TARGET:
             return {
                 "reached": True,
                 "update": row["update"],

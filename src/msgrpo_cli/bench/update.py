@@ -14,6 +14,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from ..adapters import policy_of
 from ..assembly import language_agent
+from ..errors import UsageError
 from ..generators import single
 from ..initial_model import initial_model
 from ..models import quiet_libraries
@@ -50,6 +51,8 @@ class _Bench(TrainerCallback):
         self.model, tokenizer = initial_model(config, run)
         self.model.to(self.device)  # type: ignore[arg-type]
         self.played = play(config, language_agent(config, policy_of(self.model), tokenizer, single(config)))
+        if not self.played.trained:
+            raise UsageError("algo: no episode was drawn, for all groups play alike; take more groups, or another seed")
         self.trainer = MSGRPOTrainer(self.model, arguments, tokenizer, self._play, callbacks=[self])
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.remove_callback(ProgressCallback)
@@ -65,9 +68,13 @@ class _Bench(TrainerCallback):
         )
         batches = [[_pair(rows[number]) for number in numbers] for numbers in cut]
         for distinct, found in self.limits.items():
-            work = lambda distinct=distinct: update_limit(policy_of(self.model), batches, distinct=distinct)  # noqa: E731
-            found.append(seconds_of(work, self.device))
+            found.append(seconds_of(lambda distinct=distinct: self._bare(batches, distinct), self.device))  # type: ignore[misc]
         return self.played
+
+    def _bare(self, batches: list[list[Pair]], distinct: bool) -> None:
+        """As many passes as the update makes."""
+        for _ in range(self.trainer.args.num_iterations):
+            update_limit(policy_of(self.model), batches, distinct=distinct)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """TRL's hook after every optimizer step."""
