@@ -21,66 +21,62 @@ COLUMNS = ("benchmark", "figure", "value", "command", "commit", "day")
 OFF = {"rollout": "rollout.share_prompts=false", "update": "algo.share_prompts=false"}
 MODELS = {"tiny": [], "30m": ["experiment=bench"]}
 MICRO = ["trainer.per_device_train_batch_size=32"]  # full at 64 episodes already
-BENCH = {
-    **{f"{what} {model}": ["bench", what, *chosen] for model, chosen in MODELS.items() for what in OFF},
+SEEDS = (1, 2, 3)
+
+
+def bench(what: str, *arguments: str) -> list[str]:
+    return ["msgrpo", "bench", what, *arguments, "--json"]
+
+
+COMMANDS = {
+    **{f"{what} {model}": bench(what, *chosen) for model, chosen in MODELS.items() for what in OFF},
+    "startup tiny": ["startup.py"],
+    "peers rollout tiny": ["peers.py", "rollout"],
+    "peers update tiny": ["peers.py", "update"],
     **{
-        f"{what} {model} separate": ["bench", what, *chosen, switch]
-        for model, chosen in MODELS.items()
-        for what, switch in OFF.items()
-    },
-    **{
-        f"{what} tiny {groups * 16} episodes": [
-            "bench",
-            what,
-            f"algo.groups_per_update={groups}",
-            *MICRO,
-            "--repeats",
-            "5",
-        ]
+        f"{what} tiny {groups * 16} episodes": bench(what, f"algo.groups_per_update={groups}", *MICRO)
         for what in OFF
         for groups in (4, 16, 64)
     },
-    **{f"learn tiny seed {seed}": ["bench", "learn", f"seed={seed}", "eval.every=5"] for seed in (1, 2, 3)},
-}
-OTHERS = {
-    "startup tiny": ["startup.py"],
+    **{f"learn tiny seed {seed}": bench("learn", f"seed={seed}", "eval.every=5") for seed in SEEDS},
+    **{
+        f"peers learn tiny seed {seed}": ["peers.py", "learn", f"seed={seed}", "eval.every=5", "max_updates=60"]
+        for seed in SEEDS
+    },
+    "peers tools tiny": ["peer_tools.py"],
     "costs tiny": ["costs.py"],
     "costs tiny separate": ["costs.py", *OFF.values()],
     "costs 30m": ["costs.py", "experiment=bench"],
     "levers 30m": ["levers.py"],
-    "peers rollout tiny": ["peers.py", "rollout"],
-    "peers update tiny": ["peers.py", "update"],
-    "peers tools tiny": ["peer_tools.py"],
     **{
-        f"peers learn tiny seed {seed}": ["peers.py", "learn", f"seed={seed}", "eval.every=5", "max_updates=60"]
-        for seed in (1, 2, 3)
+        f"{what} {model} separate": bench(what, *chosen, switch, "--repeats", "3" if chosen else "5")
+        for model, chosen in MODELS.items()
+        for what, switch in OFF.items()
     },
 }
+"""By name: `msgrpo` and its arguments, or a program beside this one and its."""
 
 
 def main() -> None:
     done = {line["benchmark"] for line in csv.DictReader(RESULTS.open())} if RESULTS.exists() else set()
     program = str(Path(sys.executable).parent / "msgrpo")
-    commands = {name: [program, *arguments, "--json"] for name, arguments in BENCH.items()}
-    commands |= {name: [sys.executable, str(HERE / file), *rest] for name, (file, *rest) in OTHERS.items()}
     if "help" not in done:
         add("help", {"seconds": median(seconds([program, "--help"]) for _ in range(9))}, "msgrpo --help")
-    for name, command in commands.items():
+    for name, (first, *arguments) in COMMANDS.items():
         if name in done:
             continue
         print(name, file=sys.stderr)
-        ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+        run = [program] if first == "msgrpo" else [sys.executable, str(HERE / first)]
+        two_threads = {**os.environ, "OMP_NUM_THREADS": "2"}
+        ended = subprocess.run([*run, *arguments], capture_output=True, text=True, env=two_threads)
         if ended.returncode:
             print(ended.stderr[-2000:], file=sys.stderr)
             continue
         figures: dict[str, Any] = json.loads(ended.stdout)
         if "machine" in figures:
             MACHINE.write_text(json.dumps(figures.pop("machine"), indent=2) + "\n")
-        add(name, figures, " ".join(["OMP_NUM_THREADS=2", Path(command[0]).name, *map(short, command[1:])]))
-
-
-def short(word: str) -> str:
-    return Path(word).name if word.startswith("/") else word
+        typed = [first] if first == "msgrpo" else ["python", first]
+        add(name, figures, " ".join(["OMP_NUM_THREADS=2", *typed, *arguments]))
 
 
 def seconds(command: list[str]) -> float:
@@ -89,8 +85,13 @@ def seconds(command: list[str]) -> float:
     return time.perf_counter() - began
 
 
+def git(*arguments: str) -> str:
+    top = HERE.parent.parent
+    return subprocess.run(["git", *arguments], cwd=top, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def add(name: str, figures: dict[str, Any], command: str) -> None:
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout
+    commit = git("rev-parse", "--short", "HEAD") + ("-dirty" if git("status", "--porcelain", "*.py", "*.yaml") else "")
     new = not RESULTS.exists()
     with RESULTS.open("a", newline="") as file:
         lines = csv.writer(file)
@@ -98,7 +99,7 @@ def add(name: str, figures: dict[str, Any], command: str) -> None:
             lines.writerow(COLUMNS)
         for figure, value in figures.items():
             shown = f"{value:.6g}" if isinstance(value, float) else value
-            lines.writerow([name, figure, shown, command, commit.strip(), time.strftime("%Y-%m-%d")])
+            lines.writerow([name, figure, shown, command, commit, time.strftime("%Y-%m-%d")])
 
 
 if __name__ == "__main__":
