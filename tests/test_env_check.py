@@ -15,7 +15,7 @@ from msgrpo_cli.config import compose, options_of
 from msgrpo_cli.env_check import CHECKS, check_game
 from msgrpo_cli.schema import EnvConfig
 
-QUICK = ("frozenlake", "snake_6x6")
+QUICK = ("frozenlake", "snake_6x6", "guess_number", "blackjack")
 
 
 def failures(game: str, **keys: Any) -> dict[str, str]:
@@ -99,6 +99,7 @@ def test_the_list_names_every_game_with_its_scores(tmp_path: Path) -> None:
 
 
 def test_show_gives_the_prompt_that_the_model_reads(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     found = json.loads(msgrpo("env", "show", "frozenlake", "--json", cwd=tmp_path).stdout)
     [message] = found["messages"]
     assert message["role"] == "user" and message["content"].count("\n") == 3

@@ -75,6 +75,7 @@ def test_what_is_hidden_is_in_the_key_and_not_in_the_text() -> None:
     game: Any = game_of("env=blackjack")
     game.reset(seed=0)
     before = game.state_key(), game.describe()
+    assert "dealer" in game.hides
     game._inner.dealer[1] = game._inner.dealer[1] % 10 + 1
     assert game.describe() == before[1]
     assert game.state_key() != before[0]

@@ -5,7 +5,7 @@ Knows gymnasium's interface and templates. Knows nothing about single environmen
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -67,6 +67,7 @@ class GymGame(TextMediatedStochasticGame):
         self.actions = tuple(actions)
         super().__init__(max_steps)
         self._first_action = int(space.start)
+        self._arguments = repr(arguments)
         self._attributes = tuple(attributes)
         self._state_names = tuple(state) if state is not None else None
         self._rules, self._success_from = rules, success_from
@@ -122,13 +123,14 @@ class GymGame(TextMediatedStochasticGame):
 class TabularGymGame(GymGame):
     """One that shows its transition table `P` and its state `s`, as gymnasium's toy texts do: exact play applies."""
 
-    def state(self) -> Hashable:
-        """The state's number; the table is the environment's."""
-        return int(self._inner.s)
+    def state(self) -> tuple[str, str, int]:
+        """Which table it is, and the state's number in it."""
+        return self.inner_id, self._arguments, int(self._inner.s)
 
-    def transitions(self, state: Hashable, action: str) -> list[Transition]:
-        outcomes = self._inner.P[state][self.actions.index(action)]
-        return [(float(chance), int(after), float(reward), bool(ended)) for chance, after, reward, ended in outcomes]
+    def transitions(self, state: tuple[str, str, int], action: str) -> list[Transition]:
+        *table, number = state
+        outcomes = self._inner.P[number][self.actions.index(action)]
+        return [(float(p), (*table, int(after)), float(reward), bool(ended)) for p, after, reward, ended in outcomes]
 
 
 @lru_cache
