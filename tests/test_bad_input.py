@@ -17,6 +17,7 @@ import pytest
 from bad_games import write_games
 from bad_models import write_models
 from bad_runs import LAST, write_runs
+from msgrpo_cli.config import options_of
 from msgrpo_cli.interruption import heeding, safe_point
 from msgrpo_cli.runs import Run
 from snapshots import snapshot
@@ -543,9 +544,7 @@ VALUE_ROWS = [
     (
         "SMOKE env=''",
         2,
-        "env=: no '' in config group 'env' "
-        "(available: blackjack, cliffwalking, frozenlake, frozenlake_6x6_slippery, frozenlake_8x8, "
-        "frozenlake_slippery, gym, snake_20, snake_6x6, snake_8, snake_poison, taxi)",
+        f"env=: no '' in config group 'env' (available: {', '.join(options_of('env'))})",
     ),
     ("SMOKE --config-dir RUNS/whole/config.yaml", 2, "RUNS/whole/config.yaml: no such config folder"),
 ]

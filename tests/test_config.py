@@ -12,6 +12,7 @@ from msgrpo_cli.config import (
     config_hash,
     dumped,
     load_saved,
+    options_of,
     validated,
     write_checkpoint_options,
 )
@@ -53,8 +54,7 @@ def refusal(*overrides: str, folders: tuple[Path, ...] = ()) -> str:
         (
             "env=frozenlak",
             "env=frozenlak: no 'frozenlak' in config group 'env'; did you mean 'env=frozenlake'? "
-            "(available: blackjack, cliffwalking, frozenlake, frozenlake_6x6_slippery, frozenlake_8x8, "
-            "frozenlake_slippery, gym, snake_20, snake_6x6, snake_8, snake_poison, taxi)",
+            f"(available: {', '.join(options_of('env'))})",
         ),
         ("sed=1", "sed=1: unknown key 'sed'; did you mean 'seed'?"),
         (

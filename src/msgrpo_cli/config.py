@@ -20,9 +20,11 @@ from pydantic import ValidationError
 
 from . import engines, trainer_fields
 from .credentials import refuse_in_config
+from .curriculum import stages
 from .errors import UsageError
 from .explain import missing_values, validation_mistakes
 from .file_schema import SCHEMA, refuse_newer
+from .mixture import expanded, ids_of
 from .schema import RunConfig
 
 _HERE = Path(__file__).resolve().parent
@@ -60,7 +62,16 @@ def compose(primary: str, overrides: Sequence[str], config_dirs: Sequence[Path] 
 
     folders = config_folders(config_dirs)
     make_importable(folders)
-    return validated(hydra_app.plain(hydra_app.look(config_dir(), primary, overrides, folders)))
+    return validated(
+        with_games(hydra_app.plain(hydra_app.look(config_dir(), primary, overrides, folders)), config_dirs)
+    )
+
+
+def with_games(data: dict[str, Any], config_dirs: Sequence[Path]) -> dict[str, Any]:
+    """A composed config whose mixture of games holds their blocks; each game is composed and validated alone."""
+    if not isinstance(env := data.get("env"), Mapping):
+        return data
+    return {**data, "env": expanded(env, lambda name: compose("train", [f"env={name}"], config_dirs).env.model_dump())}
 
 
 def make_importable(folders: Sequence[Path]) -> None:
@@ -85,9 +96,11 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
     if config is not None and not problems:
         from .games.registry import env_problems, play_problems
 
-        problems += (
-            env_problems(config.env) or play_problems(config.env, config.prompt.observation) or _prompt_problems(config)
-        )
+        observation = config.prompt.observation
+        harder = stages(config.env, config.curriculum) if config.curriculum.key else []
+        for env in [config.env, *harder]:
+            problems = problems or env_problems(env) or play_problems(env, observation)
+        problems = problems or _prompt_problems(config)
         problems += engines.problems(config)
     if config is None or problems:
         raise UsageError("\n".join(problems))
@@ -130,7 +143,8 @@ def load_saved(path: Path, allow_modules: Collection[str] = ()) -> RunConfig:
     refuse_newer(path, data.pop("schema", 0), SCHEMA)
     env = data.get("env")
     if isinstance(env, dict) and isinstance(env.get("id"), str):
-        check_allowed(env["id"], allow_modules)
+        for env_id in ids_of(env):
+            check_allowed(env_id, allow_modules)
     make_importable([])
     try:
         return validated(data)

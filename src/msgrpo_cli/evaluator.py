@@ -111,7 +111,10 @@ class Evaluator:
 
 def overlap_with_training(make_game: GameFactory, episodes: Sequence[Episode]) -> float:
     """Share of the distinct starts that training may see: those of the train part, or all where there is no split."""
-    starts = {episode.state_key for episode in episodes}
-    if not has_split(make_game()):
-        return 1.0
-    return sum(split_of(key) == "train" for key in starts) / len(starts)
+    game = make_game()
+    seed_of = {episode.state_key: episode.start.seed for episode in episodes}
+    seen = 0
+    for seed in seed_of.values():
+        game.reset(seed=seed)  # of a mixture the start decides which game it is
+        seen += not has_split(game) or split_of(game.present.state_key()) == "train"
+    return seen / len(seed_of)

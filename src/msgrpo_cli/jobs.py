@@ -17,7 +17,16 @@ from typing import Any
 from . import hydra_app
 from .adapter_files import own_base
 from .checkpoint import checkpoints, from_weights, is_checkpoint
-from .config import compose, config_dir, config_folders, load_saved, make_importable, saved_text, validated
+from .config import (
+    compose,
+    config_dir,
+    config_folders,
+    load_saved,
+    make_importable,
+    saved_text,
+    validated,
+    with_games,
+)
 from .disk import check_room
 from .engines import check_machine
 from .errors import UsageError
@@ -41,6 +50,8 @@ class TrainJob:
     outcome: dict[str, Any] | None = None
     """What `train --json` prints; only of a job in this process."""
     problem: Exception | None = None
+    config_dirs: Sequence[Path] = ()
+    """Where a mixture finds its games."""
     in_sweep: bool = False
     """Others follow, so nobody but the log and stderr learns of a failure."""
     created: bool = False
@@ -48,7 +59,9 @@ class TrainJob:
 
     def __call__(self, data: dict[str, Any], run_dir: Path, overrides: list[str]) -> None:
         try:
-            config = with_weights(validated(data), self.from_checkpoint)
+            with hydra_app.apart_from_the_callers():  # which is the Hydra that calls this
+                whole = with_games(data, self.config_dirs)
+            config = with_weights(validated(whole), self.from_checkpoint)
             if not self.created:
                 check_room(config, run_dir)
                 Run(run_dir).create(command=self.command, overrides=overrides, config=saved_text(config))
@@ -91,7 +104,7 @@ def start(
     check_room(config, directory)
     there = {folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists()}
     Run(directory).create(command=command, overrides=list(overrides), config=saved_text(config))
-    job = TrainJob(command, from_checkpoint, created=True)
+    job = TrainJob(command, from_checkpoint, config_dirs=config_dirs, created=True)
     try:
         hydra_app.run_jobs(config_dir(), "train", job, overrides, directory, user_folders=folders)
     except KeyboardInterrupt:

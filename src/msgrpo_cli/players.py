@@ -57,6 +57,7 @@ class ExactPlayer:
 
         Doing nothing (`action` None) is no action of the game, so its regret is unknown.
         """
+        game = game.present
         if not isinstance(game, KnownDynamics):
             return None, None
         values = self._q(game, game.state(), game.max_steps - game.elapsed)
@@ -68,11 +69,13 @@ class ExactPlayer:
 
     def value(self, game: TextMediatedStochasticGame) -> float | None:
         """Expected total reward of optimal play from here to the step limit; None where unknown."""
+        game = game.present
         if not isinstance(game, KnownDynamics):
             return None
         return max(self._q(game, game.state(), game.max_steps - game.elapsed))
 
     def _choose(self, game: TextMediatedStochasticGame) -> str:
+        game = game.present
         if not isinstance(game, KnownDynamics):
             raise ValueError(f"{type(game).__name__} does not tell its transitions, so optimal play is unknown")
         return game.actions[_first_best(self._q(game, game.state(), game.max_steps - game.elapsed))]

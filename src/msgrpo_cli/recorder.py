@@ -18,6 +18,7 @@ from .adapter_files import base_of
 from .adapters import name_base
 from .assembly import at_temperature
 from .base_license import license_of
+from .curriculum import Curriculum
 from .episode import Episode
 from .episode_log import episode_to_json
 from .errors import RunError
@@ -48,6 +49,7 @@ class Recorder(TrainerCallback):
     validation: Evaluator
     display: Display
     stopping: Stopping
+    curriculum: Curriculum
     trainer: MSGRPOTrainer | None = None
     score: dict[str, Any] | None = None
     """Evaluation of the present weights on validation, where they were evaluated."""
@@ -138,12 +140,16 @@ class Recorder(TrainerCallback):
         ]
         if not is_there(self.run.path):
             raise RunError(f"{self.run.path}: removed")
+        if self.curriculum.values:
+            metrics["curriculum_value"] = self.curriculum.value
         append_lines(self.run.episodes, lines)
         append_lines(self.run.metrics, [metrics])
         trainer.log({key: value for key, value in metrics.items() if isinstance(value, (int, float))})
         self.display.update(metrics)
         self._warn_of_withheld(metrics)
         self._warn_of_silence(metrics)
+        if (news := self.curriculum.after_update(metrics)) is not None:
+            self.display.say(news)
         collapse = self.stopping.after_update(metrics)
         if collapse is not None and self.stopping.reason is None:  # else the reason says it
             self.display.say(f"warning: the run has collapsed: {collapse}")

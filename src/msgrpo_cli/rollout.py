@@ -138,7 +138,7 @@ def _take_step(
     if ended_by is None:
         return None
     return Episode(
-        env=rules.env,
+        env=game.label or rules.env,
         start=episode.start,
         steps=tuple(episode.steps),
         terminated=terminated,

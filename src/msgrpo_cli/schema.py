@@ -228,6 +228,27 @@ class StopConfig(Section):
     """Updates over which means are taken to tell a collapse."""
 
 
+class CurriculumConfig(Section):
+    """A key of the game that grows harder; evaluations play the game as `env` says."""
+
+    key: str | None = None
+    """Such as env.size."""
+    values: list[Any] | None = None
+    """Of the key, one after the other."""
+    success: Share = 0.8
+    """Mean success rate in training from which the next value follows."""
+    window: Positive = 5
+    """Updates over which the mean is taken."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> CurriculumConfig:
+        if (self.key is None) != (self.values is None) or self.values == []:
+            raise ValueError("key and values belong together, such as curriculum.key=env.size curriculum.values=[3,4]")
+        if self.key is not None and not self.key.startswith("env."):
+            raise ValueError(f"key={self.key}: must be a key of the game, such as env.size")
+        return self
+
+
 class SaveConfig(Section):
     """Checkpoints."""
 
@@ -275,6 +296,7 @@ class RunConfig(Section):
     guard: GuardConfig
     stop: StopConfig
     engine: EngineConfig
+    curriculum: CurriculumConfig = CurriculumConfig()  # not in runs of before it existed
 
     @property
     def default_learning_rate(self) -> float | None:

@@ -47,9 +47,10 @@ def score(episodes: Sequence[Episode]) -> Scores:
     rewards = [episode.total_reward for episode in episodes]
     wins = _successes(episodes)
     steps = [step for episode in episodes for step in episode.steps]
+    mixed = len({episode.env for episode in episodes}) > 1
     metrics: dict[str, list[float]] = {}
     for episode in episodes:
-        for name, value in episode.game_metrics:
+        for name, value in (*episode.game_metrics, *(_of_mixture(episode) if mixed else ())):
             metrics.setdefault(name, []).append(value)
     return Scores(
         episodes=len(episodes),
@@ -63,6 +64,12 @@ def score(episodes: Sequence[Episode]) -> Scores:
         ends=dict(Counter(episode.ended_by for episode in episodes).most_common()),
         game_metrics={name: fmean(values) for name, values in metrics.items()},
     )
+
+
+def _of_mixture(episode: Episode) -> list[tuple[str, float]]:
+    """Of an episode of a mixture, what its game alone scored."""
+    won = [] if episode.success is None else [(f"{episode.env}/success_rate", float(episode.success))]
+    return [(f"{episode.env}/total_reward", episode.total_reward), *won]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 from . import checkpoint
 from .adapters import policy_of
 from .assembly import game_factory, language_agent, play_rules
+from .curriculum import Curriculum, stages
 from .curve import draw_curve
 from .engines import trainer_settings
 from .episode_log import read_episodes
-from .errors import Interrupted, RunError
+from .errors import Interrupted, RunError, UsageError
 from .evaluator import Evaluator
 from .failures import Limit
 from .games.registry import make_game
@@ -49,7 +50,9 @@ from .whole_files import append_lines, whole_directory
 class Session:
     """The parts of one run, connected."""
 
-    def __init__(self, config: RunConfig, run: Run, supervision: Supervision, stopping: Stopping) -> None:
+    def __init__(
+        self, config: RunConfig, run: Run, supervision: Supervision, stopping: Stopping, curriculum: Curriculum
+    ) -> None:
         self.config, self.run, self.display = config, run, supervision.display
         display = self.display
         device = device_for(config.trainer)
@@ -71,7 +74,7 @@ class Session:
             )
         reference = self._reference() if arguments.beta and not config.lora.enabled else None
         self.validation = self._evaluator(config.eval.split or "validation")
-        self.recorder = Recorder(config, run, self.policy, self.validation, display, stopping)
+        self.recorder = Recorder(config, run, self.policy, self.validation, display, stopping, curriculum)
         with refusing():
             self.trainer = MSGRPOTrainer(
                 self.model,
@@ -87,7 +90,12 @@ class Session:
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.remove_callback(ProgressCallback)
         self.recorder.trainer = self.trainer
-        self._make_game = game_factory(config.env, evaluation=False)
+        self._curriculum = curriculum
+        self._games = [game_factory(env, evaluation=False) for env in stages(config.env, config.curriculum)]
+        for make in self._games:
+            self.policy.check(game := make(), config.prompt.observation)
+        if curriculum.values and game.success is None:
+            raise UsageError(f"curriculum: {config.env.name} declares no success, so no stage is ever passed")
         self._rules = play_rules(config, evaluation=False)
         self._update_rules = update_rules(config)
         self._judge = ExactPlayer()
@@ -191,7 +199,7 @@ class Session:
         return play_update(
             update,
             self._update_rules,
-            self._make_game,
+            self._games[self._curriculum.stage],
             self.policy,
             self._rules,
             self._judge,

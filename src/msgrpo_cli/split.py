@@ -38,14 +38,15 @@ def start_seeds(game: TextMediatedStochasticGame, split: Split, seeds: Iterator[
 
     Raises UsageError where none of 10 000 seeds in a row does.
     """
-    if split == "any" or not has_split(game):
+    if split == "any":
         yield from seeds
         return
     misses = 0
     for seed in seeds:
         with blaming(type(game).__name__, AT_START, seed):
             game.reset(seed=seed)
-            part = split_of(game.state_key())
+            held_out = has_split(game)  # of a mixture it depends on the game that the seed draws
+            part = split_of(game.present.state_key()) if held_out else split  # as where it is played alone
         if part == split:
             misses = 0
             yield seed

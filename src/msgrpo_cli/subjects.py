@@ -15,6 +15,7 @@ from . import checkpoint
 from .config import compose, write_checkpoint_options
 from .errors import UsageError
 from .games.registry import check_allowed
+from .mixture import ids_of
 from .model_paths import check_local, check_reachable
 from .runs import Run
 from .schema import RunConfig
@@ -116,7 +117,8 @@ def _configs(
                     raise UsageError(f"{subject.checkpoint}/msgrpo.json: broken: its {key} is not what a run saves")
             if not isinstance(metadata["env"].get("id"), str):
                 raise UsageError(f"{subject.checkpoint}/msgrpo.json: broken: its env has no id")
-            check_allowed(metadata["env"]["id"], allow_modules)
+            for env_id in ids_of(metadata["env"]):
+                check_allowed(env_id, allow_modules)
             stored = {**metadata["model"], "path": str(subject.checkpoint), "init": "pretrained", "revision": None}
             sections = {
                 "env": metadata["env"],

@@ -51,7 +51,7 @@ def run_sweep(
     directory = hydra_app.job_directory(config_dir(), "train", steady, folders, multirun=True)
     if (directory / "multirun.yaml").exists():
         raise UsageError(f"hydra.sweep.dir={directory}: holds a sweep already")
-    job = TrainJob(command, from_checkpoint, in_sweep=True)
+    job = TrainJob(command, from_checkpoint, config_dirs=config_dirs, in_sweep=True)
     hydra_app.run_jobs(config_dir(), "train", job, overrides, directory, multirun=True, user_folders=folders)
     return {"sweep": str(directory.absolute()), "jobs": outcomes(directory, jobs or [])}
 

@@ -14,6 +14,7 @@ import torch
 
 from . import checkpoint
 from .config import config_hash, saved_text
+from .curriculum import Curriculum
 from .errors import RunError
 from .interruption import heeding
 from .models import quiet_libraries
@@ -108,7 +109,8 @@ def _train(
         tell = supervision.display.say
         for reason in damaged:
             tell(f"warning: {reason}; the one before is used")
-        stopping = Stopping.of(config.stop, (row for row in read_lines(run.metrics) if stays(point, row)))
+        rows = [row for row in read_lines(run.metrics) if stays(point, row)]
+        stopping, curriculum = Stopping.of(config.stop, rows), Curriculum.of(config.curriculum, rows)
         ended = stopping.reason is not None or point.update >= config.max_updates
         if before is not None and ended and (best := run.record()["summary"].get("best")):
             why = stopping.reason or "a higher max_updates goes on"
@@ -121,7 +123,7 @@ def _train(
             tell(f"going on after update {point.update}")
             supervision.display.begins_after(point.update)
         go_back(run, kept)
-        session = Session(config, run, supervision, stopping)
+        session = Session(config, run, supervision, stopping, curriculum)
         with supervision.explaining(session.limits, session.text_of):
             if not point.base_is_scored:
                 session.evaluate_base(again=point.checkpoint is not None)

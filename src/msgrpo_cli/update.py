@@ -127,7 +127,31 @@ def _check_groups(episodes: Sequence[Episode], group_size: int) -> None:
 
 
 def rollout_metrics(played: PlayedUpdate) -> dict[str, float | int | None]:
-    """The metrics of an update that the episodes alone decide (names: README, "reading the metrics")."""
+    """The metrics of an update that the episodes alone decide (names: README, "reading the metrics").
+
+    Where several games were played, some of them once more for each, as `<name>/<game>`.
+    """
+    games = sorted({episode.env for episode in played.episodes})
+    of_each = {f"{name}/{game}": value for game in games for name, value in _of_game(played, game).items()}
+    return {**_of_all(played), **(of_each if len(games) > 1 else {})}
+
+
+def _of_game(played: PlayedUpdate, game: str) -> dict[str, float | int | None]:
+    episodes = [episode for episode in played.episodes if episode.env == game]
+    won = [episode.success for episode in episodes if episode.success is not None]
+    drawn = [played.draw.drawn_E[number] for number, episode in enumerate(played.episodes) if episode.env == game]
+    steps = [step for episode in episodes for step in episode.steps]
+    return {
+        "total_reward": float(np.mean([episode.total_reward for episode in episodes])),
+        "success_rate": float(np.mean(won)) if won else None,
+        "episode_length": len(steps) / len(episodes),
+        "valid_action_rate": sum(step.valid for step in steps) / len(steps),
+        "episodes_played": len(episodes),
+        "episodes_drawn": int(sum(drawn)),
+    }
+
+
+def _of_all(played: PlayedUpdate) -> dict[str, float | int | None]:
     episodes, absolute_E = played.episodes, np.abs(played.advantage_E)
     steps = [step for episode in episodes for step in episode.steps]
     rewards = np.array([episode.total_reward for episode in episodes])

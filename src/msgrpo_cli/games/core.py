@@ -44,6 +44,8 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
     """What the texts state; `msgrpo env check` holds each against the game."""
     moves: ClassVar[Moves | None] = None
     """How the actions change the position that the text states, where it states one."""
+    label: str | None = None
+    """In a mixture, the name of the game that is being played."""
     hides: str | None = None
     """What `describe` leaves out of the state on purpose, in words; None where it shows all that decides."""
     reward_range: tuple[float, float] = (-float("inf"), float("inf"))
@@ -86,6 +88,11 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
     def success(self) -> bool | None:
         """Whether the episode so far counts as won; None where the game declares no success."""
         return None
+
+    @property
+    def present(self) -> TextMediatedStochasticGame:
+        """The game that is being played: this one, or of a mixture one of its games."""
+        return self
 
     def game_metrics(self) -> dict[str, float]:
         """Further numbers worth reporting about the episode so far."""

@@ -1,0 +1,60 @@
+"""A key of the game that grows harder as the game is learnt, told from a run's metrics alone.
+
+Knows rows of metrics.jsonl and `env` blocks. Knows nothing about games, models or how training plays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .schema import CurriculumConfig, EnvConfig
+
+
+def stages(env: EnvConfig, curriculum: CurriculumConfig) -> list[EnvConfig]:
+    """The `env` block of every stage; the block itself where there is no curriculum."""
+    if curriculum.key is None:
+        return [env]
+    key = curriculum.key.removeprefix("env.")
+    return [EnvConfig.model_validate({**env.model_dump(), key: value}) for value in curriculum.values or ()]
+
+
+@dataclass
+class Curriculum:
+    """Follows a run's rows; `stage` is the one that the next update plays."""
+
+    config: CurriculumConfig
+    stage: int = 0
+    _successes: list[float] = field(default_factory=list)
+    """Of the last updates of this stage."""
+
+    @classmethod
+    def of(cls, config: CurriculumConfig, rows: Iterable[Mapping[str, Any]] = ()) -> Curriculum:
+        """As after these rows of metrics.jsonl, so that a resumed run stands where an uninterrupted one would."""
+        curriculum = cls(config)
+        for row in rows:
+            if row["kind"] == "train":
+                curriculum.after_update(row)
+        return curriculum
+
+    @property
+    def values(self) -> Sequence[Any]:
+        return self.config.values or ()
+
+    @property
+    def value(self) -> Any:
+        """Of the key in the present stage; None without a curriculum."""
+        return self.values[self.stage] if self.values else None
+
+    def after_update(self, row: Mapping[str, Any]) -> str | None:
+        """A sentence where the next stage begins: the mean success of `window` updates has reached the threshold."""
+        if self.stage + 1 >= len(self.values) or row["success_rate"] is None:
+            return None
+        self._successes = [*self._successes, float(row["success_rate"])][-self.config.window :]
+        mean = sum(self._successes) / len(self._successes)
+        if len(self._successes) < self.config.window or mean < self.config.success:
+            return None
+        self.stage += 1
+        self._successes = []
+        return f"{self.config.key}={self.value} from the next update on: success {mean:.1%} over {self.config.window}"

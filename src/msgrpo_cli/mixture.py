@@ -1,0 +1,37 @@
+"""`env=mix env.games=[frozenlake,snake_8]`: from names of games to their whole `env` blocks.
+
+Knows the `env` block of a config as plain data. Knows nothing about games, models or how a config is composed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .errors import UsageError
+
+MIX = "msgrpo/Mix-v0"
+
+
+def expanded(env: Mapping[str, Any], block_of: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
+    """The block with every named game replaced by its own block; other blocks as they are.
+
+    `block_of(name)` composes one game alone. Games that are blocks already, as in a saved config, stay. Raises
+    UsageError for what is no list of games.
+    """
+    if env.get("id") != MIX:
+        return dict(env)
+    games = env.get("games")
+    if not (isinstance(games, list) and games and all(isinstance(game, (str, Mapping)) for game in games)):
+        raise UsageError(f"env.games={games}: must be a list of games, such as env.games=[frozenlake,snake_8]")
+    blocks = [dict(block_of(game)) if isinstance(game, str) else dict(game) for game in games]
+    if any(block.get("id") == MIX for block in blocks):
+        raise UsageError("env.games: a mixture cannot hold another")
+    longest = max(int(block.get("max_steps", 1)) for block in blocks)
+    return {**env, "games": blocks, "max_steps": longest}
+
+
+def ids_of(env: Mapping[str, Any]) -> list[str]:
+    """Every `env.id` that a block names, those of its games among them."""
+    inner = [game["id"] for game in env.get("games") or () if isinstance(game, Mapping) and "id" in game]
+    return [str(env["id"]), *map(str, inner)]
