@@ -12,48 +12,32 @@ import sys
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import combinations, islice
 from math import isfinite
 from os import environ, pathsep
-from typing import Any
 
 from gymnasium.utils.env_checker import check_env
 
 from .doctor import Check
+from .env_play import SEEDS, Game, again, played, players_of, steps_of, visits
 from .env_trace import trace
-from .episode import Episode, Key, Start
 from .explain import one_line
-from .games.core import KnownDynamics, Observation, TextMediatedStochasticGame
+from .games.core import Observation
 from .games.registry import make_game
-from .players import ExactPlayer, GreedyPlayer, RandomPlayer
-from .rollout import PlayRules, Policy, play_episodes
+from .players import RandomPlayer
 from .schema import EnvConfig
 from .seeding import generator
 from .statistics import mean_interval
 
-Game = TextMediatedStochasticGame
 _OBSERVATIONS: tuple[Observation, ...] = ("full", "compact")
-_SEEDS, _MEMBERS, _PAIRS, _CONTINUED = 24, 6, 400, 6
+_PAIRS, _CONTINUED = 400, 6
 _STRINGS = 10_000
-_EPISODES = 200
 _ROUNDING = 1e-9
-Outcome = tuple[str, float, bool, bool, dict[str, Any]]
-"""Text, reward, terminated, truncated, info."""
 
 
 class Fault(Exception):
     """A promise that a game breaks, in words."""
-
-
-@dataclass(frozen=True)
-class Visit:
-    """A state that was visited, and how to come there again."""
-
-    seed: int
-    noise: Key
-    actions: tuple[int, ...]
 
 
 def check_game(env: EnvConfig) -> list[Check]:
@@ -89,7 +73,7 @@ def _repeats(env: EnvConfig) -> str:
 
 def _group_starts(env: EnvConfig) -> str:
     games = [make_game(env) for _ in range(3)]
-    for seed in range(_SEEDS):
+    for seed in range(SEEDS):
         starts = set()
         for number, game in enumerate(games):
             game.reset(seed=seed)
@@ -98,75 +82,36 @@ def _group_starts(env: EnvConfig) -> str:
             game.step(number % len(game.actions))
         if len(starts) > 1:
             raise Fault(f"members of a group start differently with seed {seed}; new_game must draw from its rng alone")
-    return f"members share their whole start, {_SEEDS} seeds"
+    return f"members share their whole start, {SEEDS} seeds"
 
 
 def _seeds_differ(env: EnvConfig) -> str:
     game = make_game(env)
     keys = set()
-    for seed in range(_SEEDS):
+    for seed in range(SEEDS):
         game.reset(seed=seed)
         keys.add(game.state_key())
     if len(keys) == 1 and game.initial_states == "many":
-        raise Fault(f"{_SEEDS} seeds give one start; use rng in new_game, or say initial_states = 'few'")
-    return f"{len(keys)} starts from {_SEEDS} seeds, initial_states {game.initial_states}"
-
-
-def _visits(env: EnvConfig) -> Iterator[tuple[Visit, Game]]:
-    """States of random play, with the game standing there; every seed is played by several members."""
-    game = make_game(env)
-    for seed in range(_SEEDS):
-        for member in range(_MEMBERS):
-            noise = ("check", seed, member)
-            rng = generator((*noise, "actions"))
-            game.reset(seed=seed)
-            game.np_random = generator(noise)
-            actions: tuple[int, ...] = ()
-            yield Visit(seed, noise, actions), game
-            for _ in range(game.max_steps):
-                actions = (*actions, int(rng.integers(len(game.actions))))
-                *_, terminated, truncated, _info = game.step(actions[-1])
-                if terminated or truncated:
-                    break
-                yield Visit(seed, noise, actions), game
-
-
-def _steps(game: Game, seed: int) -> Iterator[tuple[str, str, Outcome]]:
-    """An episode of random play: the text before, the action, and what `step` returned; `max_steps` at most."""
-    rng = generator(("steps", seed))
-    game.reset(seed=seed)
-    game.np_random = generator(("steps", seed, "noise"))
-    for _ in range(game.max_steps):
-        number, before = int(rng.integers(len(game.actions))), game.describe()
-        outcome = game.step(number)
-        yield before, game.actions[number], outcome
-        if outcome[2] or outcome[3]:
-            break
-
-
-def _again(game: Game, visit: Visit) -> None:
-    game.reset(seed=visit.seed)
-    game.np_random = generator(visit.noise)
-    for action in visit.actions:
-        game.step(action)
+        raise Fault(f"{SEEDS} seeds give one start; use rng in new_game, or say initial_states = 'few'")
+    return f"{len(keys)} starts from {SEEDS} seeds, initial_states {game.initial_states}"
 
 
 def _state_key(env: EnvConfig) -> str:
     """Equal keys must look alike, at equal times, and go on alike under equal chance and actions."""
-    visits = defaultdict(list)
-    for visit, game in _visits(env):
-        visits[game.state_key()].append(visit)
-    pairs = [pair for alike in visits.values() for pair in islice(combinations(alike, 2), 12)]
+    visits_of = defaultdict(list)
+    for visit, game in visits(env):
+        visits_of[game.state_key()].append(visit)
+    pairs = [pair for alike in visits_of.values() for pair in islice(combinations(alike, 2), 12)]
     random.Random(0).shuffle(pairs)
     first, second = make_game(env), make_game(env)
     for number, pair in enumerate(pairs[:_PAIRS]):
         for game, visit in zip((first, second), pair, strict=True):
-            _again(game, visit)
+            again(game, visit)
             game.np_random = generator(("continued", number))
         if (difference := _difference(first, second, number)) is not None:
             places = " and ".join(f"seed {visit.seed} after {len(visit.actions)} moves" for visit in pair)
             raise Fault(f"equal keys, unequal states ({places}): {difference}")
-    return f"{len(visits)} keys; {min(len(pairs), _PAIRS)} pairs of equal ones went on alike"
+    return f"{len(visits_of)} keys; {min(len(pairs), _PAIRS)} pairs of equal ones went on alike"
 
 
 def _difference(first: Game, second: Game, number: int) -> str | None:
@@ -193,7 +138,7 @@ def _renderer(env: EnvConfig) -> str:
     """Whether different states look different in the full text."""
     keys_of = defaultdict(set)
     hides = None
-    for _, game in _visits(env):
+    for _, game in visits(env):
         keys_of[game.elapsed, game.describe()].add(game.state_key())
         hides = game.hides
     alike = sum(len(keys) > 1 for keys in keys_of.values())
@@ -207,7 +152,7 @@ def _renderer(env: EnvConfig) -> str:
 def _physics(env: EnvConfig) -> str:
     """Every stated fact, in every visited state; positions as they are played."""
     stated: set[tuple[str, str]] = set()
-    for _, game in _visits(env):
+    for _, game in visits(env):
         for fact in game.facts:
             if (problem := fact.problem(game)) is not None:
                 raise Fault(problem)
@@ -226,8 +171,8 @@ def _moves(env: EnvConfig) -> int | None:
     if game.moves is None:
         return None
     changed = 0
-    for seed in range(_SEEDS):
-        for before, action, (after, *_) in _steps(game, seed):
+    for seed in range(SEEDS):
+        for before, action, (after, *_) in steps_of(game, seed):
             if (problem := game.moves.problem(game, action, before, after)) is not None:
                 raise Fault(problem)
             changed += game.moves.position(before) != game.moves.position(after)
@@ -267,8 +212,8 @@ def _rewards(env: EnvConfig) -> str:
         game = make_game(env, evaluation)
         low, high = game.reward_range
         seen = []
-        for seed in range(_SEEDS):
-            for _, _, (_, reward, *_) in _steps(game, seed):
+        for seed in range(SEEDS):
+            for _, _, (_, reward, *_) in steps_of(game, seed):
                 if not isfinite(reward) or not low - _ROUNDING <= reward <= high + _ROUNDING:
                     raise Fault(f"a reward of {reward} with seed {seed} in {name}, outside {low:g} to {high:g}")
                 seen.append(reward)
@@ -280,8 +225,8 @@ def _rewards(env: EnvConfig) -> str:
 def _ends(env: EnvConfig) -> str:
     game = make_game(env)
     ends: Counter[str] = Counter()
-    for seed in range(_SEEDS):
-        *_, (_, _, (_, _, terminated, truncated, info)) = _steps(game, seed)
+    for seed in range(SEEDS):
+        *_, (_, _, (_, _, terminated, truncated, info)) = steps_of(game, seed)
         if not (terminated or truncated):
             raise Fault(f"the episode with seed {seed} goes on after max_steps={game.max_steps} steps")
         ends[str(info["ended_by"])] += 1
@@ -311,23 +256,6 @@ def _speed(env: EnvConfig) -> str:
     began = time.perf_counter()
     steps = sum(len(episode.steps) for episode in played(env, RandomPlayer()))
     return f"{steps / (time.perf_counter() - began):.0f} steps a second"
-
-
-def players_of(game: Game) -> dict[str, Policy]:
-    """The reference players that a game has."""
-    players: dict[str, Policy] = {"random": RandomPlayer()}
-    game.reset(seed=0)
-    if game.greedy_action() is not None:
-        players["greedy"] = GreedyPlayer()
-    if isinstance(game, KnownDynamics):
-        players["optimal"] = ExactPlayer()
-    return players
-
-
-def played(env: EnvConfig, player: Policy, episodes: int = _EPISODES) -> Sequence[Episode]:
-    """The same starts for every player, with the rewards of evaluation."""
-    starts = [Start(seed, seed, 0, ("reference", seed)) for seed in range(episodes)]
-    return play_episodes(starts, lambda: make_game(env, evaluation=True), player, PlayRules(env.name))
 
 
 CHECKS: dict[str, Callable[[EnvConfig], str]] = {

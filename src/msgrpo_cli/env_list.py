@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .env_check import played, players_of
+from .env_play import played, players_of
 from .games.core import KnownDynamics
 from .games.registry import make_game
 from .players import ExactPlayer, RandomPlayer

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .env_check import played
+from .env_play import played
 from .games.registry import make_game
 from .model_paths import check_reachable
 from .models import load_tokenizer, quiet_libraries

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .env_check import players_of
+from .env_play import players_of
 from .episode import Completion, Start
 from .games.core import KnownDynamics, TextMediatedStochasticGame
 from .games.registry import make_game

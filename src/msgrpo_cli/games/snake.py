@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .core import Observation, TextMediatedStochasticGame
-from .facts import Fact, Moves
+from .facts import Moves
+from .snake_facts import FACTS, HEAD
 
 Cell = tuple[int, int]
 Body = tuple[Cell, ...]
@@ -30,52 +31,6 @@ _PLURAL = {_APPLE: "Apples", _POISON: "Poison apples", _BANANA: "Bananas"}
 _DEATH = -1.0
 
 
-def _own(game: Snake) -> list[object]:
-    """Head and body, as the text lists them."""
-    own = game.bodies[0]
-    return [own[0], ", ".join(map(str, own[1:])) or "none"] if own else [None, None]
-
-
-def _kinds(game: Snake, kind: str) -> list[str]:
-    return [", ".join(str(cell) for cell in sorted(game.food) if game.food[cell] == kind) or "none"]
-
-
-def _rows(game: Snake) -> list[str]:
-    """The board, from the top row down, as the legend has it."""
-    rows = [["."] * game.size for _ in range(game.size)]
-    for (x, y), kind in game.food.items():
-        rows[y][x] = _SYMBOL[kind]
-    for body, (head, rest) in zip(game.bodies, [("H", "S"), *[("E", "e")] * game.opponents], strict=True):
-        for number, (x, y) in enumerate(body):
-            rows[y][x] = rest if number else head
-    return ["\n".join(" ".join(row) for row in reversed(rows))]
-
-
-_HEAD = r"Your snake: head at \((\d+), (\d+)\)"
-_FACTS = (
-    Fact("board size", "full", r"Board: (\d+) by (\d+) cells", lambda game: [game.size, game.size]),
-    Fact("board size", "rules", r"board of (\d+) by (\d+) cells", lambda game: [game.size, game.size]),
-    Fact("own snake", "full", r"Your snake(?:: head at (.*), body: (.*)| is dead)\.", _own),
-    Fact("apples", "full", r"\nApples: (.*)\.", lambda game: _kinds(game, _APPLE)),
-    Fact("board", "full", r"free\.\n((?:.|\n)*)\Z", _rows),
-    Fact("apple", "rules", r"apple gives (\S+)", lambda game: [f"{_WORTH[_APPLE]:g}"]),
-    Fact("death", "rules", r"Dying gives (\S+)", lambda game: [f"{_DEATH + game.death_reward:g}"]),
-    Fact("step limit", "rules", r"at most (\d+) moves", lambda game: [game.max_steps]),
-    Fact(
-        "apples",
-        "compact",
-        r"(?:\A|\n)apple (.*)",
-        lambda game: [" ".join(f"{x} {y}" for (x, y), kind in sorted(game.food.items()) if kind == _APPLE)],
-    ),
-    Fact(
-        "own head",
-        "compact",
-        r"\A(?:you (\d+) (\d+))?",
-        lambda game: game.bodies[0][0] if game.bodies[0] else [None, None],
-    ),
-)
-
-
 class Snake(TextMediatedStochasticGame):
     """Eat apples, stay alive. +1 an apple, which makes the snake longer by one cell and comes up anew elsewhere.
 
@@ -86,8 +41,8 @@ class Snake(TextMediatedStochasticGame):
     """
 
     actions = tuple(_MOVES)
-    facts: ClassVar[Any] = _FACTS
-    moves = Moves(_HEAD, _MOVES)
+    facts: ClassVar[Any] = FACTS
+    moves = Moves(HEAD, _MOVES)
     evaluation_keys: ClassVar[Mapping[str, Any]] = {"step_reward": 0.0}
 
     def __init__(
@@ -135,6 +90,7 @@ class Snake(TextMediatedStochasticGame):
         self.apples_eaten = 0
 
     def play(self, action: str) -> tuple[float, str | None]:
+        """All snakes move at once: moves are chosen, deaths found, then bodies move, and what was eaten comes up."""
         moves = {0: action} | {
             number: self._opponent_move(number) for number, body in enumerate(self.bodies) if number and body
         }
@@ -288,15 +244,15 @@ class Snake(TextMediatedStochasticGame):
         return "\n".join(" ".join(row) for row in rows)
 
     def rules(self) -> str:
+        """What the step costs in training is not told, so that training and evaluation read the same prompt."""
         others = ["", "Another snake moves at the same time.", f"{self.opponents} other snakes move at the same time."]
         sentences = [
             f"You are a snake on a board of {self.size} by {self.size} cells; each move takes your head one cell "
             "up, down, left or right, and your body follows.",
             others[min(self.opponents, 2)],
             f"Eating an apple gives {_WORTH[_APPLE]:g} and makes you one cell longer.",
-            f"A poison apple gives {_WORTH[_POISON]:g} and makes you one cell shorter."
-            * bool(self._food_counts[_POISON]),
-            f"A banana gives {_WORTH[_BANANA]:g} and makes you one cell longer." * bool(self._food_counts[_BANANA]),
+            f"A poison apple gives {_WORTH[_POISON]:g} and makes you one cell shorter." if self._there(_POISON) else "",
+            f"A banana gives {_WORTH[_BANANA]:g} and makes you one cell longer." if self._there(_BANANA) else "",
             "You die where your head leaves the board or enters a cell of a body, your own last cell included"
             + (", or the cell that another head enters." if self.opponents else "."),
             f"Dying gives {_DEATH + self.death_reward:g} and ends the game.",

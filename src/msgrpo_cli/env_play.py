@@ -1,0 +1,90 @@
+"""How a game is played to be looked at: at random, by reference players, and back to a state that was visited.
+
+Knows games and reference players. Knows nothing about what is looked for, models or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .episode import Episode, Key, Start
+from .games.core import KnownDynamics, TextMediatedStochasticGame
+from .games.registry import make_game
+from .players import ExactPlayer, GreedyPlayer, RandomPlayer
+from .rollout import PlayRules, Policy, play_episodes
+from .schema import EnvConfig
+from .seeding import generator
+
+Game = TextMediatedStochasticGame
+SEEDS, MEMBERS = 24, 6
+_EPISODES = 200
+Outcome = tuple[str, float, bool, bool, dict[str, Any]]
+"""Text, reward, terminated, truncated, info."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A state that was visited, and how to come there again."""
+
+    seed: int
+    noise: Key
+    actions: tuple[int, ...]
+
+
+def visits(env: EnvConfig) -> Iterator[tuple[Visit, Game]]:
+    """States of random play, with the game standing there; every seed is played by several members."""
+    game = make_game(env)
+    for seed in range(SEEDS):
+        for member in range(MEMBERS):
+            noise = ("check", seed, member)
+            rng = generator((*noise, "actions"))
+            game.reset(seed=seed)
+            game.np_random = generator(noise)
+            actions: tuple[int, ...] = ()
+            yield Visit(seed, noise, actions), game
+            for _ in range(game.max_steps):
+                actions = (*actions, int(rng.integers(len(game.actions))))
+                *_, terminated, truncated, _info = game.step(actions[-1])
+                if terminated or truncated:
+                    break
+                yield Visit(seed, noise, actions), game
+
+
+def steps_of(game: Game, seed: int) -> Iterator[tuple[str, str, Outcome]]:
+    """An episode of random play: the text before, the action, and what `step` returned; `max_steps` at most."""
+    rng = generator(("steps", seed))
+    game.reset(seed=seed)
+    game.np_random = generator(("steps", seed, "noise"))
+    for _ in range(game.max_steps):
+        number, before = int(rng.integers(len(game.actions))), game.describe()
+        outcome = game.step(number)
+        yield before, game.actions[number], outcome
+        if outcome[2] or outcome[3]:
+            break
+
+
+def again(game: Game, visit: Visit) -> None:
+    """Bring a game where the visit was."""
+    game.reset(seed=visit.seed)
+    game.np_random = generator(visit.noise)
+    for action in visit.actions:
+        game.step(action)
+
+
+def players_of(game: Game) -> dict[str, Policy]:
+    """The reference players that a game has."""
+    players: dict[str, Policy] = {"random": RandomPlayer()}
+    game.reset(seed=0)
+    if game.greedy_action() is not None:
+        players["greedy"] = GreedyPlayer()
+    if isinstance(game, KnownDynamics):
+        players["optimal"] = ExactPlayer()
+    return players
+
+
+def played(env: EnvConfig, player: Policy, episodes: int = _EPISODES) -> Sequence[Episode]:
+    """The same starts for every player, with the rewards of evaluation."""
+    starts = [Start(seed, seed, 0, ("reference", seed)) for seed in range(episodes)]
+    return play_episodes(starts, lambda: make_game(env, evaluation=True), player, PlayRules(env.name))

@@ -1,0 +1,60 @@
+"""What Snake's texts state, computed from its boards and never from its texts, for `msgrpo env check`.
+
+Knows Snake's state and words. Knows nothing about its rules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .facts import Fact
+
+if TYPE_CHECKING:
+    from .snake import Snake
+_SYMBOLS = {"apple": "A", "poison apple": "X", "banana": "B"}
+
+
+def _own(game: Snake) -> list[object]:
+    """Head and body, as the text lists them."""
+    own = game.bodies[0]
+    return [own[0], ", ".join(map(str, own[1:])) or "none"] if own else [None, None]
+
+
+def _kinds(game: Snake, kind: str) -> list[str]:
+    return [", ".join(str(cell) for cell in sorted(game.food) if game.food[cell] == kind) or "none"]
+
+
+def _rows(game: Snake) -> list[str]:
+    """The board, from the top row down, as the legend has it."""
+    rows = [["."] * game.size for _ in range(game.size)]
+    for (x, y), kind in game.food.items():
+        rows[y][x] = _SYMBOLS[kind]
+    for body, (head, rest) in zip(game.bodies, [("H", "S"), *[("E", "e")] * game.opponents], strict=True):
+        for number, (x, y) in enumerate(body):
+            rows[y][x] = rest if number else head
+    return ["\n".join(" ".join(row) for row in reversed(rows))]
+
+
+HEAD = r"Your snake: head at \((\d+), (\d+)\)"
+FACTS = (
+    Fact("board size", "full", r"Board: (\d+) by (\d+) cells", lambda game: [game.size, game.size]),
+    Fact("board size", "rules", r"board of (\d+) by (\d+) cells", lambda game: [game.size, game.size]),
+    Fact("own snake", "full", r"Your snake(?:: head at (.*), body: (.*)| is dead)\.", _own),
+    Fact("apples", "full", r"\nApples: (.*)\.", lambda game: _kinds(game, "apple")),
+    Fact("board", "full", r"free\.\n((?:.|\n)*)\Z", _rows),
+    Fact("apple", "rules", r"apple gives (\S+)", lambda game: ["1"]),
+    Fact("death", "rules", r"Dying gives (\S+)", lambda game: [f"{game.death_reward - 1:g}"]),
+    Fact("step limit", "rules", r"at most (\d+) moves", lambda game: [game.max_steps]),
+    Fact(
+        "apples",
+        "compact",
+        r"(?:\A|\n)apple (.*)",
+        lambda game: [" ".join(f"{x} {y}" for (x, y), kind in sorted(game.food.items()) if kind == "apple")],
+    ),
+    Fact(
+        "own head",
+        "compact",
+        r"\A(?:you (\d+) (\d+))?",
+        lambda game: game.bodies[0][0] if game.bodies[0] else [None, None],
+    ),
+)
