@@ -143,3 +143,16 @@ def test_a_damaged_checkpoint_is_named(run: Path) -> None:
     (folder / "msgrpo.json").unlink()
     with pytest.raises(UsageError, match=r"lost its msgrpo\.json"):
         evaluated(str(folder))
+
+
+def test_where_optimal_play_is_unknown_the_heuristic_is_the_best_known(capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["env=snake_6x6", "eval.episodes=24", "eval.split=any"]
+    [greedy] = evaluated(None, "policy=greedy", *overrides)
+    [random] = evaluated(None, "policy=random", *overrides)
+    assert greedy["optimal_is_exact"] is False
+    assert greedy["optimal_score"] == greedy["mean_total_reward"] == random["optimal_score"]
+    assert (greedy["normalized_score"], random["normalized_score"]) == (1.0, 0.0)
+    capsys.readouterr()
+    evaluate_subjects(asked_for(None, ["policy=random", *overrides]), as_json=False)
+    shown = capsys.readouterr().out
+    assert "best known (heuristic)" in shown and "optimal" not in shown

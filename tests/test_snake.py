@@ -293,7 +293,7 @@ def test_reference_players_reach_what_is_expected_of_them() -> None:
         ({"size": 2}, "size=2: must be between 3 and 20"),
         ({"apples": -1}, "apples=-1: must be at least 0"),
         ({"size": 3, "apples": 4}, "size=3: at most half of the cells may be taken at the start"),
-        ({"opponent": "clever"}, "opponent=clever: must be random or greedy"),
+        ({"opponent": "clever"}, "opponent=clever: must be random, greedy, or a checkpoint of a run"),
     ],
 )
 def test_keys_that_make_no_game_are_refused(keys: dict[str, Any], problem: str) -> None:

@@ -28,6 +28,7 @@ def draw_curve(
     random_success: float | None = None,
     optimal_success: float | None = None,
     title: str = "",
+    best: str = "optimal",
 ) -> None:
     """Draw metrics.jsonl into the PNG `out`, which is replaced in one stroke. Without rows nothing is written.
 
@@ -38,7 +39,7 @@ def draw_curve(
     rows = read_rows(metrics_path)
     if not rows:
         return
-    picture = _picture(rows, (random_score, optimal_score), (random_success, optimal_success), title)
+    picture = _picture(rows, (random_score, optimal_score), (random_success, optimal_success), title, best)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     unfinished.write_bytes(picture)
     os.replace(unfinished, out)
@@ -85,6 +86,7 @@ def _picture(
     scores: tuple[float | None, float | None],
     successes: tuple[float | None, float | None],
     title: str,
+    best: str,
 ) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -99,13 +101,13 @@ def _picture(
     _draw_train(reward, train, "total_reward")
     _draw_greedy(reward, evaluations, "greedy_mean_total_reward", split)
     _draw_sampled(reward, evaluations, "mean_total_reward", "mean_total_reward_ci95", split)
-    _draw_references(reward, scores)
+    _draw_references(reward, scores, best)
     reward.set_ylabel("total reward per episode")
 
     _draw_train(success, train, "success_rate")
     _draw_greedy(success, evaluations, "greedy_success_rate", split)
     _draw_sampled(success, evaluations, "success_rate", "success_ci95", split)
-    _draw_references(success, successes)
+    _draw_references(success, successes, best)
     success.set_ylabel("success rate")
     success.set_ylim(-0.04, 1.08)
     success.set_xlabel("update")
@@ -163,9 +165,9 @@ def _draw_sampled(panel: Axes, rows: Sequence[Row], key: str, interval_key: str,
         )
 
 
-def _draw_references(panel: Axes, levels: tuple[float | None, float | None]) -> None:
-    """Dashed lines for random and optimal play, named at the right edge."""
-    for name, level, color in (("random", levels[0], "black"), ("optimal", levels[1], _GREEN)):
+def _draw_references(panel: Axes, levels: tuple[float | None, float | None], best: str) -> None:
+    """Dashed lines for random and the best known play, named at the right edge."""
+    for name, level, color in (("random", levels[0], "black"), (best, levels[1], _GREEN)):
         if level is None:
             continue
         panel.axhline(level, color=color, linestyle="--", linewidth=1.2)

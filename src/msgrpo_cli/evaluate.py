@@ -84,8 +84,11 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
 
 
 def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:
-    if config.policy == "optimal" and evaluator.optimal_score is None:
-        raise UsageError(f"policy=optimal: {config.env.name} does not tell its transitions, so optimal play is unknown")
+    if config.policy == "optimal" and evaluator.exact_score is None:
+        raise UsageError(
+            f"policy=optimal: {config.env.name} does not tell its transitions, so optimal play is unknown; the best "
+            "known player is policy=greedy"
+        )
     game = game_factory(config.env, evaluation=True)()
     game.reset(seed=0)
     if config.policy == "greedy" and game.greedy_action() is None:

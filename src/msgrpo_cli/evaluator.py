@@ -14,9 +14,9 @@ from typing import Any
 
 from .episode import Episode, Start
 from .games.guard import AT_START, blaming
-from .players import ExactPlayer, RandomPlayer
+from .players import ExactPlayer, GreedyPlayer, RandomPlayer
 from .rollout import GameFactory, PlayRules, Policy, play_episodes
-from .scores import Evaluation, evaluation
+from .scores import Evaluation, evaluation, score
 from .split import Split, has_split, split_of, start_seeds
 
 _SEEDS_APART = 10**9  # evaluation seeds s and s + 1 share no initial-state seed
@@ -65,6 +65,17 @@ class Evaluator:
 
     @cached_property
     def optimal_score(self) -> float | None:
+        """The best that is known: exact where it can be computed, else what the game's heuristic player reaches on the
+        same starts; None where there is neither."""
+        if self.exact_score is not None:
+            return self.exact_score
+        try:
+            return score(self.play(GreedyPlayer())).mean_total_reward
+        except ValueError:  # no heuristic player
+            return None
+
+    @cached_property
+    def exact_score(self) -> float | None:
         """Expected total reward of optimal play, averaged over the starts; None where dynamics are unknown."""
         game, values = self._make_game(), []
         for start in self.starts:
@@ -101,7 +112,7 @@ class Evaluator:
             seeds=(self.starts[0].seed, self.starts[-1].seed),
             split=self.split,
             overlap_with_training=overlap_with_training(self._make_game, episodes),
-            optimal_is_exact=self.optimal_score is not None,
+            optimal_is_exact=self.exact_score is not None,
             sampling=sampling or {},
             training_sampling=training_sampling,
             wall_seconds=time.perf_counter() - began,

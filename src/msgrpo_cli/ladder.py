@@ -69,8 +69,8 @@ def _table(pairs: Sequence[tuple[Evaluation, References]]) -> Table:
     _add_rung(table, "base", first, references, first.base_score, "base")
     for evaluation, others in pairs:
         _add_player(table, evaluation, others)
-    exactness = "exact" if first.optimal_is_exact else "estimated"
-    _add_rung(table, f"optimal ({exactness})", first, references, first.optimal_score, "optimal")
+    best = "optimal (exact)" if first.optimal_is_exact else "best known (heuristic)"
+    _add_rung(table, best, first, references, first.optimal_score, "optimal")
     return table
 
 

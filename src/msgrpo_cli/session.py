@@ -187,6 +187,7 @@ class Session:
             random.mean_total_reward,
             self.validation.optimal_score,
             random_success=random.success_rate,
+            best="optimal" if self.validation.exact_score is not None else "best known",
             title=f"{self.config.model.name} on {self.config.env.name}",
         )
         summary = {**self.run.record()["summary"], "best": row}

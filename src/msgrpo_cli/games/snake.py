@@ -6,10 +6,11 @@ A cell is (x, y); (0, 0) is the bottom left one, x grows to the right, y grows u
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,8 +21,6 @@ from .snake_facts import FACTS, HEAD
 Cell = tuple[int, int]
 Body = tuple[Cell, ...]
 """From the head to the tail."""
-Opponent = Literal["random", "greedy"]
-
 _MOVES: dict[str, Cell] = {"up": (0, 1), "down": (0, -1), "left": (-1, 0), "right": (1, 0)}
 _LARGEST = 20
 _APPLE, _POISON, _BANANA = "apple", "poison apple", "banana"
@@ -50,7 +49,7 @@ class Snake(TextMediatedStochasticGame):
         size: int = 10,
         apples: int = 5,
         opponents: int = 1,
-        opponent: Opponent = "random",
+        opponent: str = "random",
         poison_apples: int = 0,
         bananas: int = 0,
         death_reward: float = -2.0,
@@ -60,7 +59,10 @@ class Snake(TextMediatedStochasticGame):
         if not 3 <= size <= _LARGEST:
             raise ValueError(f"size={size}: must be between 3 and {_LARGEST}")
         if opponent not in ("random", "greedy"):
-            raise ValueError(f"opponent={opponent}: must be random or greedy")
+            from ..opponents import is_opponent
+
+            if not is_opponent(opponent):
+                raise ValueError(f"opponent={opponent}: must be random, greedy, or a checkpoint of a run")
         counts = {"apples": apples, "opponents": opponents, "poison_apples": poison_apples, "bananas": bananas}
         for name, count in counts.items():
             if count < 0:
@@ -137,11 +139,21 @@ class Snake(TextMediatedStochasticGame):
     def _opponent_move(self, number: int) -> str:
         if self.opponent == "greedy":
             return self._best_move(number)
+        if self.opponent != "random":
+            from ..opponents import checkpoint_opponent
+
+            return checkpoint_opponent(self.opponent)(self.seen_by(number), self.np_random)
         head, body = self.bodies[number][0], self.bodies[number]
         able = [
             name for name in self.actions if self._inside(cell := _moved(head, name)) and cell not in body
         ] or self.actions
         return able[int(self.np_random.integers(len(able)))]
+
+    def seen_by(self, number: int) -> Snake:
+        """The same board, told to another snake as its own; to look at, not to play."""
+        view = copy.copy(self)
+        view.bodies = [self.bodies[number], *self.bodies[:number], *self.bodies[number + 1 :]]
+        return view
 
     @property
     def success(self) -> None:
@@ -185,14 +197,18 @@ class Snake(TextMediatedStochasticGame):
                 name for name in self.actions if self._inside(cell := _moved(head, name)) and cell not in avoided
             ]
             if open_moves:
-                ways = {name: self._reach(_moved(head, name), taken | poison) for name in open_moves}
-                return min(open_moves, key=lambda name: _eagerness(ways[name], wanted))
+                distance = self._reach(wanted, taken | poison)
+                ways = {name: distance.get(_moved(head, name)) for name in open_moves}
+                if near := [name for name in open_moves if ways[name] is not None]:
+                    return min(near, key=lambda name: ways[name] or 0)
+                room = {name: len(self._reach([_moved(head, name)], taken | poison)) for name in open_moves}
+                return max(open_moves, key=lambda name: room[name])
         return self.actions[0]
 
-    def _reach(self, start: Cell, avoided: Collection[Cell]) -> dict[Cell, int]:
-        """Moves from a cell to every cell that can be reached past the avoided ones (breadth first)."""
-        distance = {start: 0}
-        queue = deque([start])
+    def _reach(self, starts: Iterable[Cell], avoided: Collection[Cell]) -> dict[Cell, int]:
+        """Moves from the nearest start to every cell that can be reached past the avoided ones (breadth first)."""
+        distance = dict.fromkeys(starts, 0)
+        queue = deque(distance)
         while queue:
             cell = queue.popleft()
             for move in _MOVES:
@@ -276,12 +292,6 @@ class Snake(TextMediatedStochasticGame):
 
 def _moved(cell: Cell, move: str) -> Cell:
     return cell[0] + _MOVES[move][0], cell[1] + _MOVES[move][1]
-
-
-def _eagerness(distance: Mapping[Cell, int], wanted: Iterable[Cell]) -> tuple[int, int]:
-    """Smaller is better: near food first, then room."""
-    near = min((distance[cell] for cell in wanted if cell in distance), default=10**6)
-    return near, -len(distance)
 
 
 def _listed(cells: Iterable[Cell]) -> str:

@@ -1,0 +1,48 @@
+"""A saved checkpoint that plays an opponent inside a game.
+
+Knows checkpoints and policies. Knows nothing about single games; they import this module only when they are asked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from . import checkpoint
+from .games.core import TextMediatedStochasticGame
+
+Opponent = Callable[[TextMediatedStochasticGame, np.random.Generator], str]
+"""Chooses an action for whoever is first in a game, with randomness from the generator."""
+
+
+def is_opponent(path: str) -> bool:
+    """Whether a path is a checkpoint of a run."""
+    return checkpoint.is_checkpoint(Path(path))
+
+
+@lru_cache(maxsize=2)
+def checkpoint_opponent(path: str) -> Opponent:
+    """The checkpoint with its own prompt and sampling; an invalid answer plays the first action. Loads the weights."""
+    from . import hydra_app
+    from .assembly import language_agent
+    from .generators import single
+    from .models import load_model
+    from .precision import device_for
+    from .rollout import Decision
+    from .subjects import asked_for
+
+    with hydra_app.apart_from_the_callers():
+        [(_, config)] = asked_for(path, [])
+    model, tokenizer = load_model(config.model, config.seed, merge=True)
+    policy = language_agent(config, model.to(device_for(config.trainer)), tokenizer, single(config))  # type: ignore[arg-type]
+    observation = config.prompt.observation
+
+    def choose(game: TextMediatedStochasticGame, rng: np.random.Generator) -> str:
+        key = ("opponent", int(rng.integers(2**62)))
+        [completion] = policy.act([Decision(game, game.describe(observation), key)])
+        return completion.action if completion.action in game.actions else game.actions[0]
+
+    return choose
