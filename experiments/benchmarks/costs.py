@@ -28,6 +28,7 @@ from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.precision import device_for
 from msgrpo_cli.prompt import PromptTemplate
+from msgrpo_cli.reporting import talk_on_stderr
 from msgrpo_cli.runs import Run
 from msgrpo_cli.training_settings import training_arguments
 
@@ -115,4 +116,6 @@ def main(overrides: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1:])))
+    with talk_on_stderr():  # TRL's trainer prints
+        found = main(sys.argv[1:])
+    print(json.dumps(found))
