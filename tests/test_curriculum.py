@@ -82,6 +82,10 @@ def test_a_run_plays_each_stage_and_goes_on_there_after_a_resume(tmp_path: Path)
         (["curriculum.key=env.size", "curriculum.values=[]"], "key and values belong together"),
         (["curriculum.key=seed", "curriculum.values=[1]"], "key=seed: must be a key of the game"),
         (["curriculum.key=env.size", "curriculum.values=[3,99]"], "env.size=99: must be between 2 and 16"),
+        (
+            ["curriculum.key=env.max_steps", "curriculum.values=[8,-3]"],
+            "curriculum.values: env.max_steps=-3: should be",
+        ),
         (["curriculum.key=env.sise", "curriculum.values=[3]"], "env.sise: unknown key"),
     ],
 )

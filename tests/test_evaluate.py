@@ -156,3 +156,15 @@ def test_where_optimal_play_is_unknown_the_heuristic_is_the_best_known(capsys: p
     evaluate_subjects(asked_for(None, ["policy=random", *overrides]), as_json=False)
     shown = capsys.readouterr().out
     assert "best known (heuristic)" in shown and "optimal" not in shown
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["eval.scenarios=paper", "env=frozenlake"], "env=frozenlake: eval.scenarios chooses the games"),
+        (["eval.scenarios=[frozenlake,nope]"], "eval.scenarios: no 'nope' in config group 'env'"),
+    ],
+)
+def test_scenarios_that_cannot_be_meant_are_refused(run: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        asked_for(str(run), overrides)

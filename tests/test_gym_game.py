@@ -81,6 +81,12 @@ def test_what_is_hidden_is_in_the_key_and_not_in_the_text() -> None:
     assert game.state_key() != before[0]
 
 
+def test_colours_of_a_drawing_are_left_out() -> None:
+    game = game_of("env=gym", "env.id=FrozenLake-v1", "env.actions=[left,down,right,up]")
+    game.reset(seed=0)
+    assert game.describe().splitlines()[0] == "SFFF"
+
+
 def test_without_a_template_the_environment_draws_itself() -> None:
     game = game_of("env=gym")
     game.reset(seed=0)
@@ -103,11 +109,17 @@ def test_a_template_reads_attributes_and_the_clock() -> None:
     [
         (["env.id=Pendulum-v1"], "template=null: Pendulum-v1 draws no text of its own; give env"),
         (["env.id=Pendulum-v1", "env.template=x"], "id=Pendulum-v1: its actions are Box"),
-        (["env.actions=[a,b]"], r"actions=\['a', 'b'\]: CliffWalking-v1 has 4 actions, in this order"),
+        (["env.actions=[a,b]"], r"actions=\['a', 'b'\]: CliffWalking-v1 has 4 actions; name each, in its own"),
         (["env.id=CliffWalkin-v1"], r"env\.id=CliffWalkin-v1: no game of that name is registered with gymnasium"),
         (["env.template='{{ observation'"], r"template=.*: broken"),
-        (["env.template='{{ missing }}'"], r"env\.template cannot be rendered: 'missing' is undefined"),
-        (["env.attributes=[nothing]"], r"attributes=\['nothing'\]: CliffWalking-v1 has no nothing"),
+        (["env.template='{{ missing }}'"], r"env\.template=.*: cannot be rendered: 'missing' is undefined"),
+        (["env.attributes=[nothing]"], r"attributes=\['nothing'\]: CliffWalking-v1 has no value of the name nothing"),
+        (["env.state=[_np_random]"], r"env\.state=.*: CliffWalking-v1 has no value of the name _np_random"),
+        (["env.attributes=[step]"], r"env\.attributes=.*: CliffWalking-v1 has no value of the name step"),
+        (["env.template='{{ 1 / 0 }}'"], r"env\.template=.*: cannot be rendered: division by zero"),
+        (["env.template=''"], r"env\.template='': empty"),
+        (["env.actions=['',b,c,d]"], "an empty word"),
+        (["env.arguments={render_mode: human}"], r"env\.arguments=.*: render_mode is not the environment's own"),
         (["env.arguments={colour: red}"], r"arguments=\{'colour': 'red'\}: CliffWalking-v1 cannot be made"),
     ],
 )

@@ -115,6 +115,16 @@ def test_metrics_are_told_for_each_game_too() -> None:
     assert len(groups) == 12, "a group plays one game"
 
 
+def test_an_update_that_played_one_game_alone_tells_it_all_the_same() -> None:
+    env = compose("train", TWO).env
+    rules = UpdateRules(seed=0, groups_per_update=1, group_size=4)
+    found = rollout_metrics(play_update(1, rules, lambda: make_game(env), RandomPlayer(), PlayRules("mix")))
+    assert sum(f"total_reward/{name}" in found for name in ("frozenlake", "snake_8")) == 1
+    alone = compose("train", []).env
+    found = rollout_metrics(play_update(1, rules, lambda: make_game(alone), RandomPlayer(), PlayRules("one")))
+    assert not any("/" in name for name in found)
+
+
 def test_a_mixture_passes_the_checks_of_games() -> None:
     checks = check_game(compose("train", ["env=mix", "env.games=[frozenlake,guess_number]"]).env)
     assert [(check.name, check.detail) for check in checks if not check.passed] == []
@@ -142,6 +152,7 @@ def test_a_run_trains_on_a_mixture_and_evaluates_each_game(tmp_path: Path) -> No
         (["env.games=[frozenlake]"], "games=1 of them: a mixture needs two or more"),
         (["env.games=[frozenlake,frozenlake]"], "the same name twice"),
         (["env.games=[frozenlake,snak_8]"], "no 'snak_8' in config group 'env'"),
+        (["env.games=[frozenlake,../env/snake_8]"], "env.games: '../env/snake_8' is no name in conf/env"),
         (["env.games=[frozenlake,mix]"], "env.games: a mixture cannot hold another"),
         (["env.games=frozenlake"], "env.games=frozenlake: must be a list of games"),
         (["env.weights=[1]"], "one positive number for each of the 2 games"),

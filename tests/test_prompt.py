@@ -106,3 +106,27 @@ def test_shipped_templates_tell_rules_actions_limit_and_the_whole_state(name: st
         assert fact in text
     assert text.count("P . O .\n. . . .\n. . . O\n. . . G") == 1
     assert "<action>" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ '%0999999999d' % 3 }}",
+        "{{ '%0999999999d' | format(3) }}",
+        "{{ 'x' | center(999999999) }}",
+        "{{ 'x'.zfill(999999999) }}",
+        "{{ '{:999999999}'.format(3) }}",
+    ],
+)
+def test_widths_have_a_bound(text: str) -> None:
+    game = FrozenLake()
+    game.reset(seed=0)
+    with pytest.raises(ValueError, match="a width of more than 100000 characters"):
+        PromptTemplate(None, text).check(game)
+
+
+def test_formats_of_usual_widths_are_filled_in() -> None:
+    game = FrozenLake()
+    game.reset(seed=0)
+    text = "{{ '%03d' % 7 }} {{ '%s!' | format('a') }} {{ 'x' | center(3) }}|{{ '{:>3}'.format(1) }}"
+    assert PromptTemplate(None, text).messages(game, "")[0][1] == "007 a!  x |  1"

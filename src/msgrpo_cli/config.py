@@ -22,7 +22,7 @@ from . import engines, trainer_fields
 from .credentials import refuse_in_config
 from .curriculum import stages
 from .errors import UsageError
-from .explain import missing_values, validation_mistakes
+from .explain import missing_values, reason_of, validation_mistakes
 from .file_schema import SCHEMA, refuse_newer
 from .mixture import expanded, ids_of
 from .schema import RunConfig
@@ -97,7 +97,13 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
         from .games.registry import env_problems, play_problems
 
         observation = config.prompt.observation
-        harder = stages(config.env, config.curriculum) if config.curriculum.key else []
+        try:
+            harder = stages(config.env, config.curriculum) if config.curriculum.key else []
+        except ValidationError as problem:
+            found = problem.errors()[0]
+            raise UsageError(
+                f"curriculum.values: {config.curriculum.key}={found['input']}: {reason_of(found['msg'])}"
+            ) from problem
         for env in [config.env, *harder]:
             problems = problems or env_problems(env) or play_problems(env, observation)
         problems = problems or _prompt_problems(config)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import checkpoint
-from .config import compose, write_checkpoint_options
+from .config import compose, options_of, write_checkpoint_options
 from .errors import UsageError
 from .games.registry import check_allowed
 from .mixture import ids_of
@@ -132,8 +132,15 @@ def _configs(
         first = compose("eval", [*chosen, *overrides], [*options, *config_dirs])
         if not first.eval.scenarios:
             return [first]
-        kept = [text for text in overrides if not text.startswith("env=")]
+        if both := [text for text in overrides if text.startswith("env=")]:
+            raise UsageError(f"{both[0]}: eval.scenarios chooses the games; leave one of them out")
+        known = options_of("env", config_dirs)
+        for scenario in first.eval.scenarios:
+            if scenario not in known:
+                raise UsageError(
+                    f"eval.scenarios: no '{scenario}' in config group 'env' (available: {', '.join(known)})"
+                )
         return [
-            compose("eval", [*chosen, f"env={scenario}", *kept], [*options, *config_dirs])
+            compose("eval", [*chosen, f"env={scenario}", *overrides], [*options, *config_dirs])
             for scenario in first.eval.scenarios
         ]

@@ -54,6 +54,8 @@ class PlayedUpdate:
     zero_advantage_groups: float
     """Share of groups whose rewards are equal."""
     seconds: float
+    mixed: bool = False
+    """The episodes come from a mixture of games."""
 
     @property
     def trained(self) -> list[tuple[Episode, float]]:
@@ -91,7 +93,8 @@ def play_update(
     Everything follows from (rules.seed, update) and the policy's weights, whatever was played before.
     """
     began = time.perf_counter()
-    starts = starts_of_update(make_game(), rules, update)
+    game = make_game()
+    starts = starts_of_update(game, rules, update)
     episodes = play_episodes(starts, make_game, policy, play_rules, judge, on_progress)
     _check_groups(episodes, rules.group_size)
     reward_GK = np.array([episode.total_reward for episode in episodes]).reshape(-1, rules.group_size)
@@ -112,6 +115,7 @@ def play_update(
         draw=draw,
         zero_advantage_groups=float(equal_rewards(reward_GK).mean()),
         seconds=time.perf_counter() - began,
+        mixed=game.label is not None,
     )
 
 
@@ -129,11 +133,11 @@ def _check_groups(episodes: Sequence[Episode], group_size: int) -> None:
 def rollout_metrics(played: PlayedUpdate) -> dict[str, float | int | None]:
     """The metrics of an update that the episodes alone decide (names: README, "reading the metrics").
 
-    Where several games were played, some of them once more for each, as `<name>/<game>`.
+    Of a mixture, some of them once more for each game that was played, as `<name>/<game>`.
     """
     games = sorted({episode.env for episode in played.episodes})
     of_each = {f"{name}/{game}": value for game in games for name, value in _of_game(played, game).items()}
-    return {**_of_all(played), **(of_each if len(games) > 1 else {})}
+    return {**_of_all(played), **(of_each if played.mixed else {})}
 
 
 def _of_game(played: PlayedUpdate, game: str) -> dict[str, float | int | None]:

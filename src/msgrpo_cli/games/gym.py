@@ -5,6 +5,7 @@ Knows gymnasium's interface and templates. Knows nothing about single environmen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -15,7 +16,9 @@ from jinja2 import TemplateError
 
 from ..sandbox import BoundedRange, template_of
 from .core import Observation, TextMediatedStochasticGame, Transition
-from .guard import BrokenPromise
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_OURS = {"id", "render_mode", "max_episode_steps", "disable_env_checker"}
 
 
 class GymGame(TextMediatedStochasticGame):
@@ -46,8 +49,12 @@ class GymGame(TextMediatedStochasticGame):
         success_from: float | None = None,
     ) -> None:
         """`arguments` go to the environment's constructor; a total reward of `success_from` or more counts as won."""
-        if not (template or self.draws):
+        if template is not None and not template.strip():
+            raise ValueError(f"template={template!r}: empty; null stands for the environment's own rendering")
+        if template is None and not self.draws:
             raise ValueError(f"template=null: {self.inner_id} draws no text of its own; give env.template")
+        if taken := _OURS & set(arguments or {}):
+            raise ValueError(f"arguments={arguments}: {sorted(taken)[0]} is not the environment's own to choose")
         try:
             made = gymnasium.make(
                 self.inner_id,
@@ -56,14 +63,17 @@ class GymGame(TextMediatedStochasticGame):
                 max_episode_steps=-1,
                 **(arguments or {}),
             )
-        except (TypeError, ValueError, gymnasium.error.Error) as problem:
-            raise ValueError(f"arguments={arguments}: {self.inner_id} cannot be made: {problem}") from problem
+        except Exception as problem:
+            reason = f"{type(problem).__name__}: {problem}"
+            raise ValueError(f"arguments={arguments}: {self.inner_id} cannot be made: {reason}") from problem
         self._inner: Any = made.unwrapped
         space = self._inner.action_space
         if not isinstance(space, gymnasium.spaces.Discrete):
             raise ValueError(f"id={self.inner_id}: its actions are {space}; only discrete ones can be named")
         if len(actions) != space.n:
-            raise ValueError(f"actions={list(actions)}: {self.inner_id} has {space.n} actions, in this order")
+            raise ValueError(
+                f"actions={list(actions)}: {self.inner_id} has {space.n} actions; name each, in its own order"
+            )
         self.actions = tuple(actions)
         super().__init__(max_steps)
         self._first_action = int(space.start)
@@ -72,15 +82,19 @@ class GymGame(TextMediatedStochasticGame):
         self._state_names = tuple(state) if state is not None else None
         self._rules, self._success_from = rules, success_from
         self.initial_states, self.hides = initial_states, hides
+        self._text = template
         try:
             self._template = template_of(template) if template else None
         except TemplateError as problem:
             raise ValueError(f"template={template}: broken: {problem}") from problem
         self._total = 0.0
         self._observation: Any = None
+        self._inner.reset(seed=0)
+        for key, names in (("attributes", attributes), ("state", state or ())):
+            for name in names:
+                if name.startswith("_") or callable(getattr(self._inner, name, len)):
+                    raise ValueError(f"{key}={list(names)}: {self.inner_id} has no value of the name {name}")
         self.reset(seed=0)
-        if missing := [name for name in (*attributes, *(state or ())) if not hasattr(self._inner, name)]:
-            raise ValueError(f"attributes={list(attributes)}: {self.inner_id} has no {' and no '.join(missing)}")
 
     def new_game(self, rng: np.random.Generator) -> None:
         self._observation, _ = self._inner.reset(seed=int(rng.integers(2**31)))
@@ -95,7 +109,7 @@ class GymGame(TextMediatedStochasticGame):
 
     def describe(self, observation: Observation = "full") -> str:
         if self._template is None:
-            return str(self._inner.render()).strip()
+            return _COLOUR.sub("", str(self._inner.render())).strip()
         try:
             return self._template.render(
                 observation=_plain(self._observation),
@@ -104,8 +118,8 @@ class GymGame(TextMediatedStochasticGame):
                 range=BoundedRange().range,
                 **{name: _plain(getattr(self._inner, name)) for name in self._attributes},
             ).strip()
-        except TemplateError as problem:
-            raise BrokenPromise(f"env.template cannot be rendered: {problem}") from problem
+        except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as problem:
+            raise ValueError(f"template={self._text}: cannot be rendered: {problem}") from problem
 
     def rules(self) -> str:
         return f"{self._rules} You have at most {self.max_steps} moves.".strip()

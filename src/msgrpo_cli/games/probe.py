@@ -43,6 +43,8 @@ def _check_actions(game: TextMediatedStochasticGame) -> None:
     actions = game.actions
     if not (isinstance(actions, tuple) and actions and all(isinstance(action, str) for action in actions)):
         raise BrokenPromise(f"actions={actions!r}: must be a tuple of words")
+    if not all(action.strip() for action in actions):
+        raise BrokenPromise(f"actions={actions!r}: an empty word")
     if unreadable := [action for action in actions if game.parse(f"<action>{action}</action>") != action]:
         raise BrokenPromise(f"actions: {unreadable[0]!r} is not read back from its own tag; use lower case words")
     if len(set(actions)) < len(actions):

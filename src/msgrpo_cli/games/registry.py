@@ -5,8 +5,10 @@ Knows gymnasium's registry and constructors' signatures. Knows nothing about sin
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import sys
 import typing
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -40,10 +42,11 @@ def game_class(env: EnvConfig) -> type[TextMediatedStochasticGame]:
     module, colon, name = env.id.rpartition(":")
     if colon:
         try:
-            importlib.import_module(module)
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+                importlib.import_module(module)
         except ImportError as problem:
             raise UsageError(f"env.id={env.id}: cannot import '{module}': {one_line(problem)}") from problem
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise UsageError(f"env.id={env.id}: cannot import '{module}': {reason(problem)}") from problem
     spec = gymnasium.registry.get(name)
     if spec is None:
@@ -52,7 +55,7 @@ def game_class(env: EnvConfig) -> type[TextMediatedStochasticGame]:
     entry = spec.entry_point
     try:
         found = load_env_creator(entry) if isinstance(entry, str) else entry
-    except (ImportError, AttributeError, ValueError) as problem:
+    except (ImportError, AttributeError, ValueError, gymnasium.error.Error) as problem:
         raise UsageError(f"env.id={env.id}: cannot import '{entry}': {one_line(problem)}") from problem
     if inspect.isclass(found) and issubclass(found, TextMediatedStochasticGame):
         return found
