@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, help="List, show or check the games.")
 
+_SHOWN = 4  # actions of a game in the list
+
 NameAndOverrides = Annotated[
     list[str] | None, typer.Argument(metavar="ENV|KEY=VALUE", help="A name in conf/env, and values of its keys.")
 ]
@@ -37,6 +39,7 @@ def list_games(config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: 
         from .env_list import described
 
         folders = config_dir or []
+        print("playing every game", file=sys.stderr, flush=True)
         with talk_on_stderr():
             games = [described(compose("train", [f"env={name}"], folders).env) for name in options_of("env", folders)]
         if as_json:
@@ -115,7 +118,7 @@ def _show_list(games: Sequence[dict[str, Any]]) -> None:
         best = game["optimal_score"]
         table.add_row(
             game["name"],
-            ", ".join(game["actions"]),
+            ", ".join(game["actions"][:_SHOWN]) + (", ..." if len(game["actions"]) > _SHOWN else ""),
             str(game["max_steps"]),
             game["initial_states"],
             f"{game['random_score']:.3f}",
