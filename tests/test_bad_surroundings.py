@@ -93,7 +93,8 @@ def test_ended_before_the_work_began(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
-    assert err.splitlines() == [f"go on with: msgrpo train --resume {run}", "error: ended by SIGTERM"]
+    # A library may swallow what is raised in its import; the run then ends at its first safe point, and says more.
+    assert err.splitlines()[-2:] == [f"go on with: msgrpo train --resume {run}", "error: ended by SIGTERM"]
 
 
 def test_a_mistake_without_streams(tmp_path: Path) -> None:
