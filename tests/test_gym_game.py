@@ -49,6 +49,16 @@ def test_a_table_of_transitions_gives_exact_play(name: str, best: float) -> None
     assert ExactPlayer().value(game) == pytest.approx(best)
 
 
+def test_one_player_keeps_the_tables_of_two_environments_apart() -> None:
+    player, values = ExactPlayer(), {}
+    for name in ("cliffwalking", "taxi"):
+        game = game_of(f"env={name}")
+        for seed in range(8):
+            game.reset(seed=seed)
+            values[name, seed] = player.value(game), ExactPlayer().value(game)
+    assert all(together == alone for together, alone in values.values())
+
+
 def test_later_chance_is_the_members_own() -> None:
     """On slippery ground equal noise leads to equal episodes, and unequal noise parts them."""
     game = game_of("env=gym", "env.arguments={is_slippery: true}", "env.state=[s]")

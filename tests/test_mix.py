@@ -15,6 +15,7 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer
 from msgrpo_cli.rollout import PlayRules
+from msgrpo_cli.seeding import generator
 from msgrpo_cli.split import split_of, start_seeds
 from msgrpo_cli.train import train_job
 from msgrpo_cli.update import UpdateRules, play_update, rollout_metrics
@@ -36,6 +37,22 @@ def test_every_start_belongs_to_one_game_which_plays_as_it_does_alone() -> None:
         assert (game.actions, game.max_steps, game.rules()) == (alone.actions, alone.max_steps, alone.rules())
         assert game.describe() == game.present.describe()
     assert seen == {"frozenlake", "snake_8"}
+
+
+def test_later_chance_is_the_members_own() -> None:
+    game = mixture("env.games=[frozenlake_slippery,frozenlake]", "env.weights=[1000,1]")
+
+    def walked(member: int) -> list[str]:
+        game.reset(seed=3)
+        game.np_random = generator(("member", member))
+        return [game.step(2)[0] for _ in range(6)]
+
+    assert walked(0) == walked(0)
+    assert len({tuple(walked(member)) for member in range(8)}) > 1
+
+
+def test_the_longest_game_sets_the_limit_of_the_mixture() -> None:
+    assert compose("train", ["env=mix", "env.games=[frozenlake_slippery,frozenlake]"]).env.max_steps == 15
 
 
 def test_games_are_drawn_by_weight() -> None:

@@ -115,13 +115,13 @@ def _outcomes(total: int, shown: int) -> dict[float, float]:
     return chances
 
 
-def _dealer(hand: Hand, drawn: int = 1) -> Iterator[tuple[int, float]]:
-    """The dealer's final sums with their chances; the second card is always there."""
-    if drawn >= 2 and hand[0] >= _DEALER_STANDS:
+def _dealer(hand: Hand) -> Iterator[tuple[int, float]]:
+    """The dealer's final sums from here, with their chances."""
+    if hand[0] >= _DEALER_STANDS:
         yield hand[0], 1.0
         return
     for card, chance in _CHANCES.items():
-        for final, later in _dealer(_with(hand, card), drawn + 1):
+        for final, later in _dealer(_with(hand, card)):
             yield final, chance * later
 
 
