@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.games.guess_number import GuessNumber
 
 _instances = count()
 
@@ -84,6 +85,13 @@ class Forgetful(FrozenLake):
         return str(self.cell).encode()
 
 
+class Oblivious(GuessNumber):
+    """The key forgets what no text shows."""
+
+    def state_key(self) -> bytes:
+        return repr(self.guesses).encode()
+
+
 class Hiding(FrozenLake):
     """The text leaves the holes out."""
 
@@ -100,5 +108,5 @@ class HidingAndSaying(Hiding):
     hides = "the holes"
 
 
-for _game in FrozenLake.__subclasses__() + Hiding.__subclasses__():
+for _game in [*FrozenLake.__subclasses__(), *Hiding.__subclasses__(), Oblivious]:
     gymnasium.register(f"planted/{_game.__name__}-v0", entry_point=_game)
