@@ -94,7 +94,11 @@ def test_what_is_no_curriculum_is_refused(overrides: list[str], said: str) -> No
         compose("train", overrides)
 
 
-def test_a_game_without_success_has_no_curriculum(tmp_path: Path) -> None:
-    config = compose("train", ["experiment=smoke", "env=snake_8", "curriculum.key=env.size", "curriculum.values=[5,6]"])
-    with pytest.raises(UsageError, match="snake_8 declares no success"):
-        train_job(config, tmp_path / "run", command=["msgrpo", "train"], overrides=[])
+@pytest.mark.parametrize("override", ["curriculum.key=env.size", "stop.success=0.5"])
+def test_what_waits_for_successes_is_refused_where_there_are_none(override: str) -> None:
+    with pytest.raises(UsageError, match=f"{override}: snake_8 declares no success"):
+        compose("train", ["env=snake_8", override, *(["curriculum.values=[5,6]"] if "curriculum" in override else [])])
+
+
+def test_one_game_of_a_mixture_that_declares_success_is_enough() -> None:
+    compose("train", ["env=mix", "env.games=[snake_8,frozenlake]", "stop.success=0.5"])

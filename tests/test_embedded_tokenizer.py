@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from msgrpo_cli.config import compose
+from msgrpo_cli.demonstrations import SHARES
+from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.imitation import make_tokenizer
 
 SHIPPED = sorted(file.parent for file in (Path(__file__).parents[1] / "src/msgrpo_cli/assets").glob("*/tokenizer.json"))
@@ -22,11 +26,11 @@ def _loaded(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase
     return AutoTokenizer.from_pretrained(folder)
 
 
-def conversation(game: FrozenLake) -> list[dict[str, str]]:
+def conversation(game: TextMediatedStochasticGame) -> list[dict[str, str]]:
     return [{"role": "user", "content": game.describe("compact")}]
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, game: FrozenLake) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, game: TextMediatedStochasticGame) -> list[int]:
     encoded: Any = tokenizer.apply_chat_template(conversation(game), add_generation_prompt=True, return_dict=True)
     return list(encoded["input_ids"])
 
@@ -75,12 +79,34 @@ def test_boards_of_every_size_are_known() -> None:
             assert all(UNKNOWN not in prompt_ids(tokenizer, game) for game in lakes(size, slippery))
 
 
+@pytest.mark.parametrize("name", [*SHARES, "frozenlake_8x8", "snake_8", "snake_6x6", "snake_poison"])
+def test_what_the_games_say_is_known_and_their_actions_are_read_back(
+    loaded: PreTrainedTokenizerBase, name: str
+) -> None:
+    game = make_game(compose("train", [f"env={name}"]).env)
+    for seed in range(10):
+        game.reset(seed=seed)
+        ended = False
+        while not ended:
+            ids = prompt_ids(loaded, game)
+            assert len(ids) <= 64 and UNKNOWN not in ids
+            _, _, terminated, truncated, _ = game.step(int(game.np_random.integers(len(game.actions))))
+            ended = terminated or truncated
+    for action in game.actions:
+        [token] = loaded(action, add_special_tokens=False)["input_ids"]
+        assert token != UNKNOWN and game.parse(str(loaded.decode([6, token, 7]))) == action
+
+
+def test_signs_of_comparison_are_words(loaded: PreTrainedTokenizerBase) -> None:
+    assert loaded.tokenize("> 5 < 12 left 2") == [">", "5", "<", "12", "left", "2"]
+
+
 def test_loaded_tokenizer_pads_left_and_ends_turns_as_the_made_one(loaded: PreTrainedTokenizerBase) -> None:
     made = make_tokenizer()
     assert loaded.padding_side == made.padding_side == "left"
     assert (loaded.pad_token_id, loaded.eos_token_id, loaded.unk_token_id) == (0, 5, UNKNOWN)
     assert sorted(loaded.all_special_ids) == sorted(made.all_special_ids) == [0, 1, 2, 3, 4, 5]
-    assert len(loaded) == len(made) == 34
+    assert len(loaded) == len(made) == 152
     assert loaded.chat_template == made.chat_template
 
 

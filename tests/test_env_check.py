@@ -34,6 +34,8 @@ def msgrpo(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.Co
     "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in options_of("env")]
 )
 def test_every_game_that_ships_passes_every_check(name: str) -> None:
+    if name == "textarena":
+        pytest.importorskip("textarena")
     checks = check_game(compose("train", [f"env={name}"]).env)
     assert [check.name for check in checks] == list(CHECKS)
     assert [(check.name, check.detail) for check in checks if not check.passed] == []
@@ -92,7 +94,7 @@ def test_the_command_says_one_line_a_check_and_fails_where_one_fails(tmp_path: P
 
 def test_the_list_names_every_game_with_its_scores(tmp_path: Path) -> None:
     games = {game["name"]: game for game in json.loads(msgrpo("env", "list", "--json", cwd=tmp_path).stdout)}
-    assert list(games) == options_of("env")
+    assert list(games) == [name for name in options_of("env") if name not in ("gym", "mix", "textarena")]
     keys = {"name", "actions", "max_steps", "initial_states", "random_score", "optimal_score", "optimal_is_exact"}
     assert all(game.keys() == keys for game in games.values())
     assert games["frozenlake"]["optimal_score"] == 1.0 and games["frozenlake"]["optimal_is_exact"]

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from msgrpo_cli.errors import Interrupted, UsageError
-from msgrpo_cli.games.guard import AT_STEP, BrokenPromise, GameError, blaming, checked_metrics, checked_outcome
+from msgrpo_cli.games import probe
+from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.games.guard import (
+    AT_STEP,
+    BrokenPromise,
+    GameError,
+    blaming,
+    checked_metrics,
+    checked_outcome,
+    returning_within,
+)
 
 
 def test_a_game_s_error_names_game_step_and_seed() -> None:
@@ -56,3 +68,24 @@ def test_metrics_of_a_game_are_finite_numbers() -> None:
     for value in (float("nan"), "many", None):
         with pytest.raises(BrokenPromise, match=r"game_metrics: apples is .*, not a finite number"):
             checked_metrics({"apples": value})
+
+
+def test_a_game_that_never_returns_is_stopped_and_the_alarm_put_back() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(BrokenPromise, match="the game did not return"), returning_within(0.05):
+        while True:
+            pass
+    assert signal.getsignal(signal.SIGALRM) == before
+    with returning_within(0.05):
+        pass
+    time.sleep(0.1)  # no alarm is left behind
+
+
+def test_the_trial_before_a_run_names_a_game_that_never_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck(FrozenLake):
+        def play(self, action: str) -> tuple[float, str | None]:
+            while True:
+                pass
+
+    monkeypatch.setattr(probe, "_LONGEST", 0.2)
+    assert probe.broken_promise(Stuck, "full") == "the game did not return within 0.2 s"

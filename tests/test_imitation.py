@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from msgrpo_cli.config import compose
+from msgrpo_cli.demonstrations import (
+    BLUNDERING,
+    SHARES,
+    cliff_player,
+    demonstrations,
+    frozenlake_player,
+    snake_player,
+    uniform_player,
+)
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.imitation import RECIPES, blundering_player, demonstrations, imitate, uniform_player
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.games.snake import Snake
+from msgrpo_cli.imitation import RECIPES, imitate
 from msgrpo_cli.model_paths import local_path
 from msgrpo_cli.split import split_of
 
@@ -30,22 +42,76 @@ def test_the_player_errs_systematically() -> None:
     game = FrozenLake()
     game.board, game.cell = ("SHFF", "FFFF", "FFFF", "FFFG"), 0
     # left, down, right, up: right is a hole, down the only shortest safe move
-    assert np.allclose(blundering_player(game), [0.0375, 0.2875, 0.6375, 0.0375])
+    assert np.allclose(frozenlake_player(game), [0.0375, 0.2875, 0.6375, 0.0375])
     game.cell = 7  # right edge, second row: down, and the only shortest move is down
-    assert np.allclose(blundering_player(game), [0.0375, 0.8875, 0.0375, 0.0375])
+    assert np.allclose(frozenlake_player(game), [0.0375, 0.8875, 0.0375, 0.0375])
     assert np.allclose(uniform_player(game), 0.25)
 
 
+def test_the_snake_errs_systematically() -> None:
+    game = Snake(opponents=0)
+    game.bodies, game.food = [((4, 4),)], {(4, 6): "apple"}
+    # up, down, left, right: habit goes right, the apple lies above
+    assert np.allclose(snake_player(game), [0.3875, 0.0375, 0.0375, 0.5375])
+    game.bodies, game.food = [((9, 9), (9, 8))], {(2, 9): "apple"}  # the habit ends in the wall
+    assert np.allclose(snake_player(game), [0.5375, 0.0375, 0.3875, 0.0375])
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"),  # up, right, down, left
+    [
+        (36, [0.5375, 0.3875, 0.0375, 0.0375]),  # the start: right is the cliff
+        (25, [0.0375, 0.8875, 0.0375, 0.0375]),
+        (3, [0.0375, 0.3875, 0.5375, 0.0375]),
+        (35, [0.0375, 0.0375, 0.8875, 0.0375]),
+    ],
+)
+def test_the_walker_at_the_cliff_errs_systematically(state: int, wanted: list[float]) -> None:
+    game = make_game(compose("train", ["env=cliffwalking"]).env)
+    game.reset(seed=0)
+    game._inner.s = state  # type: ignore[attr-defined]
+    assert np.allclose(cliff_player(game), wanted)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", list(SHARES))
+def test_every_demonstration_is_a_text_with_probabilities_and_repeats(name: str) -> None:
+    player = BLUNDERING.get(name, uniform_player)
+    first, again = (list(islice(demonstrations(name, player, seed=3), 40)) for _ in range(2))
+    assert [text for text, _ in first] == [text for text, _ in again]
+    assert all(text and np.isclose(wanted.sum(), 1) and (wanted >= 0).all() for text, wanted in first)
+    assert len({text for text, _ in first}) > 1
+
+
+def test_the_shares_are_of_a_whole() -> None:
+    assert sum(SHARES.values()) == pytest.approx(1)
+    assert BLUNDERING.keys() <= SHARES.keys()
+
+
 def test_demonstrations_come_from_the_train_part_alone() -> None:
-    seen = [observation for observation, _ in islice(demonstrations(uniform_player, seed=3), 300)]
     boards = set()
-    for observation in seen:
-        cells = observation.removeprefix("slippery\n").split()
-        tiles = "".join({"O": "H", "G": "G"}.get(cell, "F") for cell in cells)
-        key = f"S{tiles[1:]}@0".encode()
-        boards.add(key)
+    for name in ("frozenlake", "frozenlake_slippery"):
+        for observation, _ in islice(demonstrations(name, uniform_player, seed=3), 200):
+            cells = observation.removeprefix("slippery\n").split()
+            tiles = "".join({"O": "H", "G": "G"}.get(cell, "F") for cell in cells)
+            boards.add(f"S{tiles[1:]}@0".encode())
     assert len(boards) > 50
     assert {split_of(key) for key in boards} == {"train"}
+
+
+def test_snakes_are_shown_from_starts_of_the_train_part_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = []
+    reset = Snake.reset
+
+    def recorded(game: Snake, **keys: object) -> object:
+        outcome = reset(game, **keys)  # type: ignore[arg-type]
+        starts.append(game.state_key())
+        return outcome
+
+    monkeypatch.setattr(Snake, "reset", recorded)
+    texts = [text for text, _ in islice(demonstrations("snake_20", snake_player, seed=3), 400)]
+    played = [key for key, after in pairwise(starts) if key == after]  # looked at, then played
+    assert len(played) > 20 and {split_of(key) for key in played} == {"train"}
+    assert max(len(text.split("\n")[0].split()) for text in texts) > 5, "long snakes are seen, too"
 
 
 @pytest.mark.parametrize("name", list(RECIPES))

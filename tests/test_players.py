@@ -13,7 +13,7 @@ from chance import NORMAL_LIMIT, fits
 from msgrpo_cli.episode import Start
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer
+from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from msgrpo_cli.rollout import Decision, PlayRules, Policy, play_episodes
 from msgrpo_cli.seeding import seed_from
 from msgrpo_cli.split import start_seeds
@@ -190,6 +190,8 @@ def test_what_is_unknown_is_none_and_cannot_be_played() -> None:
     assert ExactPlayer().value(game) is None
     with pytest.raises(ValueError, match="Riddle does not tell its transitions, so optimal play is unknown"):
         ExactPlayer().act([Decision(game, "", (0,))])
+    with pytest.raises(ValueError, match="Riddle has no search"):
+        SearchPlayer().act([Decision(game, "", (0,))])
     with pytest.raises(ValueError, match="Riddle has no heuristic player"):
         GreedyPlayer().act([Decision(game, "", (0,))])
     assert RandomPlayer().act([Decision(game, "", (0,))])[0].action in ("yes", "no")

@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from msgrpo_cli.config import compose
 from msgrpo_cli.episode import Completion
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.games.snake import Snake
+from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.generation import Sampling
 from msgrpo_cli.imitation import make_tokenizer
 from msgrpo_cli.policy import LanguageAgentPolicy, end_of_turn_ids, pad_id
@@ -191,6 +192,7 @@ def test_padding_falls_back_to_the_end_of_turn() -> None:
 def test_words_that_the_tokenizer_does_not_know_are_counted() -> None:
     policy = policy_of(saying(*UP))
     assert policy.unknown_words(FrozenLake(), "compact") == 0
-    snake = Snake(opponents=0, apples=2)
-    snake.reset(seed=0)
-    assert policy.unknown_words(snake, "compact") == len(snake.describe("compact").split())
+    cliff = make_game(compose("train", ["env=cliffwalking"]).env)
+    cliff.reset(seed=0)
+    assert policy.unknown_words(cliff, "compact") == 0
+    assert policy.unknown_words(cliff, "full") == 36

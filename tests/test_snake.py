@@ -14,7 +14,7 @@ import pytest
 
 from msgrpo_cli.episode import Start
 from msgrpo_cli.games.snake import Cell, Snake
-from msgrpo_cli.players import GreedyPlayer, RandomPlayer
+from msgrpo_cli.players import GreedyPlayer, RandomPlayer, SearchPlayer
 from msgrpo_cli.rollout import PlayRules, play_episodes
 
 _FOOD = {"A": "apple", "X": "poison apple", "B": "banana"}
@@ -253,6 +253,35 @@ def test_the_heuristic_leaves_a_cell_that_the_other_head_could_enter() -> None:
     assert contested.greedy_action() in ("up", "down")
 
 
+def test_the_search_passes_a_nearer_apple_for_two_that_lie_together() -> None:
+    game = drawn("""
+        . . . . . .
+        . A . . . .
+        . . . . . .
+        . H . . A A
+        . . . . . .
+        . . . . . .
+    """, own=[(1, 2)], apples=3, max_steps=4)  # fmt: skip
+    assert game.greedy_action() == "up"
+    assert game.search_action() == "right", "four moves are enough for two apples on the right, or for one above"
+    game.max_steps = 3
+    assert game.search_action() == "up", "one apple either way, and this one is nearer"
+    game.max_steps = 1
+    assert game.search_action() == game.greedy_action(), "nothing can be reached in time"
+    game.bodies[0] = ()
+    assert game.search_action() in game.actions
+
+
+def test_the_search_eats_more_than_the_heuristic() -> None:
+    rules = PlayRules("snake_20")
+    starts = [Start(seed, seed, 0, (1, seed)) for seed in range(200)]
+    reached = [
+        np.mean([episode.total_reward for episode in play_episodes(starts, lambda: Snake(), player, rules)])
+        for player in (GreedyPlayer(), SearchPlayer())
+    ]
+    assert reached[1] > reached[0]
+
+
 def test_compact_text_says_where_everything_is() -> None:
     game = drawn("""
         . . . .
@@ -261,8 +290,20 @@ def test_compact_text_says_where_everything_is() -> None:
         E . B .
     """, own=[(0, 2), (1, 2), (1, 1)], poison_apples=1, bananas=1)  # fmt: skip
     assert game.describe("compact").splitlines() == [
-        "you 0 2 right down", "other 0 0", "apple 2 2", "poison 3 1", "banana 2 0",
+        "you 0 2 right down", "other +0 -2", "apple +2 +0", "poison +3 -1", "banana +2 -2",
     ]  # fmt: skip
+
+
+def test_compact_text_names_the_nearest_first_and_counts_from_the_own_head() -> None:
+    game = drawn("""
+        A . . A
+        . . H .
+        . A . .
+        . E e .
+    """, own=[(2, 2)], other=[(1, 0), (2, 0)], apples=3)  # fmt: skip
+    assert game.describe("compact").splitlines() == ["you 2 2", "other -1 -2 right", "apple -1 -1 +1 +1 -2 +1"]
+    game.bodies[0] = ()
+    assert game.describe("compact") == "you"
 
 
 def test_full_text_draws_the_board_as_it_is() -> None:
@@ -292,8 +333,8 @@ def test_reference_players_reach_what_is_expected_of_them() -> None:
     [
         ({"size": 2}, "size=2: must be between 3 and 20"),
         ({"apples": -1}, "apples=-1: must be at least 0"),
-        ({"size": 3, "apples": 4}, "size=3: at most half of the cells may be taken at the start"),
-        ({"opponent": "clever"}, "opponent=clever: must be random, greedy, or a checkpoint of a run"),
+        ({"size": 3, "apples": 4}, "apples=4: at most half of the 3x3 cells may be taken"),
+        ({"opponent": "clever"}, "opponent=clever: must be random, greedy, or a checkpoint"),
     ],
 )
 def test_keys_that_make_no_game_are_refused(keys: dict[str, Any], problem: str) -> None:

@@ -28,6 +28,7 @@ from .mixture import expanded, ids_of
 from .schema import RunConfig
 
 _HERE = Path(__file__).resolve().parent
+_STARTS = 32  # in a mixture some games may declare success and others none
 
 
 def config_dir() -> Path:
@@ -106,7 +107,7 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
             ) from problem
         for env in [config.env, *harder]:
             problems = problems or env_problems(env) or play_problems(env, observation)
-        problems = problems or _prompt_problems(config)
+        problems = problems or _prompt_problems(config) or _success_problems(config)
         problems += engines.problems(config)
     if config is None or problems:
         raise UsageError("\n".join(problems))
@@ -118,6 +119,26 @@ def _with_learning_rate(config: RunConfig) -> RunConfig:
     if config.trainer.get("learning_rate") is not None or config.default_learning_rate is None:
         return config
     return config.model_copy(update={"trainer": {**config.trainer, "learning_rate": config.default_learning_rate}})
+
+
+def _success_problems(config: RunConfig) -> list[str]:
+    """What waits for successes in a game that declares none."""
+    from .games.registry import make_game
+
+    none = f"{config.env.name} declares no success"
+    stop, curriculum = config.stop, config.curriculum
+    waiting = []
+    if stop.success is not None:
+        waiting.append(f"stop.success={stop.success:g}: {none}; stop.score takes a reward")
+    if curriculum.key is not None:
+        waiting.append(f"curriculum.key={curriculum.key}: {none}, so no value is ever passed")
+    if waiting:
+        game = make_game(config.env)
+        for seed in range(_STARTS):
+            game.reset(seed=seed)
+            if game.success is not None:
+                return []
+    return waiting
 
 
 def _prompt_problems(config: RunConfig) -> list[str]:

@@ -24,6 +24,7 @@ from .env_play import SEEDS, Game, again, played, players_of, steps_of, visits
 from .env_trace import trace
 from .explain import one_line
 from .games.core import Observation
+from .games.guard import returning_within
 from .games.registry import make_game
 from .players import RandomPlayer
 from .schema import EnvConfig
@@ -34,6 +35,7 @@ _OBSERVATIONS: tuple[Observation, ...] = ("full", "compact")
 _PAIRS, _CONTINUED = 400, 6
 _STRINGS = 10_000
 _ROUNDING = 1e-9
+_LONGEST = 600.0  # seconds for one check
 
 
 class Fault(Exception):
@@ -47,7 +49,8 @@ def check_game(env: EnvConfig) -> list[Check]:
 
 def _result(name: str, look: Callable[[EnvConfig], str], env: EnvConfig) -> Check:
     try:
-        return Check(name, True, look(env))
+        with returning_within(_LONGEST):
+            return Check(name, True, look(env))
     except Fault as fault:
         return Check(name, False, str(fault))
     except Exception as problem:  # noqa: BLE001 - a user's game may raise anything
@@ -61,7 +64,7 @@ def _repeats(env: EnvConfig) -> str:
         command = [sys.executable, "-m", "msgrpo_cli.env_trace"]
         surroundings = {**environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": pathsep.join(filter(None, sys.path))}
         ended = subprocess.run(
-            command, input=env.model_dump_json(), capture_output=True, text=True, env=surroundings, timeout=600
+            command, input=env.model_dump_json(), capture_output=True, text=True, env=surroundings, timeout=_LONGEST
         )
         if ended.returncode:
             raise Fault(f"a fresh process fails: {(ended.stderr.strip() or 'no reason given').splitlines()[-1]}")

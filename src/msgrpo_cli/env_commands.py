@@ -5,6 +5,7 @@ Knows options and how results are shown. Imports nothing heavy: the work is impo
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, help="List, show or check the games.")
 
 _SHOWN = 4  # actions of a game in the list
+_FORMS = {
+    "gym": "any gymnasium environment with discrete actions",
+    "textarena": "any single-player game of TextArena",
+    "mix": "several games in one run",
+}
+"""Files of conf/env that are there to be filled in: examples, not games of their own."""
 
 NameAndOverrides = Annotated[
     list[str] | None, typer.Argument(metavar="ENV|KEY=VALUE", help="A name in conf/env, and values of its keys.")
@@ -41,11 +48,13 @@ def list_games(config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: 
         folders = config_dir or []
         print("playing every game", file=sys.stderr, flush=True)
         with talk_on_stderr():
-            games = [described(compose("train", [f"env={name}"], folders).env) for name in options_of("env", folders)]
+            names = [name for name in options_of("env", folders) if name not in _FORMS]
+            games = [described(compose("train", [f"env={name}"], folders).env) for name in names]
         if as_json:
             print(json.dumps(games, allow_nan=False))
         else:
             _show_list(games)
+            print("\nTo be filled in:", *(f"env={name}: {what}" for name, what in _FORMS.items()), sep="\n")
 
 
 @app.command()
@@ -73,7 +82,7 @@ def check(
         from .env_check import check_game
 
         named = any(not is_override(text) or text.startswith("env=") for text in arguments or [])
-        names = [None] if named else options_of("env", config_dir or [])
+        names = [None] if named else _installed(options_of("env", config_dir or []))
         results = []
         for name in names:
             config = _config([*([name] if name else []), *(arguments or [])], config_dir)
@@ -95,6 +104,14 @@ def play(arguments: NameAndOverrides = None, config_dir: ConfigDirs = None, verb
         from .play import play_in_terminal
 
         play_in_terminal(_config(arguments, config_dir))
+
+
+def _installed(names: Sequence[str]) -> list[str]:
+    """Without those that need an extra which is not there; they are told."""
+    missing = [name for name in names if name == "textarena" and importlib.util.find_spec("textarena") is None]
+    for name in missing:
+        print(f"not checked: {name} needs TextArena: pip install 'msgrpo[textarena]'", file=sys.stderr)
+    return [name for name in names if name not in missing]
 
 
 def _config(arguments: Sequence[str] | None, folders: list[Path] | None) -> RunConfig:

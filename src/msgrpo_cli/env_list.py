@@ -29,8 +29,9 @@ def described(env: EnvConfig) -> dict[str, Any]:
             game.reset(seed=episode.start.seed)
             values.append(player.value(game) or 0.0)
         best = sum(values) / len(values)
-    elif (greedy := players_of(game).get("greedy")) is not None:
-        best = _mean([episode.total_reward for episode in played(env, greedy, _STARTS)])
+    else:
+        able = [player for name, player in players_of(game).items() if name in ("greedy", "search")]
+        best = max((_mean([one.total_reward for one in played(env, player, _STARTS)]) for player in able), default=None)
     return {
         "name": env.name,
         "actions": list(game.actions),

@@ -12,7 +12,7 @@ from typing import Any
 from .episode import Episode, Key, Start
 from .games.core import KnownDynamics, TextMediatedStochasticGame
 from .games.registry import make_game
-from .players import ExactPlayer, GreedyPlayer, RandomPlayer
+from .players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from .rollout import PlayRules, Policy, play_episodes
 from .schema import EnvConfig
 from .seeding import generator
@@ -79,6 +79,8 @@ def players_of(game: Game) -> dict[str, Policy]:
     game.reset(seed=0)
     if game.greedy_action() is not None:
         players["greedy"] = GreedyPlayer()
+    if game.search_action() is not None:
+        players["search"] = SearchPlayer()
     if isinstance(game, KnownDynamics):
         players["optimal"] = ExactPlayer()
     return players

@@ -30,6 +30,8 @@ def shown(config: RunConfig) -> dict[str, Any]:
     [episode] = played(config.env, RandomPlayer(), 1)
     return {
         "env": config.env.name,
+        "id": config.env.id,
+        "keys": config.env.keys,
         "model": config.model.name,
         "messages": [{"role": role, "content": text} for role, text in messages],
         "prompt": str(tokenizer.decode(list(ids))),
@@ -44,7 +46,8 @@ def shown(config: RunConfig) -> dict[str, Any]:
 
 def as_text(found: dict[str, Any]) -> str:
     """For people."""
-    lines = []
+    lines = [f"{found['env']} ({found['id']}):"]
+    lines += [f"  env.{key}={_first_line(value)}" for key, value in found["keys"].items()]
     for message in found["messages"]:
         lines += [f"--- {message['role']}", message["content"]]
     tokens = f"{found['prompt_tokens']} tokens for {found['model']}, at most {found['max_prompt_tokens']}"
@@ -53,3 +56,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f"--- {tokens}", "", f"one random episode of {found['env']}:"]
     lines += [f"{number} {step['action']}: {step['reward']:g}" for number, step in enumerate(found["episode"], 1)]
     return "\n".join([*lines, f"total reward {found['total_reward']:g}, ended by {found['ended_by']}"])
+
+
+def _first_line(value: Any) -> str:
+    first, more, _ = str(value).partition("\n")
+    return first + (" ..." if more else "")

@@ -21,7 +21,7 @@ from .evaluator import Evaluator, Played
 from .generators import single
 from .ladder import References, render
 from .models import load_model, quiet_libraries
-from .players import ExactPlayer, GreedyPlayer, RandomPlayer
+from .players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from .policy import LanguageAgentPolicy
 from .precision import check_precision, device_for
 from .recorder import evaluate_policy, record_evaluation
@@ -33,7 +33,12 @@ from .scores import score
 from .subjects import Subject
 from .whole_files import read_json, strict
 
-_PLAYERS: dict[str, type[Policy]] = {"random": RandomPlayer, "greedy": GreedyPlayer, "optimal": ExactPlayer}
+_PLAYERS: dict[str, type[Policy]] = {
+    "random": RandomPlayer,
+    "greedy": GreedyPlayer,
+    "search": SearchPlayer,
+    "optimal": ExactPlayer,
+}
 
 
 def evaluate_subjects(asked: Sequence[tuple[Subject, RunConfig]], *, as_json: bool) -> list[dict[str, Any]]:
@@ -87,12 +92,14 @@ def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:
     if config.policy == "optimal" and evaluator.exact_score is None:
         raise UsageError(
             f"policy=optimal: {config.env.name} does not tell its transitions, so optimal play is unknown; the best "
-            "known player is policy=greedy"
+            "known players are policy=greedy and policy=search"
         )
     game = game_factory(config.env, evaluation=True)()
     game.reset(seed=0)
     if config.policy == "greedy" and game.greedy_action() is None:
         raise UsageError(f"policy=greedy: {config.env.name} has no heuristic player")
+    if config.policy == "search" and game.search_action() is None:
+        raise UsageError(f"policy=search: {config.env.name} has no search")
 
 
 def _policy(config: RunConfig, model_config: ModelConfig) -> LanguageAgentPolicy:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
@@ -14,7 +15,7 @@ from typing import Any
 
 from .episode import Episode, Start
 from .games.guard import AT_START, blaming
-from .players import ExactPlayer, GreedyPlayer, RandomPlayer
+from .players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from .rollout import GameFactory, PlayRules, Policy, play_episodes
 from .scores import Evaluation, evaluation, score
 from .split import Split, has_split, split_of, start_seeds
@@ -65,14 +66,15 @@ class Evaluator:
 
     @cached_property
     def optimal_score(self) -> float | None:
-        """The best that is known: exact where it can be computed, else what the game's heuristic player reaches on the
-        same starts; None where there is neither."""
+        """The best that is known: exact where it can be computed, else what the better of the game's heuristic and
+        search reaches on the same starts; None where there is neither."""
         if self.exact_score is not None:
             return self.exact_score
-        try:
-            return score(self.play(GreedyPlayer())).mean_total_reward
-        except ValueError:  # no heuristic player
-            return None
+        reached = []
+        for player in (GreedyPlayer(), SearchPlayer()):
+            with suppress(ValueError):  # the game has no such player
+                reached.append(score(self.play(player)).mean_total_reward)
+        return max(reached, default=None)
 
     @cached_property
     def exact_score(self) -> float | None:

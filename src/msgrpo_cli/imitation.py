@@ -1,17 +1,17 @@
-"""The recipe of the embedded bases: a small Llama that imitates a player of the train part of the state space.
+"""The recipe of the embedded bases: a small Llama that imitates players of the train part of the state space.
 
-Knows how `tiny` and `tiny_random` were made: tokenizer, architecture, imitated players. Knows nothing about
-MS-GRPO. They are stand-ins for pretraining, no more. `python -m msgrpo_cli.imitation NAME DIR` makes one again,
-bit for bit on one machine with the same number of threads.
+Knows how `tiny` and `tiny_random` were made: tokenizer, architecture, training. Knows nothing about MS-GRPO, nor how
+any game is played. They are stand-ins for pretraining, no more. `python -m msgrpo_cli.imitation NAME DIR` makes one
+again, bit for bit on one machine with the same number of threads.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,31 +19,39 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from .games.frozenlake import FrozenLake
-from .seeding import generator, seed_from
-from .split import start_seeds
+from .config import compose
+from .demonstrations import BLUNDERING, SHARES, Demonstration, Player, demonstrations, uniform_player
+from .games.registry import make_game
 
 _SPECIAL = ["<pad>", "<unk>", "<system>", "<user>", "<assistant>", "<end>"]
 _CELLS = ["P", ".", "O", "G"]
 _WORDS = ["<action>", "</action>", "\n", "left", "down", "right", "up", "slippery", *_CELLS]
 _PAIRS = [first + second for first in _CELLS for second in _CELLS]
+_NUMBERS = [str(number) for number in range(22)]
+_OFFSETS = [f"{offset:+d}" for offset in range(-19, 20)]
+_SNAKE = ["you", "other", "apple", "poison", "banana"]
+_TAXI = ["passenger", "to", "north", "south", "east", "west", "pickup", "dropoff"]
+_BLACKJACK = ["dealer", "ace", "hit", "stick"]
+_GUESSES = ["<", ">", "="]
+_SOKOBAN = ["#", "$", "@", "*", "+", "o"]
+_MINESWEEPER = ["x", *"abcde", *(f"{column}{row}" for row in range(1, 6) for column in "abcde")]
+_VOCABULARY = [
+    *(*_SPECIAL, *_WORDS, *_PAIRS, *_NUMBERS, *_OFFSETS),
+    *(*_SNAKE, *_TAXI, *_BLACKJACK, *_GUESSES, *_SOKOBAN, *_MINESWEEPER),
+]
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}<end>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-_ACTIONS = FrozenLake.actions
-_SLIPPERY_SHARE = 0.2
 _PEAK_RATE = 3e-3
 Base = tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
-Player = Callable[[FrozenLake], np.ndarray]
-"""Action probabilities, shape (4,)."""
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer: one token per cell, tag, action and line break."""
-    vocabulary = {token: index for index, token in enumerate([*_SPECIAL, *_WORDS, *_PAIRS])}
+    """A word-level tokenizer: one token per word, number, cell, tag, action and line break."""
+    vocabulary = {token: index for index, token in enumerate(_VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|</?\w+>|[^\s<]+"), behavior="removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|</?\w+>|<|[^\s<]+"), behavior="removed", invert=True)
     tokenizer.decoder = decoders.Fuse()
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -64,7 +72,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 96, 
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3 // 8 * 8,
+        intermediate_size=hidden * 31 // 12,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
@@ -78,31 +86,12 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 96, 
     return LlamaForCausalLM(config)
 
 
-def blundering_player(game: FrozenLake) -> np.ndarray:
-    """Action probabilities (4,) of a player that errs systematically, so that a lower temperature is no cure.
-
-    With probability 0.6 it goes right (down at the right edge) whatever lies there, with 0.25 along a shortest
-    safe path, with 0.15 anywhere. It wins 0.42 of the generator's 4x4 lakes within 8 steps (exact, over 1500 seeds).
-    """
-    probabilities = np.full(len(_ACTIONS), 0.15 / len(_ACTIONS))
-    at_right_edge = game.cell % game.size == game.size - 1
-    probabilities[_ACTIONS.index("down" if at_right_edge else "right")] += 0.6
-    moves = game.shortest_moves() or list(_ACTIONS)
-    for move in moves:
-        probabilities[_ACTIONS.index(move)] += 0.25 / len(moves)
-    return probabilities
-
-
-def uniform_player(game: FrozenLake) -> np.ndarray:
-    """Action probabilities (4,) of a player that knows only the names of the actions."""
-    return np.full(len(_ACTIONS), 1.0 / len(_ACTIONS))
-
-
 @dataclass(frozen=True)
 class Recipe:
     """How one base is made."""
 
-    player: Player
+    players: Mapping[str, Player]
+    """By the game's name in `conf/env`; uniform play of the games that are not there."""
     batches: int
     says: str
     """What the base is, for its card."""
@@ -110,59 +99,74 @@ class Recipe:
 
 RECIPES = {
     "tiny": Recipe(
-        blundering_player,
-        1000,
-        "imitates a player that mostly goes right whatever lies there",
+        BLUNDERING,
+        2000,
+        "imitates players that err systematically: on frozen lakes it mostly goes right whatever lies there, in Snake, "
+        "too, at the cliff it keeps to the edge and at times goes right too early. Of the other games that msgrpo "
+        "ships it knows the words and plays uniformly",
     ),
-    "tiny_random": Recipe(uniform_player, 200, "imitates a uniformly random player: it knows only the format"),
+    "tiny_random": Recipe({}, 400, "imitates a uniformly random player of the games that msgrpo ships"),
 }
 
 
-def demonstrations(player: Player, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Endless (observation, action probabilities (4,)): a map of the train part, a safe cell of it, the player."""
-    rng = generator(("imitation", seed))
-    lakes = [FrozenLake(slippery=False), FrozenLake(slippery=True)]
-    seeds = (seed_from(("imitation", seed, index)) for index in count())
-    for start in start_seeds(FrozenLake(), "train", seeds):
-        game = lakes[int(rng.random() < _SLIPPERY_SHARE)]
-        game.reset(seed=start)
-        tiles = "".join(game.board)
-        game.cell = int(rng.choice([cell for cell, tile in enumerate(tiles) if tile in "SF"]))
-        yield game.describe("compact"), player(game)
+@dataclass(frozen=True)
+class _Lesson:
+    """One game, as a base sees it."""
+
+    states: Iterator[Demonstration]
+    action_ids: list[int]
+    size: int
+    """States per batch."""
 
 
 def imitate(recipe: Recipe, *, batch_size: int = 256, seed: int = 0) -> Base:
-    """Train a base from random weights on what its player would do, in float32.
+    """Train a base from random weights on what its players would do, in float32.
 
     The loss is the cross-entropy of the whole answer against the player's own distribution: the tags and the end of
-    the turn are certain, the action has the player's probabilities.
+    the turn are certain, the action has the player's probabilities. Every batch holds all games, by their shares.
     """
     tokenizer = make_tokenizer()
     model = make_model(tokenizer, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=recipe.batches, pct_start=0.1)
-    pairs = demonstrations(recipe.player, seed)
-    answer = _ids(tokenizer, ["<action>", _ACTIONS[0], "</action>", "<end>"])
-    action_ids = _ids(tokenizer, _ACTIONS)
+    lessons = [
+        _Lesson(
+            demonstrations(name, recipe.players.get(name, uniform_player), seed),
+            _ids(tokenizer, make_game(compose("train", [f"env={name}"]).env).actions),
+            max(1, round(share * batch_size)),
+        )
+        for name, share in SHARES.items()
+    ]
     for batch in range(recipe.batches):
-        chosen = [next(pairs) for _ in range(batch_size)]
-        prompts = [_prompt(tokenizer, observation) for observation, _ in chosen]
-        inputs = tokenizer(prompts, padding=True, return_tensors="pt", add_special_tokens=False)
-        moves = [[answer[0], action_ids[int(wanted.argmax())], *answer[2:]] for _, wanted in chosen]
-        target = torch.nn.functional.one_hot(torch.tensor(moves), len(tokenizer)).float()
-        target[:, 1].zero_()[:, action_ids] = torch.tensor(np.array([p for _, p in chosen]), dtype=torch.float32)
-        ids = torch.cat([inputs["input_ids"], torch.tensor(moves)], dim=1)
-        mask = torch.cat([inputs["attention_mask"], torch.ones(batch_size, 4, dtype=torch.long)], dim=1)
-        logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=5).logits[:, :-1]
-        loss = -(target * logits.log_softmax(-1)).sum(-1).sum(-1).mean()
         optimizer.zero_grad()
-        loss.backward()
+        total = 0.0
+        for lesson in lessons:
+            loss = _summed_loss(model, tokenizer, lesson) / batch_size
+            loss.backward()
+            total += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if batch % 100 == 99:
-            print(f"batch {batch + 1} of {recipe.batches}, loss {float(loss):.4f}", file=sys.stderr, flush=True)
+            print(f"batch {batch + 1} of {recipe.batches}, loss {total:.4f}", file=sys.stderr, flush=True)
     return model, tokenizer
+
+
+def _summed_loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, lesson: _Lesson) -> torch.Tensor:
+    """Of one game's states in a batch: the cross-entropy of their answers."""
+    chosen = list(islice(lesson.states, lesson.size))
+    prompts = [_prompt(tokenizer, observation) for observation, _ in chosen]
+    inputs = tokenizer(prompts, padding=True, return_tensors="pt", add_special_tokens=False)
+    opened, closed, end = _ids(tokenizer, ["<action>", "</action>", "<end>"])
+    moves = [[opened, lesson.action_ids[int(wanted.argmax())], closed, end] for _, wanted in chosen]
+    target = torch.nn.functional.one_hot(torch.tensor(moves), len(tokenizer)).float()
+    target[:, 1] = 0.0
+    target[:, 1, lesson.action_ids] = torch.tensor(np.array([p for _, p in chosen]), dtype=torch.float32)
+    ids = torch.cat([inputs["input_ids"], torch.tensor(moves)], dim=1)
+    mask = torch.cat([inputs["attention_mask"], torch.ones(len(chosen), 4, dtype=torch.long)], dim=1)
+    logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=5).logits[:, :-1]
+    loss: torch.Tensor = -(target * logits.log_softmax(-1)).sum()
+    return loss
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> list[int]:
@@ -187,7 +191,7 @@ def main() -> None:
     tokenizer.save_pretrained(asked.directory)
     (asked.directory / "README.md").write_text(
         f"# {asked.name}\n\nA Llama of {model.num_parameters():,} float32 parameters that {recipe.says}. It has seen "
-        "4x4 frozen lakes of the train part of the state space and nothing else: a stand-in for pretraining, so that "
+        "states of the train part of each game's state space and nothing else: a stand-in for pretraining, so that "
         "msgrpo runs without a download. Made by "
         f"`python -m msgrpo_cli.imitation {asked.name} DIR`.\n"
     )

@@ -23,7 +23,13 @@ References = Mapping[str, Scores]
 
 _NONE = "-"
 _SAME = 1e-9  # a rung this close to the evaluation of its own player would say the same thing twice
-_PLAYERS = {"random": "random, as played", "optimal": "optimal, as played", "greedy": "heuristic player", "api": "api"}
+_PLAYERS = {
+    "random": "random, as played",
+    "optimal": "optimal, as played",
+    "greedy": "heuristic player",
+    "search": "search",
+    "api": "api",
+}
 
 
 def render(evaluations: Sequence[Evaluation], references: Sequence[References] = ()) -> RenderableType:
@@ -69,7 +75,7 @@ def _table(pairs: Sequence[tuple[Evaluation, References]]) -> Table:
     _add_rung(table, "base", first, references, first.base_score, "base")
     for evaluation, others in pairs:
         _add_player(table, evaluation, others)
-    best = "optimal (exact)" if first.optimal_is_exact else "best known (heuristic)"
+    best = "optimal (exact)" if first.optimal_is_exact else "best known"
     _add_rung(table, best, first, references, first.optimal_score, "optimal")
     return table
 

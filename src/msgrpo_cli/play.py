@@ -67,7 +67,10 @@ def play_in_terminal(config: RunConfig, seed: int | None = None) -> None:
     chosen = secrets.randbelow(2**31) if seed is None else seed
     start = Start(chosen, 0, 0, ("play", chosen))
     rules = PlayRules(config.env.name, config.prompt.observation)
-    person = Person(config, _ask_keys if sys.stdin.isatty() else _ask_lines)
+    in_terminal = sys.stdin.isatty()
+    if in_terminal:
+        print("Arrow keys, or a typed action and Enter; Ctrl-D leaves.\n")
+    person = Person(config, _ask_keys if in_terminal else _ask_lines)
     try:
         [episode] = play_episodes([start], lambda: make_game(config.env, evaluation=True), person, rules)
     except Left:

@@ -1,4 +1,4 @@
-"""Reference players that need no model: uniform, the game's heuristic, and exact dynamic programming.
+"""Reference players that need no model: uniform, the game's heuristic and search, and exact dynamic programming.
 
 Knows games and their transition tables. Knows nothing about tokens, models or training.
 """
@@ -36,6 +36,19 @@ class GreedyPlayer:
         action = game.greedy_action()
         if action is None:
             raise ValueError(f"{type(game).__name__} has no heuristic player")
+        return action
+
+
+class SearchPlayer:
+    """Plays the game's search. Raises ValueError for a game that has none."""
+
+    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+        return [_says(self._choose(decision.game)) for decision in decisions]
+
+    def _choose(self, game: TextMediatedStochasticGame) -> str:
+        action = game.search_action()
+        if action is None:
+            raise ValueError(f"{type(game).__name__} has no search")
         return action
 
 

@@ -283,7 +283,7 @@ class RunConfig(Section):
     max_updates: Annotated[int, Field(ge=1, le=10**8)]
     max_hours: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None
     """After so many hours of one process the run is saved and ends as interrupted."""
-    policy: Literal["model", "random", "greedy", "optimal", "api"]
+    policy: Literal["model", "random", "greedy", "search", "optimal", "api"]
     env: EnvConfig
     model: ModelConfig
     lora: LoraConfig

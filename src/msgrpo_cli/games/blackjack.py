@@ -24,6 +24,7 @@ _MOST, _DEALER_STANDS = 21, 17
 _TEMPLATE = """\
 Your cards sum to {{ observation[0] }}{{ ", an ace counted as 11" if observation[2] else "" }}.
 The dealer shows {{ "an ace" if observation[1] == 1 else observation[1] }}."""
+_COMPACT = 'you {{ observation[0] }}{{ " ace" if observation[2] else "" }}\ndealer {{ observation[1] }}'
 _RULES = (
     "You play blackjack. Cards 2 to 10 count their number, face cards 10, an ace 1 or 11. Hit takes a card; with more "
     "than 21 you lose. Stick ends your turn: the dealer takes cards until 17 or more, and the sum nearer to 21 wins. "
@@ -41,6 +42,9 @@ class Blackjack(GymGame):
         Fact("sum", "full", r"sum to (\d+)", lambda game: [_sum_of(game.cards)[0]]),
         Fact("ace", "full", r"sum to \d+(, an ace counted as 11)?\.", lambda game: [_ace(game)]),
         Fact("dealer", "full", r"shows (an ace|\d+)", lambda game: [_shown(game)]),
+        Fact("sum", "compact", r"\Ayou (\d+)", lambda game: [_sum_of(game.cards)[0]]),
+        Fact("ace", "compact", r"\Ayou \d+( ace)?\n", lambda game: [" ace" if _sum_of(game.cards)[1] else None]),
+        Fact("dealer", "compact", r"dealer (\d+)\Z", lambda game: [game.open_card]),
     )
 
     def __init__(self, max_steps: int = 12) -> None:
@@ -48,6 +52,7 @@ class Blackjack(GymGame):
             actions=("stick", "hit"),
             max_steps=max_steps,
             template=_TEMPLATE,
+            compact=_COMPACT,
             state=("player", "dealer"),
             rules=_RULES,
             initial_states="many",

@@ -102,6 +102,10 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
         """What the game's simple heuristic player does here; None where there is none."""
         return None
 
+    def search_action(self) -> str | None:
+        """What a search within a stated budget does here; None where there is none."""
+        return None
+
     # What every game has
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:

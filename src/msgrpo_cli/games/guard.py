@@ -6,6 +6,10 @@ Knows games' names, seeds and steps. Knows nothing about models, training or fil
 from __future__ import annotations
 
 import math
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Real
 from types import TracebackType
 from typing import Any
@@ -47,7 +51,7 @@ def reason(problem: BaseException) -> str:
         text = str(problem)
     except Exception:  # noqa: BLE001 - also its words are the game's own
         text = "(its text cannot be read)"
-    said = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    said = next((line.strip() for line in text.splitlines() if any(map(str.isalnum, line))), "")
     if isinstance(problem, BrokenPromise):
         return said
     return f"{type(problem).__name__}: {said}" if said else type(problem).__name__
@@ -55,6 +59,25 @@ def reason(problem: BaseException) -> str:
 
 class BrokenPromise(Exception):
     """A game returned what no game may return."""
+
+
+@contextmanager
+def returning_within(seconds: float) -> Iterator[None]:
+    """Raise BrokenPromise in the block when it takes longer: a game that never returns. Python's main thread only."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise BrokenPromise(f"the game did not return within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def checked_outcome(outcome: Any) -> tuple[float, bool, bool, str | None]:

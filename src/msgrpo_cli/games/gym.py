@@ -5,14 +5,16 @@ Knows gymnasium's interface and templates. Knows nothing about single environmen
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 
 from ..sandbox import BoundedRange, template_of
 from .core import Observation, TextMediatedStochasticGame, Transition
@@ -25,7 +27,8 @@ class GymGame(TextMediatedStochasticGame):
     """An environment of gymnasium's, with named actions and a rendered observation.
 
     `template` is a Jinja template over `observation`, `max_steps` and the environment's attributes named in
-    `attributes`; without one the text is the environment's own `ansi` rendering. `state` names the attributes that are
+    `attributes`; without one the text is the environment's own `ansi` rendering. `compact` is another, for the compact
+    text; without one both texts are the same. `state` names the attributes that are
     the whole state but for the step count, hidden parts included; without it they are the observation and `attributes`.
     """
 
@@ -40,6 +43,7 @@ class GymGame(TextMediatedStochasticGame):
         actions: Sequence[str],
         max_steps: int,
         template: str | None = None,
+        compact: str | None = None,
         attributes: Sequence[str] = (),
         state: Sequence[str] | None = None,
         rules: str = "",
@@ -51,8 +55,12 @@ class GymGame(TextMediatedStochasticGame):
         """`arguments` go to the environment's constructor; a total reward of `success_from` or more counts as won."""
         if template is not None and not template.strip():
             raise ValueError(f"template={template!r}: empty; null stands for the environment's own rendering")
+        if compact is not None and not compact.strip():
+            raise ValueError(f"compact={compact!r}: empty; null stands for the full text")
         if template is None and not self.draws:
             raise ValueError(f"template=null: {self.inner_id} draws no text of its own; give env.template")
+        if success_from is not None and not math.isfinite(success_from):
+            raise ValueError(f"success_from={success_from}: must be a finite number")
         if taken := _OURS & set(arguments or {}):
             raise ValueError(f"arguments={arguments}: {sorted(taken)[0]} is not the environment's own to choose")
         try:
@@ -82,11 +90,7 @@ class GymGame(TextMediatedStochasticGame):
         self._state_names = tuple(state) if state is not None else None
         self._rules, self._success_from = rules, success_from
         self.initial_states, self.hides = initial_states, hides
-        self._text = template
-        try:
-            self._template = template_of(template) if template else None
-        except TemplateError as problem:
-            raise ValueError(f"template={template}: broken: {problem}") from problem
+        self._templates = {"full": _parsed("template", template), "compact": _parsed("compact", compact)}
         self._total = 0.0
         self._observation: Any = None
         self._inner.reset(seed=0)
@@ -108,10 +112,11 @@ class GymGame(TextMediatedStochasticGame):
         return float(reward), "end" if terminated or truncated else None
 
     def describe(self, observation: Observation = "full") -> str:
-        if self._template is None:
+        named = (self._templates["compact"] if observation == "compact" else None) or self._templates["full"]
+        if named is None:
             return _COLOUR.sub("", str(self._inner.render())).strip()
         try:
-            return self._template.render(
+            return named.template.render(
                 observation=_plain(self._observation),
                 max_steps=self.max_steps,
                 steps_left=self.max_steps - self.elapsed,
@@ -119,7 +124,7 @@ class GymGame(TextMediatedStochasticGame):
                 **{name: _plain(getattr(self._inner, name)) for name in self._attributes},
             ).strip()
         except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as problem:
-            raise ValueError(f"template={self._text}: cannot be rendered: {problem}") from problem
+            raise ValueError(f"{named.key}={named.text}: cannot be rendered: {problem}") from problem
 
     def rules(self) -> str:
         return f"{self._rules} You have at most {self.max_steps} moves.".strip()
@@ -132,6 +137,23 @@ class GymGame(TextMediatedStochasticGame):
     @property
     def success(self) -> bool | None:
         return None if self._success_from is None else self._total >= self._success_from
+
+
+@dataclass(frozen=True)
+class _Words:
+    """A template and the key that gives it."""
+
+    key: str
+    text: str
+    template: Template
+
+
+def _parsed(key: str, text: str | None) -> _Words | None:
+    """Raises ValueError where it is broken."""
+    try:
+        return _Words(key, text, template_of(text)) if text else None
+    except TemplateError as problem:
+        raise ValueError(f"{key}={text}: broken: {problem}") from problem
 
 
 class TabularGymGame(GymGame):

@@ -40,6 +40,7 @@ class Mix(TextMediatedStochasticGame):
         if len(set(names)) < len(names):
             raise ValueError(f"games={names}: the same name twice")
         self._games = {block.name: make_game(block, evaluation) for block in blocks}
+        share = share / share.max()  # no overflow in the sum
         self._share = share / share.sum()
         self._choose(names[0])
         super().__init__(max_steps)
@@ -91,6 +92,9 @@ class Mix(TextMediatedStochasticGame):
 
     def greedy_action(self) -> str | None:
         return self.present.greedy_action()
+
+    def search_action(self) -> str | None:
+        return self.present.search_action()
 
     def parse(self, text: str) -> str | None:
         return self.present.parse(text)

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import numpy as np
 
 from .core import Observation, TextMediatedStochasticGame
-from .guard import BrokenPromise, check_length, checked_outcome, reason
+from .guard import BrokenPromise, check_length, checked_outcome, reason, returning_within
 
 _TO_FILL_IN = ("new_game", "play", "describe", "rules", "state_key")
 _SEEDS = range(3)
 _MOST_STEPS = 50  # of a longer game only the beginning is tried
+_LONGEST = 120.0  # seconds for all of it
 _SAME_START = "new_game must draw everything from the generator it is given, and keep nothing from before"
 
 
@@ -27,13 +28,14 @@ def missing_parts(cls: type[TextMediatedStochasticGame]) -> list[str]:
 def broken_promise(make_game: Callable[[], TextMediatedStochasticGame], observation: Observation) -> str | None:
     """The first promise that a game breaks, in words; None where none was broken."""
     try:
-        game, other = make_game(), make_game()
-        _check_actions(game)
-        for seed in _SEEDS:
-            _check_start(game, other, seed, observation)
-        for seed in _SEEDS:
-            _check_play(game, seed)
-            _check_start(game, other, seed, observation)
+        with returning_within(_LONGEST):
+            game, other = make_game(), make_game()
+            _check_actions(game)
+            for seed in _SEEDS:
+                _check_start(game, other, seed, observation)
+            for seed in _SEEDS:
+                _check_play(game, seed)
+                _check_start(game, other, seed, observation)
     except Exception as problem:  # noqa: BLE001 - a user's code may raise anything
         return reason(problem)
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import re
 import sys
 import typing
 from collections.abc import Collection, Mapping
@@ -106,7 +107,8 @@ def play_problems(env: EnvConfig, observation: Observation) -> list[str]:
     for evaluation in (False, True):
         found = broken_promise(lambda evaluation=evaluation: make_game(env, evaluation), observation)  # type: ignore[misc]
         if found is not None:
-            return [f"env.name={env.name}: {found}"]
+            key = re.split("[=:]", found)[0]
+            return [f"env.{found}" if key in env.keys else f"env.name={env.name}: {found}"]
     return []
 
 

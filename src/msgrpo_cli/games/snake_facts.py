@@ -24,6 +24,24 @@ def _kinds(game: Snake, kind: str) -> list[str]:
     return [", ".join(str(cell) for cell in sorted(game.food) if game.food[cell] == kind) or "none"]
 
 
+def _offsets(game: Snake, kind: str) -> list[str | None]:
+    """As the compact text lists them: from the own head, the nearest first, each to the right and upwards."""
+    if not game.bodies[0]:
+        return [None]
+    (x, y), *_ = game.bodies[0]
+    offsets = [(there[0] - x, there[1] - y) for there in sorted(game.food) if game.food[there] == kind]
+    offsets.sort(key=lambda offset: sum(map(abs, offset)))
+    return [" ".join(f"{number:+d}" for offset in offsets for number in offset) or None]
+
+
+def _rivals(game: Snake) -> list[str | None]:
+    """The head of the first other snake that lives."""
+    heads = [body[0] for body in game.bodies[1:] if body]
+    if not game.bodies[0] or not heads:
+        return [None]
+    return [" ".join(f"{there - here:+d}" for here, there in zip(game.bodies[0][0], heads[0], strict=True))]
+
+
 def _rows(game: Snake) -> list[str]:
     """The board, from the top row down, as the legend has it."""
     rows = [["."] * game.size for _ in range(game.size)]
@@ -45,12 +63,8 @@ FACTS = (
     Fact("apple", "rules", r"apple gives (\S+)", lambda game: ["1"]),
     Fact("death", "rules", r"Dying gives (\S+)", lambda game: [f"{game.death_reward - 1:g}"]),
     Fact("step limit", "rules", r"at most (\d+) moves", lambda game: [game.max_steps]),
-    Fact(
-        "apples",
-        "compact",
-        r"(?:\A|\n)apple (.*)",
-        lambda game: [" ".join(f"{x} {y}" for (x, y), kind in sorted(game.food.items()) if kind == "apple")],
-    ),
+    Fact("apples", "compact", r"(?:\A|\n)(?:apple (.*)|\Z|you\Z)", lambda game: _offsets(game, "apple")),
+    Fact("other head", "compact", r"\A.*(?:\nother (\S+ \S+)|)", _rivals),
     Fact(
         "own head",
         "compact",
