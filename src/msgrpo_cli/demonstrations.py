@@ -37,7 +37,7 @@ SHARES: Mapping[str, float] = {
     "guess_number": 0.03,
     "guess_number_forgetful": 0.03,
 }
-"""Of all states that a base sees. The paper's variations that are never trained on are not among them."""
+"""Of all states that a base sees. The named variations, which are never trained on, are not among them."""
 _SKILLED_SHARE = 0.5
 _COLUMNS = 12  # of gymnasium's cliff
 

@@ -29,11 +29,12 @@ def checkpoint_opponent(path: str) -> Opponent:
     from . import hydra_app
     from .assembly import language_agent
     from .generators import single
-    from .models import load_model
+    from .models import load_model, quiet_libraries
     from .precision import device_for
     from .rollout import Decision
     from .subjects import asked_for
 
+    quiet_libraries()
     with hydra_app.apart_from_the_callers():
         [(_, config)] = asked_for(path, [])
     model, tokenizer = load_model(config.model, config.seed, merge=True)

@@ -28,8 +28,8 @@ class GymGame(TextMediatedStochasticGame):
 
     `template` is a Jinja template over `observation`, `max_steps` and the environment's attributes named in
     `attributes`; without one the text is the environment's own `ansi` rendering. `compact` is another, for the compact
-    text; without one both texts are the same. `state` names the attributes that are
-    the whole state but for the step count, hidden parts included; without it they are the observation and `attributes`.
+    text; without one both texts are the same. `state` names the attributes that are the whole state but for the step
+    count, hidden parts included; without it they are the observation and `attributes`.
     """
 
     actions: tuple[str, ...] = ()
