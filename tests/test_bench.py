@@ -230,7 +230,7 @@ def test_training_is_told_without_the_rounds_that_warm_up_and_with_the_memory_of
 
 def test_padding_of_training_is_what_is_read_beside_the_rows() -> None:
     """Hot answers are of unlike lengths."""
-    hot = ["algo.groups_per_update=4", "algo.group_size=4", "rollout.temperature=1.5", "algo.share_prompts=false"]
+    hot = ["algo.groups_per_update=4", "algo.group_size=4", "rollout.temperature=3", "algo.share_prompts=false"]
     found = bench_update(compose("train", hot), 1)
     padding = found["positions"] - found["tokens_with_loss"] - found["tokens_without_loss"]
     assert found["padding_share"] == pytest.approx(padding / found["positions"])

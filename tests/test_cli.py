@@ -143,10 +143,10 @@ def test_a_dry_run_tells_and_writes_nothing(
     assert derived["episodes_drawn_per_update_at_most"] == 64
     assert derived["rows_per_update_at_most"] == 64 * 8
     assert derived["optimizer_steps_at_most"] == 10
-    assert derived["trainable_parameters"] == derived["parameters"] == 446_496
+    assert derived["trainable_parameters"] == derived["parameters"] == 448_608
     assert run(monkeypatch, "train", "lora.enabled=true", "--dry-run") == 0
     text = capsys.readouterr().out
-    assert "\n# learning_rate: 0.005\n" in text and "\n# trainable_parameters: 233 472" in text
+    assert "\n# learning_rate: 0.005\n" in text and "\n# trainable_parameters: 230 400" in text
     assert list(tmp_path.iterdir()) == []
 
 

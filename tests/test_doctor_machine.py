@@ -32,7 +32,7 @@ def test_devices_are_named() -> None:
 
 
 def test_memory_of_a_model_that_fits_and_of_one_that_does_not() -> None:
-    assert "training all of tiny needs 7.1 MB" in doctor_machine.memory(TINY)  # 0.444M parameters x 16 bytes
+    assert "training all of tiny needs 7.2 MB" in doctor_machine.memory(TINY)  # 0.444M parameters x 16 bytes
     with pytest.raises(RunError, match=r"qwen72b needs 1,163\.3 GB .* choose a smaller model, or lora\.enabled=true$"):
         doctor_machine.memory(compose("train", ["model=qwen72b"]))
     assert "not known" in doctor_machine.memory(compose("train", ["model=any", "model.path=./somewhere"]))
@@ -50,7 +50,7 @@ def test_a_container_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "current").write_text("4000000\n")
     monkeypatch.setattr(doctor_machine, "_CONTAINER_LIMIT", tmp_path / "max")
     monkeypatch.setattr(doctor_machine, "_CONTAINER_USED", tmp_path / "current")
-    with pytest.raises(RunError, match=r"needs 7\.1 MB .* 5\.0 MB are free"):
+    with pytest.raises(RunError, match=r"needs 7\.2 MB .* 5\.0 MB are free"):
         doctor_machine.memory(TINY)
     (tmp_path / "max").write_text("max\n")
     assert "free in memory" in doctor_machine.memory(TINY)

@@ -109,7 +109,7 @@ def test_the_precision_is_said_and_recorded_and_a_resume_elsewhere_is_refused(
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, "train", *SMOKE, "trainer.use_cpu=true", "hydra.run.dir=here") == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert said.count("computing in float32 on cpu, weights in float32; 446 496 of 446 496 parameters are trained") == 1
+    assert said.count("computing in float32 on cpu, weights in float32; 448 608 of 448 608 parameters are trained") == 1
     record = json.loads((tmp_path / "here" / "run.json").read_text())
     assert (record["precision"], record["device"], record["status"]) == ("float32", "cpu", "done")
     config = tmp_path / "here" / "config.yaml"
