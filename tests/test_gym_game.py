@@ -127,6 +127,7 @@ def test_a_template_reads_attributes_and_the_clock() -> None:
         (["env.state=[_np_random]"], r"env\.state=.*: CliffWalking-v1 has no value of the name _np_random"),
         (["env.attributes=[step]"], r"env\.attributes=.*: CliffWalking-v1 has no value of the name step"),
         (["env.template='{{ 1 / 0 }}'"], r"env\.template=.*: cannot be rendered: division by zero"),
+        (["env.compact='{{ missing }}'"], r"env\.compact=.*: cannot be rendered: 'missing' is undefined"),
         (["env.template=''"], r"env\.template='': empty"),
         (["env.actions=['',b,c,d]"], "an empty word"),
         (["env.arguments={render_mode: human}"], r"env\.arguments=.*: render_mode is not the environment's own"),

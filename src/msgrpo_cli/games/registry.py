@@ -107,8 +107,9 @@ def play_problems(env: EnvConfig, observation: Observation) -> list[str]:
     for evaluation in (False, True):
         found = broken_promise(lambda evaluation=evaluation: make_game(env, evaluation), observation)  # type: ignore[misc]
         if found is not None:
-            key = re.split("[=:]", found)[0]
-            return [f"env.{found}" if key in env.keys else f"env.name={env.name}: {found}"]
+            said = found.removeprefix("ValueError: ")
+            key = re.split("[=:]", said)[0]
+            return [f"env.{said}" if key in env.keys else f"env.name={env.name}: {found}"]
     return []
 
 
