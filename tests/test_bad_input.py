@@ -26,6 +26,10 @@ from test_cli import run
 SMOKE = "train experiment=smoke max_updates=1 eval.episodes=4 algo.groups_per_update=1 eval.every=0"
 COMPACT = ["prompt.observation=compact", "prompt.system=null", "rollout.max_new_tokens=8"]
 NO_RUN = "no such run; give a run directory, `last`, or the beginning of one name under outputs/ or multirun/"
+TOO_ALIKE = (
+    "in 10000 seeds: the game starts too alike; choose a larger game, eval.split=any (not held out), or, where it is a "
+    "key of the game, env.initial_states=few"
+)
 DIFFER = "start differently; new_game must draw everything from the generator it is given, and keep nothing from before"
 ONLY = (
     "a resumed run may only raise max_updates and change eval.*, save.*, stop.*, max_hours, trainer.report_to; to "
@@ -330,6 +334,8 @@ GAME_ROWS = [
         2,
         "env.name=actionlist: actions=['left', 'right']: must be a tuple of words",
     ),
+    ("SMOKE env.size=3 env.p=1.0 eval.split=test", 2, f"no initial state of the test part {TOO_ALIKE}"),
+    ("SMOKE --dry-run env.size=3 env.p=1.0", 2, f"no initial state of the validation part {TOO_ALIKE}"),
     ("SMOKE --GAMES env=sameactions", 2, "env.name=sameactions: actions=('left', 'left'): the same word twice"),
     ("SMOKE --GAMES env=textkey", 2, "env.name=textkey: state_key() must return bytes, not str"),
     ("SMOKE --GAMES env=neverends", 2, "env.name=neverends: the episode did not end at max_steps=4"),

@@ -157,7 +157,7 @@ def test_where_optimal_play_is_unknown_the_better_of_two_players_is_the_best_kno
     assert greedy["mean_total_reward"] != search["mean_total_reward"]
     assert best["mean_total_reward"] == greedy["optimal_score"] == search["optimal_score"] == random["optimal_score"]
     assert (best["normalized_score"], random["normalized_score"]) == (1.0, 0.0)
-    with pytest.raises(UsageError, match="policy=search: minesweeper has no search"):
+    with pytest.raises(UsageError, match="policy=search: minesweeper has no such player; it has random, greedy"):
         evaluated(None, "policy=search", "env=minesweeper", "eval.episodes=4")
     capsys.readouterr()
     evaluate_subjects(asked_for(None, ["policy=random", *overrides]), as_json=False)
@@ -169,7 +169,11 @@ def test_where_optimal_play_is_unknown_the_better_of_two_players_is_the_best_kno
     ("overrides", "said"),
     [
         (["eval.scenarios=paper", "env=frozenlake"], "env=frozenlake: eval.scenarios chooses the games"),
-        (["eval.scenarios=[frozenlake,nope]"], "eval.scenarios: no 'nope' in config group 'env'"),
+        (
+            ["eval.scenarios=[frozenlake,nope]"],
+            r"eval.scenarios=\['frozenlake', 'nope'\]: no 'nope' in config",
+        ),
+        (["eval.scenarios=papr"], "eval.scenarios=papr: must be paper, or a list of names in conf/env"),
     ],
 )
 def test_scenarios_that_cannot_be_meant_are_refused(run: Path, overrides: list[str], said: str) -> None:

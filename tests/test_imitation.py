@@ -60,10 +60,10 @@ def test_the_snake_errs_systematically() -> None:
 @pytest.mark.parametrize(
     ("state", "wanted"),  # up, right, down, left
     [
-        (36, [0.5375, 0.3875, 0.0375, 0.0375]),  # the start: right is the cliff
+        (36, [0.8875, 0.0375, 0.0375, 0.0375]),  # the start
         (25, [0.0375, 0.8875, 0.0375, 0.0375]),
-        (3, [0.0375, 0.3875, 0.5375, 0.0375]),
-        (35, [0.0375, 0.0375, 0.8875, 0.0375]),
+        (33, [0.0375, 0.3875, 0.5375, 0.0375]),  # above the cliff: down into it
+        (35, [0.0375, 0.0375, 0.8875, 0.0375]),  # above the goal
     ],
 )
 def test_the_walker_at_the_cliff_errs_systematically(state: int, wanted: list[float]) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chance import fits
 from msgrpo_cli.config import compose, load_saved, saved_text
 from msgrpo_cli.env_check import check_game
+from msgrpo_cli.env_play import players_of
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer
 from msgrpo_cli.rollout import PlayRules
 from msgrpo_cli.seeding import generator
-from msgrpo_cli.split import split_of, start_seeds
+from msgrpo_cli.split import keyed_seed, split_of, start_seeds
 from msgrpo_cli.train import train_job
 from msgrpo_cli.update import UpdateRules, play_update, rollout_metrics
 
@@ -53,6 +56,27 @@ def test_later_chance_is_the_members_own() -> None:
 
 def test_the_longest_game_sets_the_limit_of_the_mixture() -> None:
     assert compose("train", ["env=mix", "env.games=[frozenlake_slippery,frozenlake]"]).env.max_steps == 15
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test", "any"])
+def test_weights_hold_in_every_part_also_beside_a_game_that_holds_none_out(split: Any) -> None:
+    game = mixture("env.games=[frozenlake,guess_number]", "env.weights=[3,1]")
+    drawn: Counter[str] = Counter()
+    for seed in islice(start_seeds(game, split, count()), 600):
+        game.reset(seed=seed)
+        drawn[game.label] += 1
+        if game.label == "frozenlake" and split != "any":
+            assert split_of(game.present.state_key()) == split
+    assert fits([drawn["frozenlake"], drawn["guess_number"]], [0.75, 0.25])
+
+
+def test_groups_are_drawn_by_weight_in_training() -> None:
+    game = mixture("env.games=[frozenlake,guess_number]", "env.weights=[3,1]")
+    drawn: Counter[str] = Counter()
+    for group in range(600):
+        game.reset(seed=keyed_seed(game, "train", (0, 1, group)))
+        drawn[game.label] += 1
+    assert fits([drawn["frozenlake"], drawn["guess_number"]], [0.75, 0.25])
 
 
 def test_games_are_drawn_by_weight() -> None:
@@ -168,9 +192,9 @@ def test_a_run_trains_on_a_mixture_and_evaluates_each_game(tmp_path: Path) -> No
     [
         (["env.games=[frozenlake]"], "games=1 of them: a mixture needs two or more"),
         (["env.games=[frozenlake,frozenlake]"], "the same name twice"),
-        (["env.games=[frozenlake,snak_8]"], "no 'snak_8' in config group 'env'"),
-        (["env.games=[frozenlake,../env/snake_8]"], "env.games: '../env/snake_8' is no name in conf/env"),
-        (["env.games=[frozenlake,mix]"], "env.games: a mixture cannot hold another"),
+        (["env.games=[frozenlake,snak_8]"], r"env.games=.*no 'snak_8' in config group 'env'"),
+        (["env.games=[frozenlake,../env/snake_8]"], r"env.games=.*: '../env/snake_8' is no name in conf/env"),
+        (["env.games=[frozenlake,mix]"], r"env.games=\['frozenlake', 'mix'\]: a mixture cannot hold another"),
         (["env.games=frozenlake"], "env.games=frozenlake: must be a list of games"),
         (["env.weights=[1]"], "one positive number for each of the 2 games"),
         (["env.weights=[1,-1]"], "one positive number for each of the 2 games"),
@@ -179,6 +203,19 @@ def test_a_run_trains_on_a_mixture_and_evaluates_each_game(tmp_path: Path) -> No
 def test_what_is_no_mixture_is_refused(overrides: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         compose("train", ["env=mix", *overrides])
+
+
+def test_where_a_game_has_no_search_its_heuristic_plays_in_the_search_of_a_mixture() -> None:
+    game = mixture()
+    for seed in range(20):
+        game.reset(seed=seed)
+        expected = game.present.greedy_action() if game.label == "frozenlake" else game.present.search_action()
+        assert game.search_action() == expected is not None
+    assert list(players_of(mixture("env.games=[frozenlake,blackjack]")))[:3] == [
+        "random",
+        "greedy",
+        "search",
+    ]
 
 
 def test_heuristics_play_a_mixture() -> None:

@@ -86,6 +86,10 @@ def test_other_games_pass_the_checks(overrides: list[str]) -> None:
         ("env.game=ConnectFour-v0", "env.game=ConnectFour-v0: cannot be started by one player: "),
         ("env.arguments={rows:9}", "env.game=2048-v0-mega-easy: cannot be made: TypeError: "),
         ("env.answer=move", "env.answer=move: must hold {action}"),
+        (
+            "env.actions=[x,y]",
+            "env.actions=['x', 'y']: 2048-v0-mega-easy refuses every one of them, told as",
+        ),
     ],
 )
 def test_what_textarena_cannot_do_is_refused(override: str, said: str) -> None:

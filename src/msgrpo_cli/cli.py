@@ -240,8 +240,10 @@ def _refuse_both(*pairs: dict[str, Any]) -> None:
 def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
     from . import dry_run
     from .config import compose
+    from .jobs import check_starts
 
     config = compose("train", overrides, folders)
+    check_starts(config)
     print(json.dumps(dry_run.as_data(config), allow_nan=False) if as_json else dry_run.as_text(config))
 
 

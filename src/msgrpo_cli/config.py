@@ -72,7 +72,14 @@ def with_games(data: dict[str, Any], config_dirs: Sequence[Path]) -> dict[str, A
     """A composed config whose mixture of games holds their blocks; each game is composed and validated alone."""
     if not isinstance(env := data.get("env"), Mapping):
         return data
-    return {**data, "env": expanded(env, lambda name: compose("train", [f"env={name}"], config_dirs).env.model_dump())}
+
+    def block_of(name: str) -> dict[str, Any]:
+        try:
+            return compose("train", [f"env={name}"], config_dirs).env.model_dump()
+        except UsageError as problem:
+            raise UsageError(f"env.games={env['games']}: {problem}") from problem
+
+    return {**data, "env": expanded(env, block_of)}
 
 
 def make_importable(folders: Sequence[Path]) -> None:

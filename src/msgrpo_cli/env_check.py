@@ -96,7 +96,9 @@ def _seeds_differ(env: EnvConfig) -> str:
         keys.add(game.state_key())
     if len(keys) == 1 and game.initial_states == "many":
         raise Fault(f"{SEEDS} seeds give one start; use rng in new_game, or say initial_states = 'few'")
-    return f"{len(keys)} starts from {SEEDS} seeds, initial_states {game.initial_states}"
+    unheld = len(keys) == SEEDS and game.initial_states == "few"
+    hint = "; with 'many' some would be held out for evaluation" if unheld else ""
+    return f"{len(keys)} starts from {SEEDS} seeds, initial_states {game.initial_states}{hint}"
 
 
 def _state_key(env: EnvConfig) -> str:
@@ -222,7 +224,7 @@ def _rewards(env: EnvConfig) -> str:
                 seen.append(reward)
         bounds = f"declared {low:g} to {high:g}" if isfinite(low) and isfinite(high) else "no range is declared"
         said.append(f"{name} {min(seen):g} to {max(seen):g} ({bounds})")
-    return ", ".join(said)
+    return f"of random play: {', '.join(said)}"
 
 
 def _ends(env: EnvConfig) -> str:
@@ -233,7 +235,7 @@ def _ends(env: EnvConfig) -> str:
         if not (terminated or truncated):
             raise Fault(f"the episode with seed {seed} goes on after max_steps={game.max_steps} steps")
         ends[str(info["ended_by"])] += 1
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(ends.items()))
+    return f"all of {SEEDS} episodes: " + ", ".join(f"{reason} {count}" for reason, count in sorted(ends.items()))
 
 
 def _gymnasium(env: EnvConfig) -> str:

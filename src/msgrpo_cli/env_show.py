@@ -53,7 +53,7 @@ def as_text(found: dict[str, Any]) -> str:
     tokens = f"{found['prompt_tokens']} tokens for {found['model']}, at most {found['max_prompt_tokens']}"
     if found["unknown_tokens"]:
         tokens += f"; {found['unknown_tokens']} of them stand for words that it does not know"
-    lines += [f"--- {tokens}", "", f"one random episode of {found['env']}:"]
+    lines += [f"--- {tokens}", "", f"one random episode of {found['env']}, with the rewards of evaluation:"]
     lines += [f"{number} {step['action']}: {step['reward']:g}" for number, step in enumerate(found["episode"], 1)]
     return "\n".join([*lines, f"total reward {found['total_reward']:g}, ended by {found['ended_by']}"])
 

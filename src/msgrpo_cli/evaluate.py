@@ -6,6 +6,7 @@ Knows the evaluator, players and models. Knows nothing about training or how the
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rich.console import Console
 from .adapter_files import base_of
 from .assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
 from .config import config_hash
+from .env_play import players_of
 from .episode import Episode
 from .errors import RunError, UsageError
 from .evaluator import Evaluator, Played
@@ -64,10 +66,18 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
         seed=config.eval.seed,
         episodes=config.eval.episodes,
     )
+    if config.eval.split not in (None, evaluator.split):
+        print(
+            f"eval.split={config.eval.split}: {config.env.name} has too few starts to hold any out; all are played",
+            file=sys.stderr,
+        )
     references = {"random": score(evaluator.random_episodes)}
     if config.policy != "model":
         _refuse_unknown(config, evaluator)
-        return evaluator.evaluate(config.policy, _PLAYERS[config.policy]()), references
+        try:
+            return evaluator.evaluate(config.policy, _PLAYERS[config.policy]()), references
+        except ValueError as problem:  # one game of a mixture has no such player
+            raise UsageError(f"policy={config.policy}: {config.env.name}: {problem}") from problem
     base = _base_episodes(subject, config, evaluator) if subject.checkpoint else None
     if base:
         references["base"] = score(base)
@@ -89,17 +99,15 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
 
 
 def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:
+    able = players_of(game_factory(config.env, evaluation=True)())
     if config.policy == "optimal" and evaluator.exact_score is None:
+        others = " or ".join(f"policy={name}" for name in able if name != "optimal")
         raise UsageError(
-            f"policy=optimal: {config.env.name} does not tell its transitions, so optimal play is unknown; the best "
-            "known players are policy=greedy and policy=search"
+            f"policy=optimal: {config.env.name} does not tell its transitions, so optimal play is unknown; "
+            f"take {others}"
         )
-    game = game_factory(config.env, evaluation=True)()
-    game.reset(seed=0)
-    if config.policy == "greedy" and game.greedy_action() is None:
-        raise UsageError(f"policy=greedy: {config.env.name} has no heuristic player")
-    if config.policy == "search" and game.search_action() is None:
-        raise UsageError(f"policy=search: {config.env.name} has no search")
+    if config.policy not in able:
+        raise UsageError(f"policy={config.policy}: {config.env.name} has no such player; it has {', '.join(able)}")
 
 
 def _policy(config: RunConfig, model_config: ModelConfig) -> LanguageAgentPolicy:

@@ -102,8 +102,8 @@ RECIPES = {
         BLUNDERING,
         2000,
         "imitates players that err systematically: on frozen lakes it mostly goes right whatever lies there, in Snake, "
-        "too, at the cliff it keeps to the edge and at times goes right too early. Of the other games that msgrpo "
-        "ships it knows the words and plays uniformly",
+        "too, at the cliff it mostly turns down two columns too early. Of the other games that msgrpo ships it knows "
+        "the words and plays uniformly",
     ),
     "tiny_random": Recipe({}, 400, "imitates a uniformly random player of the games that msgrpo ships"),
 }

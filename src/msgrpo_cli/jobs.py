@@ -31,12 +31,14 @@ from .disk import check_room
 from .engines import check_machine
 from .errors import UsageError
 from .explain import one_line
+from .games.registry import make_game
 from .model_paths import check_reachable
 from .precision import check_precision
 from .reporting import tell_how_to_go_on
 from .resume import changed
 from .runs import Run, find_run, is_run
 from .schema import RunConfig
+from .split import check_parts
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +93,14 @@ def ready(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | 
     check_precision(config)
     check_reachable(config.model)
     check_machine(config)
+    check_starts(config)
     return config
+
+
+def check_starts(config: RunConfig) -> None:
+    """Raise UsageError where the game has no start to train on, or none to evaluate on."""
+    asked = config.eval.split
+    check_parts(make_game(config.env), ("train", asked or "validation", asked or "test"))
 
 
 def start(

@@ -154,6 +154,8 @@ def _starts(evaluation: Evaluation) -> str:
     first, last = evaluation.seeds
     measured = "overlap with training not measured" if overlap is None else f"{_percent(overlap)} overlap with training"
     held_out = f"{evaluation.split} part"
+    if overlap and evaluation.split in ("validation", "test"):
+        measured += ": of games with few starts, which hold none out"
     if evaluation.split == "any":
         held_out = 'not held out (split "any": starts as the game draws them, none kept from training)'
     return f"{evaluation.distinct_initial_states} distinct, seeds {first} to {last}; {held_out}, {measured}"

@@ -26,10 +26,10 @@ def expanded(env: Mapping[str, Any], block_of: Callable[[str], Mapping[str, Any]
     if not (isinstance(games, list) and games and all(isinstance(game, (str, Mapping)) for game in games)):
         raise UsageError(f"env.games={games}: must be a list of games, such as env.games=[frozenlake,snake_8]")
     if strange := [game for game in games if isinstance(game, str) and not re.fullmatch(r"[\w.-]+", game)]:
-        raise UsageError(f"env.games: '{strange[0]}' is no name in conf/env")
+        raise UsageError(f"env.games={games}: '{strange[0]}' is no name in conf/env")
     blocks = [dict(block_of(game)) if isinstance(game, str) else dict(game) for game in games]
     if any(block.get("id") == MIX for block in blocks):
-        raise UsageError("env.games: a mixture cannot hold another")
+        raise UsageError(f"env.games={games}: a mixture cannot hold another")
     longest = max(int(block.get("max_steps", 1)) for block in blocks)
     return {**env, "games": blocks, "max_steps": longest}
 

@@ -25,6 +25,7 @@ from .schema import RunConfig
 _ARROWS = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}
 _ARROWS |= {key.replace("[", "O"): action for key, action in _ARROWS.items()}
 _BACKSPACE, _END = ("\x7f", "\b"), ("\x03", "\x04")
+_LEAVING = ("quit", "exit")
 _TIMES = 100  # a reference player plays the same start so often
 
 
@@ -50,6 +51,8 @@ class Person:
         while True:
             text = self._ask(decision.game.actions)
             action = self._meant(decision.game, text)
+            if action is None and text.strip().lower() in _LEAVING:
+                raise Left
             if action is not None:
                 print()
                 return Completion(text=text, action=action)
@@ -69,7 +72,7 @@ def play_in_terminal(config: RunConfig, seed: int | None = None) -> None:
     rules = PlayRules(config.env.name, config.prompt.observation)
     in_terminal = sys.stdin.isatty()
     if in_terminal:
-        print("Arrow keys, or a typed action and Enter; Ctrl-D leaves.\n")
+        print("Arrow keys, or a typed action and Enter; quit or Ctrl-D leaves.\n")
     person = Person(config, _ask_keys if in_terminal else _ask_lines)
     try:
         [episode] = play_episodes([start], lambda: make_game(config.env, evaluation=True), person, rules)
@@ -95,7 +98,8 @@ def _ladder(config: RunConfig, start: Start, reached: float) -> None:
         rows.append((f"{name}, mean of {_TIMES}", sum(episode.total_reward for episode in episodes) / _TIMES))
     if isinstance(game, KnownDynamics):
         game.reset(seed=start.seed)
-        rows.append(("optimal (exact)", ExactPlayer().value(game) or 0.0))
+        hidden = ", mean over what is hidden" if game.hides else ""
+        rows.append((f"optimal (exact{hidden})", ExactPlayer().value(game) or 0.0))
     for name, value in sorted(rows, key=lambda row: row[1]):
         table.add_row(name, f"{value:.3f}")
     Console().print(table)

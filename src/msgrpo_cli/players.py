@@ -35,7 +35,7 @@ class GreedyPlayer:
     def _choose(self, game: TextMediatedStochasticGame) -> str:
         action = game.greedy_action()
         if action is None:
-            raise ValueError(f"{type(game).__name__} has no heuristic player")
+            raise ValueError(f"{type(game.present).__name__} has no heuristic player")
         return action
 
 
@@ -48,7 +48,7 @@ class SearchPlayer:
     def _choose(self, game: TextMediatedStochasticGame) -> str:
         action = game.search_action()
         if action is None:
-            raise ValueError(f"{type(game).__name__} has no search")
+            raise ValueError(f"{type(game.present).__name__} has no search")
         return action
 
 

@@ -190,7 +190,11 @@ SCENARIOS = {"paper": ["snake_8", "snake_20", "frozenlake", "frozenlake_slippery
 
 
 def _named(scenarios: object) -> object:
-    return SCENARIOS.get(scenarios, scenarios) if isinstance(scenarios, str) else scenarios
+    if not isinstance(scenarios, str):
+        return scenarios
+    if scenarios not in SCENARIOS:
+        raise ValueError(f"must be {', '.join(SCENARIOS)}, or a list of names in conf/env")
+    return SCENARIOS[scenarios]
 
 
 class EvalConfig(Section):

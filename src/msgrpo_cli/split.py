@@ -6,7 +6,7 @@ Knows state keys and seeds. Knows nothing about models or training.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import count
 from typing import Literal
 
@@ -36,25 +36,34 @@ def has_split(game: TextMediatedStochasticGame) -> bool:
 def start_seeds(game: TextMediatedStochasticGame, split: Split, seeds: Iterator[int]) -> Iterator[int]:
     """Those of `seeds` whose initial state lies in `split`; natural repetition stays.
 
-    Raises UsageError where none of 10 000 seeds in a row does.
+    In a mixture a rejected start is drawn again until it is one of the same game, so that each keeps its weight also
+    where parts differ in size or a game holds none out. Raises UsageError where none of 10 000 seeds in a row does.
     """
     if split == "any":
         yield from seeds
         return
     misses = 0
+    wanted: str | None = None  # the game that is drawn again
     for seed in seeds:
         with blaming(type(game).__name__, AT_START, seed):
             game.reset(seed=seed)
             held_out = has_split(game)  # of a mixture it depends on the game that the seed draws
             part = split_of(game.present.state_key()) if held_out else split  # as where it is played alone
-        if part == split:
-            misses = 0
+        wanted = wanted or game.label
+        if part == split and game.label == wanted:
+            misses, wanted = 0, None
             yield seed
         elif (misses := misses + 1) > _MOST_REDRAWS:
             raise UsageError(
-                f"no initial state of the {split} part in {_MOST_REDRAWS} seeds: the game starts too alike; "
-                "choose a larger game, or eval.split=any (not held out)"
+                f"no initial state of the {split} part in {_MOST_REDRAWS} seeds: the game starts too alike; choose a "
+                "larger game, eval.split=any (not held out), or, where it is a key of the game, env.initial_states=few"
             )
+
+
+def check_parts(game: TextMediatedStochasticGame, parts: Collection[Split]) -> None:
+    """Raise UsageError for a part that no start lies in."""
+    for part in parts:
+        next(start_seeds(game, part, count()))
 
 
 def keyed_seed(game: TextMediatedStochasticGame, split: Split, key: Key) -> int:

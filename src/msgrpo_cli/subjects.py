@@ -138,7 +138,8 @@ def _configs(
         for scenario in first.eval.scenarios:
             if scenario not in known:
                 raise UsageError(
-                    f"eval.scenarios: no '{scenario}' in config group 'env' (available: {', '.join(known)})"
+                    f"eval.scenarios={first.eval.scenarios}: no '{scenario}' in config group 'env' "
+                    f"(available: {', '.join(known)})"
                 )
         return [
             compose("eval", [*chosen, f"env={scenario}", *overrides], [*options, *config_dirs])

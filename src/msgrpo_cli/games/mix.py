@@ -94,7 +94,8 @@ class Mix(TextMediatedStochasticGame):
         return self.present.greedy_action()
 
     def search_action(self) -> str | None:
-        return self.present.search_action()
+        """The present game's search, or its heuristic where it has none."""
+        return self.present.search_action() or self.present.greedy_action()
 
     def parse(self, text: str) -> str | None:
         return self.present.parse(text)

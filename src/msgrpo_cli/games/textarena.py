@@ -61,6 +61,8 @@ class TextArenaGame(TextMediatedStochasticGame):
             self.new_game(np.random.default_rng(0))
         except Exception as problem:
             raise ValueError(f"game={game}: cannot be started by one player: {_line(problem)}") from problem
+        if _all_refused(self._pristine, game, repr(arguments), tuple(map(self._told, self.actions))):
+            raise ValueError(f"actions={list(actions)}: {game} refuses every one of them, told as {answer}")
 
     def new_game(self, rng: np.random.Generator) -> None:
         self._board, self._total = "", 0.0
@@ -71,13 +73,16 @@ class TextArenaGame(TextMediatedStochasticGame):
 
     def play(self, action: str) -> tuple[float, str | None]:
         with _chance(self.np_random):
-            ended, _ = self._inner.step(self._answer.format(action=action))
+            ended, _ = self._inner.step(self._told(action))
             self._listen()
         if not ended:
             return 0.0, None
         rewards, _ = self._inner.close()
         self._total = float((rewards or {}).get(0, 0.0))
         return self._total, "end"
+
+    def _told(self, action: str) -> str:
+        return self._answer.replace("{action}", action)
 
     def _listen(self) -> None:
         """Sort what the game says: its rules, the latest board, and the rest since the last action."""
@@ -127,6 +132,24 @@ def _made(game: str, arguments: Mapping[str, Any]) -> Any:
     while isinstance(made, textarena.Wrapper):
         made = made.env
     return made
+
+
+_refusals: dict[tuple[str, str, tuple[str, ...]], bool] = {}
+
+
+def _all_refused(pristine: Any, game: str, arguments: str, answers: tuple[str, ...]) -> bool:
+    """Whether the game calls every answer invalid at its start; found out once for each game and list of answers."""
+    key = (game, arguments, answers)
+    if key not in _refusals:
+        _refusals[key] = all(_is_refused(copy.deepcopy(pristine), answer) for answer in answers)
+    return _refusals[key]
+
+
+def _is_refused(inner: Any, answer: str) -> bool:
+    with _chance(np.random.default_rng(0)) as seed:
+        inner.reset(num_players=1, seed=seed)
+        inner.step(answer)
+    return bool(getattr(inner.state, "error_count", 0) or inner.state.game_info[0].get("invalid_move"))
 
 
 @contextmanager
