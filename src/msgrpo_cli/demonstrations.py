@@ -17,6 +17,7 @@ from .games.frozenlake import FrozenLake
 from .games.gym import TabularGymGame
 from .games.registry import make_game
 from .games.snake import Snake
+from .games.snake_players import greedy_moves
 from .seeding import generator, seed_from
 from .split import start_seeds
 
@@ -62,7 +63,7 @@ def snake_player(game: Snake) -> np.ndarray:
     In 20 steps it eats 1.0 apples and scores -1.6; uniform play 0.3 and -2.2, the heuristic 4.8 and 4.7 (600 starts).
     """
     at_right_edge = game.bodies[0][0][0] == game.size - 1
-    return _mixed(game, "up" if at_right_edge else "right", 0.5, game.greedy_moves(), 0.35)
+    return _mixed(game, "up" if at_right_edge else "right", 0.5, greedy_moves(game), 0.35)
 
 
 def cliff_player(game: TabularGymGame) -> np.ndarray:
@@ -115,7 +116,7 @@ def _walk(game: TextMediatedStochasticGame, player: Player, rng: np.random.Gener
         wanted = player(game)
         yield game.describe("compact"), wanted
         if isinstance(game, Snake) and rng.random() < _SKILLED_SHARE:
-            action = game.actions.index(game.greedy_moves()[0])
+            action = game.actions.index(greedy_moves(game)[0])
         else:
             action = int(rng.choice(len(wanted), p=wanted))
         _, _, terminated, truncated, _ = game.step(action)

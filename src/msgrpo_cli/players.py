@@ -39,11 +39,8 @@ class GreedyPlayer:
         return action
 
 
-class SearchPlayer:
+class SearchPlayer(GreedyPlayer):
     """Plays the game's search. Raises ValueError for a game that has none."""
-
-    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
-        return [_says(self._choose(decision.game)) for decision in decisions]
 
     def _choose(self, game: TextMediatedStochasticGame) -> str:
         action = game.search_action()

@@ -112,6 +112,7 @@ class GymGame(TextMediatedStochasticGame):
         return float(reward), "end" if terminated or truncated else None
 
     def describe(self, observation: Observation = "full") -> str:
+        """The template that is asked for, rendered; raises ValueError that names its key where it cannot be."""
         named = (self._templates["compact"] if observation == "compact" else None) or self._templates["full"]
         if named is None:
             return _COLOUR.sub("", str(self._inner.render())).strip()

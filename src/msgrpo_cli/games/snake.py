@@ -7,27 +7,24 @@ A cell is (x, y); (0, 0) is the bottom left one, x grows to the right, y grows u
 from __future__ import annotations
 
 import copy
-from collections import deque
-from collections.abc import Collection, Iterable, Mapping
-from itertools import pairwise, permutations
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .core import Observation, TextMediatedStochasticGame
 from .facts import Moves
+from .snake_board import MOVES, POISON, Body, Cell, distance, moved
 from .snake_facts import FACTS, HEAD
+from .snake_players import best_route, greedy_moves
 
-Cell = tuple[int, int]
-Body = tuple[Cell, ...]
-"""From the head to the tail."""
-_MOVES: dict[str, Cell] = {"up": (0, 1), "down": (0, -1), "left": (-1, 0), "right": (1, 0)}
 _LARGEST = 20
-_ROUTE = 5
-_APPLE, _POISON, _BANANA = "apple", "poison apple", "banana"
-_WORTH = {_APPLE: 1.0, _POISON: -1.0, _BANANA: 2.0}
-_SYMBOL = {_APPLE: "A", _POISON: "X", _BANANA: "B"}
-_PLURAL = {_APPLE: "Apples", _POISON: "Poison apples", _BANANA: "Bananas"}
+_APPLE, _BANANA = "apple", "banana"
+_WORTH = {_APPLE: 1.0, POISON: -1.0, _BANANA: 2.0}
+_SYMBOL = {_APPLE: "A", POISON: "X", _BANANA: "B"}
+_PLURAL = {_APPLE: "Apples", POISON: "Poison apples", _BANANA: "Bananas"}
 _DEATH = -1.0
 
 
@@ -40,9 +37,9 @@ class Snake(TextMediatedStochasticGame):
     `death_reward` more. [authors: size, apples, rewards, collisions, tail; ours: poison, bananas, several opponents]
     """
 
-    actions = tuple(_MOVES)
+    actions = tuple(MOVES)
     facts: ClassVar[Any] = FACTS
-    moves = Moves(HEAD, _MOVES)
+    moves = Moves(HEAD, MOVES)
     evaluation_keys: ClassVar[Mapping[str, Any]] = {"step_reward": 0.0}
 
     def __init__(
@@ -74,9 +71,9 @@ class Snake(TextMediatedStochasticGame):
         super().__init__(max_steps)
         self.size, self.opponents, self.opponent = size, opponents, opponent
         self.death_reward, self.step_reward = death_reward, step_reward
-        self._food_counts = {_APPLE: apples, _POISON: poison_apples, _BANANA: bananas}
+        self._food_counts = {_APPLE: apples, POISON: poison_apples, _BANANA: bananas}
         self.reward_range = (
-            step_reward + min(_WORTH[_POISON], _DEATH + death_reward),
+            step_reward + min(_WORTH[POISON], _DEATH + death_reward),
             step_reward + max(_WORTH[_BANANA], _DEATH + death_reward),
         )
         self.bodies: list[Body] = []
@@ -98,7 +95,7 @@ class Snake(TextMediatedStochasticGame):
         moves = {0: action} | {
             number: self._opponent_move(number) for number, body in enumerate(self.bodies) if number and body
         }
-        heads = {number: _moved(self.bodies[number][0], move) for number, move in moves.items()}
+        heads = {number: moved(self.bodies[number][0], move) for number, move in moves.items()}
         covered = {cell: number for number, body in enumerate(self.bodies) for cell in body}
         deaths = {number: self._death(number, heads, covered) for number in heads}
         eaten = {number: self._move(number, head, dead=deaths[number] is not None) for number, head in heads.items()}
@@ -113,7 +110,7 @@ class Snake(TextMediatedStochasticGame):
     def _death(self, number: int, heads: Mapping[int, Cell], covered: Mapping[Cell, int]) -> str | None:
         """How a snake dies by its move; None where it lives."""
         head = heads[number]
-        if not self._inside(head):
+        if not self.inside(head):
             return "wall"
         if head in covered:
             return "own body" if covered[head] == number else "other body"
@@ -128,7 +125,7 @@ class Snake(TextMediatedStochasticGame):
             return None
         kind = self.food.pop(head, None)
         body = (head, *self.bodies[number])
-        lost = {None: 1, _POISON: 2}.get(kind, 0)
+        lost = {None: 1, POISON: 2}.get(kind, 0)
         self.bodies[number] = body[: max(1, len(body) - lost)]
         return kind
 
@@ -140,14 +137,14 @@ class Snake(TextMediatedStochasticGame):
 
     def _opponent_move(self, number: int) -> str:
         if self.opponent == "greedy":
-            return self.greedy_moves(number)[0]
+            return greedy_moves(self, number)[0]
         if self.opponent != "random":
             from ..opponents import checkpoint_opponent
 
             return checkpoint_opponent(self.opponent)(self.seen_by(number), self.np_random)
         head, body = self.bodies[number][0], self.bodies[number]
         able = [
-            name for name in self.actions if self._inside(cell := _moved(head, name)) and cell not in body
+            name for name in self.actions if self.inside(cell := moved(head, name)) and cell not in body
         ] or self.actions
         return able[int(self.np_random.integers(len(able)))]
 
@@ -173,87 +170,14 @@ class Snake(TextMediatedStochasticGame):
     def state_key(self) -> bytes:
         return repr((self.bodies, sorted(self.food.items()))).encode()
 
-    # The heuristic
-
+    # Reference players
     def greedy_action(self) -> str:
-        """The first move of a shortest way to an apple or banana, past everything that kills or costs now.
-
-        Cells that an opponent's head could enter are avoided where there is a choice; without a way, the move with
-        most room behind it.
-        """
-        return self.greedy_moves()[0]
-
-    def greedy_moves(self, number: int = 0, wanted: Collection[Cell] | None = None) -> list[str]:
-        """Every move that is as good as `greedy_action` to that rule, for one snake; all where it is dead.
-
-        `wanted` are the cells to go to; by default those of all apples and bananas.
-        """
-        if not self.bodies[number]:
-            return list(self.actions)
-        taken = {cell for body in self.bodies for cell in body}
-        poison = {cell for cell, kind in self.food.items() if kind == _POISON}
-        contested = {
-            _moved(body[0], name)
-            for rival, body in enumerate(self.bodies)
-            if rival != number and body
-            for name in _MOVES
-        }
-        head = self.bodies[number][0]
-        if wanted is None:
-            wanted = {cell for cell, kind in self.food.items() if kind != _POISON}
-        for avoided in (taken | poison | contested, taken | poison, taken):
-            open_moves = [
-                name for name in self.actions if self._inside(cell := _moved(head, name)) and cell not in avoided
-            ]
-            if open_moves:
-                distance = self._reach(wanted, taken | poison)
-                ways = {name: distance.get(_moved(head, name)) for name in open_moves}
-                if near := {name: way for name, way in ways.items() if way is not None}:
-                    return [name for name, way in near.items() if way == min(near.values())]
-                room = {name: len(self._reach([_moved(head, name)], taken | poison)) for name in open_moves}
-                return [name for name in open_moves if room[name] == max(room.values())]
-        return list(self.actions)
+        """The first of `greedy_moves`."""
+        return greedy_moves(self)[0]
 
     def search_action(self) -> str:
-        """Heads for the first apple of the best way through those in sight, as far as the moves that are left allow.
-
-        Budget: every order of the five nearest apples and bananas, 120 at most, by distances over an empty board. Most
-        eaten wins, then fewest moves; what comes up later is not reckoned with.
-        """
-        route = self._best_route()
-        return self.greedy_moves(0, wanted=route[:1])[0] if route else self.greedy_action()
-
-    def _best_route(self) -> list[Cell]:
-        """Cells in the order in which they are best eaten; empty where none can be reached in time."""
-        if not self.bodies[0]:
-            return []
-        edible = [cell for cell, kind in self.food.items() if kind != _POISON]
-        nearest = sorted(edible, key=self._distance)[:_ROUTE]
-        routes = (self._in_time([*order]) for order in permutations(nearest))
-        return max(routes, key=lambda found: (len(found[0]), -found[1]), default=([], 0))[0]
-
-    def _in_time(self, route: list[Cell]) -> tuple[list[Cell], int]:
-        """As much of a route as can be walked before the step limit, and its length in moves."""
-        moves, at = 0, self.bodies[0][0]
-        for number, cell in enumerate(route):
-            further = abs(cell[0] - at[0]) + abs(cell[1] - at[1])
-            if moves + further > self.max_steps - self.elapsed:
-                return route[:number], moves
-            moves, at = moves + further, cell
-        return route, moves
-
-    def _reach(self, starts: Iterable[Cell], avoided: Collection[Cell]) -> dict[Cell, int]:
-        """Moves from the nearest start to every cell that can be reached past the avoided ones (breadth first)."""
-        distance = dict.fromkeys(starts, 0)
-        queue = deque(distance)
-        while queue:
-            cell = queue.popleft()
-            for move in _MOVES:
-                after = _moved(cell, move)
-                if self._inside(after) and after not in avoided and after not in distance:
-                    distance[after] = distance[cell] + 1
-                    queue.append(after)
-        return distance
+        """The first of the moves towards the first cell of `best_route`; the heuristic's where there is no route."""
+        return greedy_moves(self, wanted=best_route(self)[:1] or None)[0]
 
     # Words
 
@@ -271,7 +195,7 @@ class Snake(TextMediatedStochasticGame):
         lines = [" ".join(["you", *map(str, own[0]), *_way(own)])]
         lines += [" ".join(["other", *self._offset(body[0]), *_way(body)]) for body in others if body]
         for kind in self._food_counts:
-            if cells := sorted(self._food_of(kind), key=self._distance):
+            if cells := sorted(self._food_of(kind), key=partial(distance, self.bodies[0][0])):
                 lines.append(" ".join([kind.split()[0], *(part for cell in cells for part in self._offset(cell))]))
         return "\n".join(lines)
 
@@ -279,11 +203,6 @@ class Snake(TextMediatedStochasticGame):
         """From the own head, with signs."""
         (x, y), *_ = self.bodies[0]
         return f"{cell[0] - x:+d}", f"{cell[1] - y:+d}"
-
-    def _distance(self, cell: Cell) -> int:
-        """Moves from the own head over an empty board."""
-        (x, y), *_ = self.bodies[0]
-        return abs(cell[0] - x) + abs(cell[1] - y)
 
     def _full(self) -> str:
         own, others = self.bodies[0], [body for body in self.bodies[1:] if body]
@@ -316,7 +235,7 @@ class Snake(TextMediatedStochasticGame):
             "up, down, left or right, and your body follows.",
             others[min(self.opponents, 2)],
             f"Eating an apple gives {_WORTH[_APPLE]:g} and makes you one cell longer.",
-            f"A poison apple gives {_WORTH[_POISON]:g} and makes you one cell shorter." if self._there(_POISON) else "",
+            f"A poison apple gives {_WORTH[POISON]:g} and makes you one cell shorter." if self._there(POISON) else "",
             f"A banana gives {_WORTH[_BANANA]:g} and makes you one cell longer." if self._there(_BANANA) else "",
             "You die where your head leaves the board or enters a cell of a body, your own last cell included"
             + (", or the cell that another head enters." if self.opponents else "."),
@@ -332,15 +251,11 @@ class Snake(TextMediatedStochasticGame):
     def _food_of(self, kind: str) -> list[Cell]:
         return sorted(cell for cell, other in self.food.items() if other == kind)
 
-    def _inside(self, cell: Cell) -> bool:
+    def inside(self, cell: Cell) -> bool:
         return 0 <= cell[0] < self.size and 0 <= cell[1] < self.size
 
     def _cells(self) -> list[Cell]:
         return [(x, y) for x in range(self.size) for y in range(self.size)]
-
-
-def _moved(cell: Cell, move: str) -> Cell:
-    return cell[0] + _MOVES[move][0], cell[1] + _MOVES[move][1]
 
 
 def _listed(cells: Iterable[Cell]) -> str:
@@ -349,5 +264,5 @@ def _listed(cells: Iterable[Cell]) -> str:
 
 def _way(body: Body) -> list[str]:
     """The moves that lead along a body from the head to the tail."""
-    names = {change: name for name, change in _MOVES.items()}
+    names = {change: name for name, change in MOVES.items()}
     return [names[after[0] - before[0], after[1] - before[1]] for before, after in pairwise(body)]
