@@ -252,6 +252,7 @@ class Snake(TextMediatedStochasticGame):
         return sorted(cell for cell, other in self.food.items() if other == kind)
 
     def inside(self, cell: Cell) -> bool:
+        """Whether a cell lies on the board."""
         return 0 <= cell[0] < self.size and 0 <= cell[1] < self.size
 
     def _cells(self) -> list[Cell]:
