@@ -60,7 +60,7 @@ def test_without_a_curriculum_there_is_one_stage() -> None:
 
 def test_a_run_plays_each_stage_and_goes_on_there_after_a_resume(tmp_path: Path) -> None:
     overrides = [
-        "experiment=smoke", "curriculum.key=env.size", "curriculum.values=[2,3]", "curriculum.success=0.01",
+        "experiment=smoke", "curriculum.key=env.size", "curriculum.values=[4,3]", "curriculum.success=0.01",
         "curriculum.window=1", "eval.every=0", "max_updates=1",
     ]  # fmt: skip
     run = tmp_path / "run"
@@ -68,9 +68,9 @@ def test_a_run_plays_each_stage_and_goes_on_there_after_a_resume(tmp_path: Path)
     longer = compose("train", [*overrides, "max_updates=2"])
     train_job(longer, run, command=["msgrpo", "train"], overrides=overrides, resume=run)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["curriculum_value"] for line in rows if line["kind"] == "train"] == [2, 3]
+    assert [line["curriculum_value"] for line in rows if line["kind"] == "train"] == [4, 3]
     lines = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
-    for update, size in ((1, 2), (2, 3)):
+    for update, size in ((1, 4), (2, 3)):
         boards = {line["steps"][0]["observation"] for line in lines if line["update"] == update}
         assert {board.count("\n") + 1 for board in boards} == {size}
 

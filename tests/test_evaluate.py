@@ -173,6 +173,7 @@ def test_where_optimal_play_is_unknown_the_better_of_two_players_is_the_best_kno
             ["eval.scenarios=[frozenlake,nope]"],
             r"eval.scenarios=\['frozenlake', 'nope'\]: no 'nope' in config",
         ),
+        (["eval.scenarios=[]"], "eval.scenarios=.*names no game"),
         (["eval.scenarios=papr"], "eval.scenarios=papr: must be paper, or a list of names in conf/env"),
     ],
 )

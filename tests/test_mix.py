@@ -196,6 +196,7 @@ def test_a_run_trains_on_a_mixture_and_evaluates_each_game(tmp_path: Path) -> No
         (["env.games=[frozenlake,../env/snake_8]"], r"env.games=.*: '../env/snake_8' is no name in conf/env"),
         (["env.games=[frozenlake,mix]"], r"env.games=\['frozenlake', 'mix'\]: a mixture cannot hold another"),
         (["env.games=frozenlake"], "env.games=frozenlake: must be a list of games"),
+        (["env.max_steps=3"], "env.max_steps=3: each game of a mixture keeps its own; leave it out"),
         (["env.weights=[1]"], "one positive number for each of the 2 games"),
         (["env.weights=[1,-1]"], "one positive number for each of the 2 games"),
     ],

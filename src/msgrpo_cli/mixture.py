@@ -31,6 +31,8 @@ def expanded(env: Mapping[str, Any], block_of: Callable[[str], Mapping[str, Any]
     if any(block.get("id") == MIX for block in blocks):
         raise UsageError(f"env.games={games}: a mixture cannot hold another")
     longest = max(int(block.get("max_steps", 1)) for block in blocks)
+    if env.get("max_steps") not in (None, longest):
+        raise UsageError(f"env.max_steps={env['max_steps']}: each game of a mixture keeps its own; leave it out")
     return {**env, "games": blocks, "max_steps": longest}
 
 

@@ -190,6 +190,8 @@ SCENARIOS = {"paper": ["snake_8", "snake_20", "frozenlake", "frozenlake_slippery
 
 
 def _named(scenarios: object) -> object:
+    if scenarios == []:
+        raise ValueError("names no game; null stands for the training game")
     if not isinstance(scenarios, str):
         return scenarios
     if scenarios not in SCENARIOS:

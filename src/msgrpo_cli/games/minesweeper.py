@@ -7,7 +7,7 @@ A cell is named by a letter for its column and a number for its row; a1 is the t
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, takewhile
 from math import comb
 from typing import Any, ClassVar
 
@@ -78,8 +78,9 @@ class Minesweeper(TextMediatedStochasticGame):
     def __init__(self, size: int = 5, mines: int = 4, max_steps: int = 21) -> None:
         if not 2 <= size <= _LARGEST:
             raise ValueError(f"size={size}: must be between 2 and {_LARGEST}")
-        if not 1 <= mines < size**2 or comb(size**2, mines) > _MOST_LAYOUTS:
-            raise ValueError(f"mines={mines}: at least 1, and at most {_MOST_LAYOUTS} layouts of them")
+        few = sum(1 for _ in takewhile(lambda n: comb(size**2, n) <= _MOST_LAYOUTS, range(1, size**2)))
+        if not 1 <= mines <= few:
+            raise ValueError(f"mines={mines}: must be between 1 and {few} on a board of size {size}")
         self.actions = tuple(f"{chr(ord('a') + column)}{row + 1}" for row in range(size) for column in range(size))
         super().__init__(max_steps)
         self.size, self._mine_count = size, mines
