@@ -21,9 +21,10 @@ from .completion import Shell
 from .env_commands import app as env_app
 from .env_commands import play
 from .errors import INTERRUPTED, RunError, UsageError
-from .interruption import heed_signals
+from .interruption import follow_parent, heed_signals
 from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
 from .reporting import Forgiving, ending, say, talk_on_stderr
+from .sweep_commands import run_or_show, sweep
 
 app = typer.Typer(
     help="Post-train language models to act over many steps in text games (MS-GRPO, arXiv 2508.10839).",
@@ -85,7 +86,7 @@ def train(
         if cfg:
             jobs.print_config(cfg.value, texts, folders)
         elif multirun:
-            _sweep(texts, folders, weights, dry_run, as_json)
+            run_or_show(texts, folders, weights, dry_run=dry_run, as_json=as_json)
         elif dry_run:
             _show(texts, folders, as_json)
         else:
@@ -128,19 +129,7 @@ def evaluate(
         evaluate_subjects(asked, as_json=as_json)
 
 
-@app.command()
-def sweep(
-    overrides: Overrides = None,
-    dry_run: DryRun = False,
-    config_dir: ConfigDirs = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Train once for every combination: msgrpo sweep seed=0,1,2 env=frozenlake,frozenlake_8x8."""
-    with ending(verbose):
-        _sweep(only_overrides(overrides), config_dir or [], None, dry_run, as_json)
-
-
+app.command("sweep")(sweep)
 app.command("play")(play)
 
 
@@ -247,25 +236,10 @@ def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
     print(json.dumps(dry_run.as_data(config), allow_nan=False) if as_json else dry_run.as_text(config))
 
 
-def _sweep(overrides: list[str], folders: list[Path], weights: Path | None, dry_run: bool, as_json: bool) -> None:
-    from . import sweep as sweeps
-
-    if dry_run:
-        plan = sweeps.plan(overrides, folders)
-        lines = [" ".join(job) for job in plan] if plan is not None else ["the sweeper decides while it runs"]
-        print(json.dumps(plan) if as_json else "\n".join(lines))
-        return
-    with talk_on_stderr():
-        outcome = sweeps.run_sweep(overrides, folders, sys.argv, weights)
-    lines = [f"{job['status']}\t{job['run'] or '-'}\t{' '.join(job['overrides'])}" for job in outcome["jobs"]]
-    print(json.dumps(outcome, allow_nan=False) if as_json else "\n".join(lines))
-    if any(job["status"] != "done" for job in outcome["jobs"]):
-        sys.exit(RunError.exit_code)
-
-
 def main() -> None:
     """The program. Exit codes: 0 done, 1 failed, 2 nothing was started, 130 Ctrl-C, 143 SIGTERM and its like."""
     heed_signals()
+    follow_parent()
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     if sys.stderr is not None:
         sys.stderr = Forgiving(sys.stderr)

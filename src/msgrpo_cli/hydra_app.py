@@ -181,13 +181,23 @@ def job_directory(
         raise UsageError(f"hydra.{'sweep' if multirun else 'run'}.dir: {one_line(problem)}") from problem
 
 
+def launcher(folder: Path, primary: str, overrides: Sequence[str], user_folders: Sequence[Path]) -> dict[str, Any]:
+    """The settings of the chosen launcher."""
+    config = look(folder, primary, overrides, user_folders, with_hydra=True)
+    return dict(OmegaConf.to_container(config.hydra.launcher, resolve=False) or {})  # type: ignore[arg-type]
+
+
+def without_sweeps(overrides: Sequence[str]) -> list[str]:
+    """The overrides that have one value."""
+    parsed = zip(overrides, parse(overrides), strict=True)
+    return [text for text, override in parsed if not override.is_sweep_override()]
+
+
 def expand(
     folder: Path, primary: str, overrides: Sequence[str], user_folders: Sequence[Path]
 ) -> list[list[str]] | None:
     """Every job's overrides, as Hydra's own sweeper makes them; None where another sweeper chooses them."""
-    parsed = zip(overrides, parse(overrides), strict=True)
-    steady = [text for text, override in parsed if not override.is_sweep_override()]
-    config = look(folder, primary, steady, user_folders, with_hydra=True)
+    config = look(folder, primary, without_sweeps(overrides), user_folders, with_hydra=True)
     if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
         return None
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]

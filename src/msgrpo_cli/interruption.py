@@ -20,6 +20,8 @@ from types import FrameType
 
 from .errors import INTERRUPTED, TERMINATED, Interrupted
 
+PARENT = "MSGRPO_PARENT"
+"""Environment variable: a process that is to end when its parent, of this number, does."""
 _GRACE = 1.0  # seconds between the second signal and the end of the process
 _HEARD = b"\nthe run ends at the next safe point and saves what it has; once more to end it at once\n"
 _URGENT = (signal.SIGINT, signal.SIGTERM)
@@ -55,6 +57,24 @@ def heed_signals() -> None:
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_end_on_the_second, args=(watched, waker), name="signals", daemon=True).start()
+
+
+def follow_parent() -> None:
+    """Be asked to end, as by SIGTERM, once the process that PARENT names is gone. Does nothing where none is named."""
+    parent = int(os.environ.pop(PARENT, 0))
+    if parent:
+        threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def asked_to_end() -> BaseException | None:
+    """What `safe_point` would raise, where the end was asked for."""
+    return _state.asked
 
 
 def safe_point() -> None:

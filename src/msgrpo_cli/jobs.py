@@ -54,8 +54,6 @@ class TrainJob:
     problem: Exception | None = None
     config_dirs: Sequence[Path] = ()
     """Where a mixture finds its games."""
-    in_sweep: bool = False
-    """Others follow, so nobody but the log and stderr learns of a failure."""
     created: bool = False
     """The run directory was made before Hydra was called."""
 
@@ -73,7 +71,7 @@ class TrainJob:
             self.outcome = train_job(config, run_dir, command=self.command, overrides=overrides)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the next job of a sweep must start
             self.problem = problem
-            _log.log(logging.WARNING if self.in_sweep else logging.INFO, "%s failed: %s", run_dir, one_line(problem))
+            _log.info("%s failed: %s", run_dir, one_line(problem))
             _log.info("traceback", exc_info=problem)
             if self.created or not is_run(run_dir):
                 with contextlib.suppress(OSError):  # a full disk; `problem` says what is to be said

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -132,14 +133,18 @@ class Run:
     def begin(
         self, *, command: list[str], overrides: list[str], config_hash: str, device: str, threads: int
     ) -> dict[str, Any]:
-        """Mark as running; on resume the first start and what is known of scores stay. Returns the record before."""
+        """Mark as running; on resume the first command and start, and what is known of scores, stay.
+
+        Returns the record before.
+        """
         before = self.record() if is_run(self.path) else {}
+        known = before.get("overrides") or []
         self.update_record(
             schema=SCHEMA,
             status="running",
             error=None,
-            command=command,
-            overrides=overrides,
+            command=before.get("command") or command,
+            overrides=[*known, *(text for text in overrides if text not in known)],
             config_hash=config_hash,
             versions=_versions(),
             commit=_commit(),
@@ -164,6 +169,11 @@ class Run:
             process_wall_seconds=round(_AGE_AT_IMPORT + time.monotonic() - _IMPORTED, 2),
             process_cpu_seconds=round(used.user + used.system, 2),
         )
+
+
+def has_died(record: Mapping[str, Any]) -> bool:
+    """Whether the process that run.json names worked on this machine and is gone."""
+    return record.get("host") == socket.gethostname() and not psutil.pid_exists(int(record.get("pid") or 0))
 
 
 def left_interrupted(run: Run) -> str | None:

@@ -1,29 +1,39 @@
-"""Many runs from one command line: every job checked first, then run by Hydra, then told as a list.
+"""Many runs from one command line: every job checked first, run by Hydra, told as a table; or going on with a sweep.
 
 Knows jobs by their overrides and their records. Knows nothing about models or training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from . import hydra_app
-from .config import config_dir, config_folders
+from .config import config_dir, config_folders, config_hash, dumped, load_saved
 from .errors import UsageError
-from .jobs import TrainJob, ready
-from .runs import Run, is_run
+from .interruption import asked_to_end, heeding, safe_point
+from .jobs import ready
+from .mixture import ids_of
+from .run_lock import locked
+from .runs import now
+from .schema import RunConfig
+from .sweep_display import SweepDisplay
+from .sweep_job import SweepJob
+from .sweep_record import UNFINISHED, Job, Sweep, find_sweep
 
 _MOST_CHECKED = 500  # one check takes some 50 ms
+_MOST_DIFFERENCES = 5
 
 
 def plan(
     overrides: Sequence[str], config_dirs: Sequence[Path], from_checkpoint: Path | None = None
-) -> list[list[str]] | None:
-    """Every job's overrides, each composed and checked; None where a sweeper of a plugin chooses them."""
+) -> list[tuple[list[str], RunConfig | None]] | None:
+    """Every job's overrides and checked config; None where a sweeper of a plugin chooses the jobs.
+
+    Beyond the first hundreds a config is None: the launcher's worker checks it.
+    """
     jobs = hydra_app.expand(config_dir(), "train", overrides, config_folders(config_dirs))
     if jobs is None:
         return None
@@ -31,47 +41,179 @@ def plan(
         if jobs.count(job) > 1:
             raise UsageError(f"{' '.join(job)}: the same job twice")
     problems: dict[str, None] = {}
+    configs: list[RunConfig] = []
     for job in jobs[:_MOST_CHECKED]:
         try:
-            ready(job, config_dirs, from_checkpoint)
+            configs.append(ready(job, config_dirs, from_checkpoint))
         except UsageError as problem:
             problems |= dict.fromkeys(str(problem).splitlines())
     if problems:
         raise UsageError("\n".join(problems))
-    return jobs
+    return list(zip(jobs, [*configs, *[None] * (len(jobs) - len(configs))], strict=True))
+
+
+def planned(overrides: Sequence[str], config_dirs: Sequence[Path]) -> dict[str, Any] | None:
+    """What `sweep --dry-run --json` prints; None where a sweeper chooses the jobs while it runs."""
+    jobs = plan(overrides, config_dirs)
+    if jobs is None:
+        return None
+    directory = _directory(overrides, config_dirs, jobs)
+    return {
+        "sweep": str(directory),
+        "jobs": [
+            {"run": str(directory / hydra_app.hash_of_overrides(texts)), "overrides": texts, "hours": None}
+            for texts, _config in jobs
+        ],
+    }
 
 
 def run_sweep(
-    overrides: Sequence[str], config_dirs: Sequence[Path], command: list[str], from_checkpoint: Path | None = None
+    overrides: Sequence[str],
+    config_dirs: Sequence[Path],
+    command: Sequence[str],
+    from_checkpoint: Path | None = None,
+    *,
+    fail_fast: bool = False,
 ) -> dict[str, Any]:
     """Run every job; returns what `sweep --json` prints. A job that fails does not end the others."""
     jobs = plan(overrides, config_dirs, from_checkpoint)
+    directory = _directory(overrides, config_dirs, jobs).absolute()
+    sweep = Sweep(directory)
+    if sweep.file.exists() or (directory / "multirun.yaml").exists():
+        raise UsageError(
+            f"hydra.sweep.dir={directory}: holds a sweep already; go on with msgrpo sweep --resume {directory}"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    sweep.create(
+        [
+            Job(tuple(texts), directory / hydra_app.hash_of_overrides(texts), config_hash(config) if config else None)
+            for texts, config in jobs or ()
+        ],
+        command=list(command),
+        overrides=list(overrides),
+        config_dirs=[str(folder) for folder in config_folders(config_dirs)],
+        from_checkpoint=None if from_checkpoint is None else str(from_checkpoint.absolute()),
+        threads=_threads(_launcher(overrides, config_dirs, jobs), None if jobs is None else len(jobs)),
+    )
+    return _run(sweep, fail_fast)
+
+
+def resume_sweep(text: str, *, fail_fast: bool = False) -> dict[str, Any]:
+    """Run what is missing of the sweep that `text` names; finished jobs stay as they are.
+
+    Raises UsageError where the resolved config of a job has changed since.
+    """
+    sweep = find_sweep(text)
+    sweep = Sweep(sweep.path.absolute())
+    record = sweep.record()
+    try:
+        overrides, folders = record["overrides"], [Path(folder) for folder in record["config_dirs"]]
+        source = record["from_checkpoint"]
+    except KeyError as problem:
+        raise UsageError(f"{sweep.file}: broken: without {problem}") from problem
+    checked = plan(overrides, folders, Path(source) if source else None) or []
+    configs = {tuple(texts): config for texts, config in checked}
+    for job in sweep.jobs():
+        if (config := configs.get(job.overrides)) is not None:
+            _refuse_change(job, config)
+    return _run(sweep, fail_fast)
+
+
+def _run(sweep: Sweep, fail_fast: bool) -> dict[str, Any]:
+    """Let Hydra run the sweep that is recorded in the directory."""
+    with locked(sweep.path):
+        sweep.stop_file.unlink(missing_ok=True)
+        sweep.update_record(status="running", end=None)
+        record = sweep.record()
+        source, threads = record["from_checkpoint"], record["threads"]
+        folders = [Path(folder) for folder in record["config_dirs"]]
+        job = SweepJob(
+            sweep.path, record["command"], os.getpid(), folders, Path(source) if source else None, fail_fast, threads
+        )
+        with heeding(None, lambda: None):
+            try:
+                with SweepDisplay(sweep, on_look=lambda: _stop_where_asked(sweep)):
+                    hydra_app.run_jobs(
+                        config_dir(), "train", job, record["overrides"], sweep.path, multirun=True, user_folders=folders
+                    )
+                states = sweep.states()
+            finally:
+                status = "interrupted" if asked_to_end() else "done"
+                sweep.update_record(status=status, end=now())
+            sweep.stop_file.unlink(missing_ok=True)
+            safe_point()
+    return {"sweep": str(sweep.path), "jobs": [state.as_data() for state in states]}
+
+
+def unfinished(outcome: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The jobs of an outcome that are not done."""
+    return [job for job in outcome["jobs"] if job["status"] in UNFINISHED]
+
+
+def _stop_where_asked(sweep: Sweep) -> None:
+    if (reason := asked_to_end()) is not None and not sweep.stop_file.exists():
+        sweep.stop_file.write_text(str(reason), encoding="utf-8")
+
+
+def _refuse_change(job: Job, config: RunConfig) -> None:
+    if job.config_hash in (None, config_hash(config)):
+        return
+    saved = job.directory / "config.yaml"
+    changes = ""
+    if saved.exists():
+        modules = [env_id.partition(":")[0] for env_id in ids_of(config.env.model_dump())]
+        before, after = _flat(dumped(load_saved(saved, modules))), _flat(dumped(config))
+        found = [
+            f"{key}={after.get(key)}, was {before.get(key)}"
+            for key in sorted({*before, *after})
+            if before.get(key) != after.get(key)
+        ]
+        changes = ": " + "; ".join(found[:_MOST_DIFFERENCES])
+    raise UsageError(
+        f"{job.directory}: the config of this job is another one now{changes}; start a new sweep, or put the config "
+        "files back"
+    )
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _steady(overrides: Sequence[str], jobs: Sequence[tuple[list[str], Any]] | None) -> list[str]:
+    """Overrides without several values, to look at what all jobs share."""
+    if jobs is None:
+        return hydra_app.without_sweeps(overrides)
+    hydra_s = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
+    return [*hydra_s, *(jobs[0][0] if jobs else [])]
+
+
+def _directory(overrides: Sequence[str], config_dirs: Sequence[Path], jobs: Any) -> Path:
     folders = config_folders(config_dirs)
-    steady = overrides if jobs is None else [*_hydra_overrides(overrides), *(jobs[0] if jobs else [])]
-    directory = hydra_app.job_directory(config_dir(), "train", steady, folders, multirun=True)
-    if (directory / "multirun.yaml").exists():
-        raise UsageError(f"hydra.sweep.dir={directory}: holds a sweep already")
-    job = TrainJob(command, from_checkpoint, config_dirs=config_dirs, in_sweep=True)
-    hydra_app.run_jobs(config_dir(), "train", job, overrides, directory, multirun=True, user_folders=folders)
-    return {"sweep": str(directory.absolute()), "jobs": outcomes(directory, jobs or [])}
+    return hydra_app.job_directory(config_dir(), "train", _steady(overrides, jobs), folders, multirun=True)
 
 
-def outcomes(directory: Path, planned: Sequence[list[str]]) -> list[dict[str, Any]]:
-    """What became of each job, in the order of the plan; those that a plugin's sweeper chose come after."""
-    found = {
-        tuple(yaml.safe_load(file.read_text(encoding="utf-8"))): file.parent.parent
-        for file in sorted(directory.glob("**/.hydra/overrides.yaml"))
-    }
-    order = [tuple(job) for job in planned] + [job for job in found if list(job) not in planned]
-    return [_outcome(found.get(job), list(job)) for job in order]
+def _launcher(overrides: Sequence[str], config_dirs: Sequence[Path], jobs: Any) -> dict[str, Any]:
+    folders = config_folders(config_dirs)
+    return hydra_app.launcher(config_dir(), "train", _steady(overrides, jobs), folders)
 
 
-def _outcome(run_dir: Path | None, overrides: list[str]) -> dict[str, Any]:
-    if run_dir is None:
-        return {"run": None, "status": "not started", "overrides": overrides}
-    status = Run(run_dir).record()["status"] if is_run(run_dir) else "failed"
-    return {"run": str(run_dir.absolute()), "status": status, "overrides": overrides}
+def _threads(launcher: Mapping[str, Any], jobs: int | None) -> int | None:
+    """For each job's process, so that those which work at the same time share the cores of this machine.
 
-
-def _hydra_overrides(overrides: Sequence[str]) -> list[str]:
-    return [text for text in overrides if text.lstrip("+~").startswith("hydra")]
+    None leaves the number to the libraries: where one job works at a time, and on a cluster, whose scheduler decides.
+    """
+    target = str(launcher.get("_target_", ""))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "OMP_NUM_THREADS" in os.environ or "Basic" in target or "Slurm" in target:
+        return None
+    together = launcher.get("n_jobs") or cores
+    together = cores if together < 0 else together
+    if "submitit" in target:  # it starts all jobs at once
+        together = jobs or cores
+    return max(1, cores // min(together, jobs or together))

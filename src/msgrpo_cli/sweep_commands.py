@@ -1,0 +1,79 @@
+"""`msgrpo sweep`: what may be typed, and what is printed of a sweep.
+
+Knows arguments and options. Imports nothing heavy: the work is imported inside the command.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import RunError, UsageError
+from .options import AsJson, ConfigDirs, DryRun, Overrides, Verbose, only_overrides
+from .reporting import ending, talk_on_stderr
+
+
+def sweep(
+    overrides: Overrides = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="SWEEP", help="Run what is missing: directory, `last`, prefix.")
+    ] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End the others where a job fails.")] = False,
+    dry_run: DryRun = False,
+    config_dir: ConfigDirs = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train once for every combination: msgrpo sweep seed=0,1,2 env=frozenlake,frozenlake_8x8."""
+    with ending(verbose):
+        texts = only_overrides(overrides)
+        if resume is not None and (texts or config_dir or dry_run):
+            given = texts[0] if texts else "--config-dir" if config_dir else "--dry-run"
+            raise UsageError(f"{given}: a sweep goes on as it began; leave it out beside --resume")
+        run_or_show(texts, config_dir or [], None, resume=resume, fail_fast=fail_fast, dry_run=dry_run, as_json=as_json)
+
+
+def run_or_show(
+    overrides: Sequence[str],
+    folders: Sequence[Path],
+    weights: Path | None,
+    *,
+    resume: str | None = None,
+    fail_fast: bool = False,
+    dry_run: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Run a sweep, go on with one, or list its jobs; ends the process with 1 where a job is not done."""
+    from . import sweep as sweeps
+
+    if dry_run:
+        plan = sweeps.planned(overrides, folders)
+        print(json.dumps(plan, allow_nan=False) if as_json else _listed(plan))
+        return
+    with talk_on_stderr():
+        if resume is not None:
+            outcome = sweeps.resume_sweep(resume, fail_fast=fail_fast)
+        else:
+            outcome = sweeps.run_sweep(overrides, folders, sys.argv, weights, fail_fast=fail_fast)
+    lines = [f"{job['status']}\t{job['run'] or '-'}\t{' '.join(job['overrides'])}" for job in outcome["jobs"]]
+    print(json.dumps(outcome, allow_nan=False) if as_json else "\n".join(lines))
+    left = sweeps.unfinished(outcome)
+    for job in left:
+        reason = job["error"] or job["status"]
+        log = f"; {job['log']}" if job["log"] else ""
+        print(f"{job['status']}: {' '.join(job['overrides'])}: {reason}{log}", file=sys.stderr)
+    if left:
+        print(f"go on with: msgrpo sweep --resume {outcome['sweep']}", file=sys.stderr)
+        sys.exit(RunError.exit_code)
+
+
+def _listed(plan: dict[str, Any] | None) -> str:
+    if plan is None:
+        return "the sweeper decides while it runs"
+    lines = [f"{job['run']}\t{' '.join(job['overrides'])}" for job in plan["jobs"]]
+    return "\n".join(lines)

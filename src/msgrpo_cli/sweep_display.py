@@ -1,0 +1,130 @@
+"""How the jobs of a sweep stand, shown while they run: a table on a terminal, plain lines elsewhere.
+
+Knows the records of jobs. Knows nothing about how jobs are run. A thread looks, for the main one waits for Hydra.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from .sweep_record import JobState, JobStatus, Sweep
+
+_EVERY = 1.0  # seconds between looks
+_PLAIN_EVERY = 30  # looks between plain lines about running jobs
+_STYLES = {"done": "green", "failed": "bold red", "lost": "bold red", "running": "bold", "interrupted": "yellow"}
+_FIRST: tuple[JobStatus, ...] = (
+    "running",
+    "starting",
+    "failed",
+    "lost",
+    "interrupted",
+    "done",
+    "pruned",
+    "not started",
+)
+"""Which jobs are shown where there is no room for all."""
+
+
+class SweepDisplay:
+    """A context manager; `on_look` is called at every look, in the thread."""
+
+    def __init__(
+        self, sweep: Sweep, on_look: Callable[[], None] = lambda: None, console: Console | None = None
+    ) -> None:
+        self._sweep, self._on_look = sweep, on_look
+        self._console = console or Console(stderr=True)
+        self._live: Live | None = None
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look_on, name="sweep", daemon=True)
+        self._told: dict[str, str] = {}
+        self._looks = 0
+
+    def __enter__(self) -> Self:
+        self._console.print(f"sweep {self._sweep.path}", highlight=False, markup=False, soft_wrap=True)
+        if self._live:
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        self._look()
+        if self._live:
+            self._live.stop()
+
+    def _look_on(self) -> None:
+        while not self._over.wait(_EVERY):
+            with contextlib.suppress(OSError):  # of a file that is being replaced
+                self._look()
+
+    def _look(self) -> None:
+        self._on_look()
+        states = self._sweep.states()
+        if self._live:
+            self._live.update(table(states, self._console.height), refresh=True)
+        else:
+            self._tell(states)
+        self._looks += 1
+
+    def _tell(self, states: Sequence[JobState]) -> None:
+        """A line where the status of a job has changed, and every half minute for those that run."""
+        for number, state in enumerate(states, 1):
+            name, still = state.job.directory.name, state.status == "running" and self._looks % _PLAIN_EVERY == 0
+            if state.status not in ("not started", "starting") and (self._told.get(name) != state.status or still):
+                self._told[name] = state.status
+                words = [f"job {number}/{len(states)} {state.status}", *_figures(state), " ".join(state.job.overrides)]
+                self._console.print("  ".join(filter(None, words)), highlight=False, markup=False, soft_wrap=True)
+
+
+def table(states: Sequence[JobState], height: int) -> RenderableType:
+    """Every job with what is known of it; where they are more than `height` lines hold, the most telling ones."""
+    room = max(3, height - 6)
+    order = sorted(range(len(states)), key=lambda number: _FIRST.index(states[number].status))
+    chosen = sorted(order[:room])
+    grid = Table(box=None, pad_edge=False)
+    grid.add_column("job", no_wrap=True)
+    grid.add_column("status", no_wrap=True)
+    for title in ("update", "reward", "time"):
+        grid.add_column(title, justify="right", no_wrap=True)
+    grid.add_column("overrides", overflow="ellipsis", no_wrap=True, ratio=1)
+    shared = set.intersection(*(set(state.job.overrides) for state in states)) if len(states) > 1 else set()
+    for number in chosen:
+        state = states[number]
+        own = " ".join(text for text in state.job.overrides if text not in shared)
+        told = f"{own}  {state.error}" if state.error else own
+        grid.add_row(
+            state.job.directory.name[:6], Text(state.status, style=_STYLES.get(state.status, "")), *_figures(state),
+            Text(told),
+        )  # fmt: skip
+    counts = Counter(state.status for state in states)
+    said = ", ".join(f"{counts[status]} {status}" for status in _FIRST if counts[status])
+    hidden = f"; {len(states) - len(chosen)} are not shown" if len(chosen) < len(states) else ""
+    return Group(grid, Text(f"{len(states)} jobs: {said}{hidden}"))
+
+
+def _figures(state: JobState) -> tuple[str, str, str]:
+    update = "" if state.update is None else f"{state.update}/{state.max_updates}"
+    score = "" if state.score is None else f"{state.score:.3f}"
+    seconds = "" if state.seconds is None else _time(state.seconds)
+    return update, score, seconds
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

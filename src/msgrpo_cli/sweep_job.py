@@ -1,0 +1,165 @@
+"""One job of a sweep: its run directory made, its training watched in a process of its own, its end recorded.
+
+Knows run directories and processes. Knows nothing about models, training or launchers; a launcher may pickle a job
+and call it in any process. It raises for nothing but the end of its own process, since one job must not end others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import hydra_app
+from .config import config_folders, saved_text, validated, with_games
+from .disk import check_room
+from .errors import INTERRUPTED, TERMINATED, UsageError
+from .explain import one_line
+from .interruption import PARENT
+from .jobs import with_weights
+from .mixture import ids_of
+from .runs import Run, is_run, now
+from .schema import RunConfig
+from .sweep_record import Sweep, log_of, prune_file
+
+_POLL = 0.5  # seconds between looks at the child and at the stop file
+_GRACE = 60.0  # seconds that a child has to reach a safe point and save
+_LAST_LINES = 4096  # bytes of the log in which the last error is looked for
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """What Hydra's launcher calls for every job."""
+
+    sweep: Path
+    command: Sequence[str]
+    pid: int
+    """The process of the sweep: elsewhere Ctrl-C is not for us, since the sweep hears it and sets the stop file."""
+    config_dirs: Sequence[Path] = ()
+    from_checkpoint: Path | None = None
+    fail_fast: bool = False
+    threads: int | None = None
+    """Of the child, where several work at the same time; None leaves them to the libraries."""
+
+    def __call__(self, data: dict[str, Any], run_dir: Path, overrides: list[str]) -> None:
+        if os.getpid() != self.pid:
+            with contextlib.suppress(ValueError):  # not the main thread of a launcher's worker
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+        run, stop_file = Run(run_dir.absolute()), Sweep(self.sweep).stop_file
+        if stop_file.exists() or _is_done(run):
+            return
+        try:
+            config = self._begun(run, data, overrides)
+            _work(
+                run,
+                self._command_of(run, config),
+                self._environment(),
+                lambda: stop_file.exists() or prune_file(run.path).exists(),
+            )
+            if prune_file(run.path).exists() and run.record().get("status") == "interrupted":
+                run.update_record(pruned=True, error=prune_file(run.path).read_text(encoding="utf-8"))
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the other jobs must start
+            with contextlib.suppress(OSError):  # a full disk
+                _record_failure(run, one_line(problem), self.command, overrides)
+        with contextlib.suppress(OSError, UsageError):
+            if self.fail_fast and run.record().get("status") == "failed":
+                stop_file.write_text(f"--fail-fast: {run.path.name} failed", encoding="utf-8")
+
+    def _begun(self, run: Run, data: dict[str, Any], overrides: list[str]) -> RunConfig:
+        """The job's config; its run directory exists afterwards, ready for `train --resume`."""
+        with hydra_app.apart_from_the_callers():  # which is the Hydra that calls this
+            whole = with_games(data, self.config_dirs)
+        config = with_weights(validated(whole), self.from_checkpoint)
+        if not run.config.exists():
+            check_room(config, run.path)
+            (run.path / "run.json").unlink(missing_ok=True)  # of a job that failed before it had a config
+            run.create(command=list(self.command), overrides=overrides, config=saved_text(config))
+        return config
+
+    def _command_of(self, run: Run, config: RunConfig) -> list[str]:
+        """Going on with the run: from its last checkpoint, or from the beginning where there is none."""
+        modules = sorted({env_id.partition(":")[0] for env_id in ids_of(config.env.model_dump()) if ":" in env_id})
+        return [
+            *(sys.executable, "-P", "-m", "msgrpo_cli", "train", "--resume", str(run.path)),
+            *(text for folder in config_folders(self.config_dirs) for text in ("--config-dir", str(folder))),
+            *(text for module in modules for text in ("--allow-module", module)),
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        shared = {} if self.threads is None else {"OMP_NUM_THREADS": str(self.threads)}
+        return {**os.environ, **shared, PARENT: str(os.getpid())}
+
+
+def _is_done(run: Run) -> bool:
+    with contextlib.suppress(UsageError):
+        record = run.record()
+        return record.get("status") == "done" or bool(record.get("pruned"))
+    return False
+
+
+def _work(run: Run, command: Sequence[str], environment: Mapping[str, str], stopped: Callable[[], bool]) -> None:
+    """Let a child train; returns once it has ended, with its end in run.json.
+
+    Where this process is asked to end (Ctrl-C, a scheduler's requeue), or the sweep is, so is the child.
+    """
+    with log_of(run.path).open("ab") as log:
+        begin = log.tell()
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
+            env=dict(environment),
+        )  # fmt: skip
+        asked = False
+        try:
+            while (code := _ended(child, _POLL)) is None:
+                if not asked and stopped():
+                    asked = True
+                    child.terminate()
+        finally:
+            if child.returncode is None:
+                child.terminate()
+                if _ended(child, _GRACE) is None:
+                    child.kill()
+                    child.wait()
+    if code != 0:
+        _record_end(run, code, begin)
+
+
+def _ended(child: subprocess.Popen[bytes], seconds: float) -> int | None:
+    try:
+        return child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _record_end(run: Run, code: int, begin: int) -> None:
+    """Make sure that run.json tells the end of a child that could not do so itself.
+
+    `code`: its exit code, or minus the signal that ended it. `begin`: where in the log its own words begin.
+    """
+    if run.record().get("status") not in (None, "running"):
+        return
+    if code in (INTERRUPTED, TERMINATED):
+        run.update_record(status="interrupted", end=now())
+        return
+    with log_of(run.path).open("rb") as log:
+        log.seek(max(begin, log.seek(0, 2) - _LAST_LINES))
+        said = re.findall(r"^error: (.*)$", log.read().decode(errors="replace"), re.MULTILINE)
+    if code < 0:
+        how = f"its process was ended by {signal.Signals(-code).name}"
+    else:
+        how = said[-1] if said else f"its process ended with exit code {code}"
+    run.update_record(status="failed", error=how, end=now())
+
+
+def _record_failure(run: Run, error: str, command: Sequence[str], overrides: list[str]) -> None:
+    """For what goes wrong before there is a child, or beside it."""
+    if not is_run(run.path):
+        run.update_record(command=list(command), overrides=overrides, start=now())
+    run.update_record(status="failed", error=error, end=now())

@@ -1,0 +1,258 @@
+"""Sweeps of real runs: every launcher, failures, crashes, kills, and going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.hydra_app import hash_of_overrides
+from msgrpo_cli.sweep import _threads, planned, resume_sweep
+from msgrpo_cli.sweep_record import Job, Sweep
+
+TINY = [
+    "experiment=smoke", "max_updates=1", "eval.episodes=4", "algo.groups_per_update=1", "eval.every=0",
+]  # fmt: skip
+GRID = [*TINY, "seed=0,1,2", "env=frozenlake,frozenlake_slippery", "algo.sample_fraction=0.25,1"]
+LAUNCHERS = {
+    "basic": "hydra_core",
+    "joblib": "hydra_plugins.hydra_joblib_launcher",
+    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+    "ray": "hydra_plugins.hydra_ray_launcher",
+}
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MSGRPO_CONFIG_DIR", raising=False)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "msgrpo_cli", "sweep", *arguments]
+
+
+def swept(folder: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
+    done = subprocess.run(command(*arguments, "--json"), cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == code, done.stderr
+    outcome = json.loads(done.stdout)
+    assert isinstance(outcome, dict)
+    return outcome
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.1)
+
+
+def figures(directory: Path) -> dict[str, list[Any]]:
+    """What every job reached, without what the clock measured."""
+    return {
+        file.parent.name: [
+            {key: value for key, value in json.loads(line).items() if not key.startswith("perf/")}
+            for line in file.read_text().splitlines()
+        ]
+        for file in directory.glob("*/metrics.jsonl")
+    }
+
+
+def launcher(name: str) -> list[str]:
+    if name != "basic":
+        pytest.importorskip(LAUNCHERS[name])
+    return [f"hydra/launcher={name}", *(["hydra.launcher.n_jobs=2"] if name == "joblib" else [])]
+
+
+def test_a_plan_names_directories(tmp_path: Path) -> None:
+    found = planned([*GRID, "hydra.sweep.dir=all"], [])
+    assert found is not None and found["sweep"] == "all" and len(found["jobs"]) == 12
+    for job in found["jobs"]:
+        assert job["run"] == f"all/{hash_of_overrides(job['overrides'])}"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "jobs", "threads"),
+    [
+        ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", {}, 8, None),
+        ("joblib", {"n_jobs": 2}, 8, 4),
+        ("joblib", {"n_jobs": -1}, 4, 2),
+        ("joblib", {"n_jobs": -1}, 100, 1),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher", {}, 3, 2),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", {}, 3, None),
+    ],
+)
+def test_cores_are_shared_out(
+    monkeypatch: pytest.MonkeyPatch, target: str, settings: dict[str, int], jobs: int, threads: int | None
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert _threads({"_target_": target, **settings}, jobs) == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert _threads({"_target_": target, **settings}, jobs) is None, "what the user sets holds"
+
+
+def test_a_changed_config_is_refused(tmp_path: Path) -> None:
+    """Before anything of the sweep is touched."""
+    sweep = Sweep(tmp_path / "all")
+    sweep.path.mkdir()
+    jobs = [Job(("experiment=smoke", f"seed={seed}"), sweep.path / f"{seed}", "of another config") for seed in (0, 1)]
+    overrides = ["experiment=smoke", "seed=0,1"]
+    sweep.create(jobs, overrides=overrides, config_dirs=[], from_checkpoint=None, command=[], threads=None)
+    before = sweep.file.read_text()
+    with pytest.raises(UsageError, match=r"all/0: the config of this job is another one now; start a new sweep"):
+        resume_sweep("all")
+    assert sweep.file.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--resume", "none"), "none: no such sweep"),
+        (("--resume", "none", "seed=1"), "seed=1: a sweep goes on as it began; leave it out beside --resume"),
+        (("hydra/sweeper=optuna", "seed=0"), "hydra/sweeper=optuna: nothing to search"),
+        (("hydra/sweeper=optuna", "seed=0,1", "hydra.sweeper.sampler=best"), "hydra.sweeper.sampler=best: must be one"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, arguments: tuple[str, ...], line: str) -> None:
+    if "optuna" in arguments[0]:
+        pytest.importorskip("optuna")
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert f"error: {line}" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_sweep_killed_midway_ends_as_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
+    """2 x 2 configurations with 3 seeds each; the first sweep dies with all its processes."""
+    chosen = launcher(name)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command(*GRID, *chosen, "hydra.sweep.dir=killed"), cwd=tmp_path, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: len(list(tmp_path.glob("killed/*/eval/best.json"))) >= 2)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(str(tmp_path) in " ".join(_words(child)) for child in psutil.process_iter()))
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("killed/*/eval/best.json")}
+    killed = swept(tmp_path, "--resume", "killed")
+    whole = swept(tmp_path, *GRID, *chosen, "hydra.sweep.dir=whole")
+    assert [job["status"] for job in killed["jobs"]] == [job["status"] for job in whole["jobs"]] == ["done"] * 12
+    assert [job["overrides"] for job in killed["jobs"]] == [job["overrides"] for job in whole["jobs"]]
+    assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
+    assert {file: file.stat().st_mtime_ns for file in before} == before, "a finished job is never run twice"
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["basic", "joblib"])
+def test_a_job_that_crashes_or_exits_ends_no_other(tmp_path: Path, name: str) -> None:
+    """Games that end their process, by a signal, or by an exit; and a job that raises."""
+    (tmp_path / "crashes.py").write_text(CRASHING)
+    folder = tmp_path / "mine" / "env"
+    folder.mkdir(parents=True)
+    for ending in ("kill", "exit", "raise", "none"):
+        text = f"name: {ending}\nid: crashes:me/Crash-v0\nmax_steps: 4\nending: {ending}\n"
+        (folder / f"{ending}.yaml").write_text(text)
+    outcome = swept(
+        tmp_path, *TINY, *launcher(name), "env=kill,exit,raise,none", "--config-dir", "mine", "hydra.sweep.dir=all",
+        code=1,
+    )  # fmt: skip
+    assert [job["status"] for job in outcome["jobs"]] == ["failed", "failed", "failed", "done"]
+    errors = [job["error"] for job in outcome["jobs"]]
+    assert errors[0] == "its process was ended by SIGKILL"
+    assert "exit code 7" in errors[1]
+    assert "the game broke" in errors[2] and errors[3] is None
+    assert all(Path(job["log"]).is_file() for job in outcome["jobs"])
+
+
+CRASHING = """
+import os, signal
+import gymnasium
+from msgrpo_cli.games import TextMediatedStochasticGame
+
+class Crash(TextMediatedStochasticGame):
+    actions = ("left", "right")
+    initial_states = "few"
+    def __init__(self, max_steps=4, ending="none"):
+        super().__init__(max_steps)
+        self.ending, self.place = ending, 0
+    def new_game(self, rng):
+        self.place = int(rng.integers(3))
+    def play(self, action):
+        self.place += 1
+        if "update" in os.environ.get("CRASH", "") or self.worker():
+            if self.ending == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.ending == "exit":
+                os._exit(7)
+            if self.ending == "raise":
+                raise RuntimeError("the game broke")
+        return 0.0, None
+    def worker(self):
+        import sys
+        return "torch" in sys.modules
+    def describe(self, observation="full"):
+        return f"You are at {self.place}."
+    def rules(self):
+        return "Walk."
+    def state_key(self):
+        return bytes([self.place])
+
+gymnasium.register("me/Crash-v0", entry_point=Crash)
+"""
+
+
+@pytest.mark.slow
+def test_fail_fast_ends_the_others(tmp_path: Path) -> None:
+    lengths = "rollout.max_prompt_tokens=1,63,64"
+    outcome = swept(tmp_path, *TINY, lengths, "hydra.sweep.dir=all", "--fail-fast", code=1)
+    assert [job["status"] for job in outcome["jobs"]] == ["failed", "not started", "not started"]
+    assert "rollout.max_prompt_tokens" in outcome["jobs"][0]["error"]
+    again = swept(tmp_path, "--resume", "all", code=1)
+    assert [job["status"] for job in again["jobs"]] == ["failed", "done", "done"], "without it they run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("name", ["basic", "joblib"])
+def test_an_interrupted_sweep_saves_its_jobs(tmp_path: Path, name: str, number: signal.Signals, code: int) -> None:
+    overrides = [
+        "experiment=smoke",
+        "max_updates=400",
+        "eval.every=0",
+        "save.every=400",
+        "seed=0,1",
+        "hydra.sweep.dir=all",
+    ]
+    process = subprocess.Popen(
+        command(*overrides, *launcher(name)), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_for(lambda: any(file.stat().st_size for file in tmp_path.glob("all/*/metrics.jsonl")))
+    os.killpg(process.pid, number)  # as a terminal does
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (code, ""), err
+    assert "msgrpo sweep --resume" in err and "Traceback" not in err
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("all/*/run.json")]
+    assert "interrupted" in {record["status"] for record in records} <= {"interrupted", "running"}
+    assert any(tmp_path.glob("all/*/checkpoints/checkpoint-*")), "the last finished update is saved"
