@@ -24,10 +24,11 @@ TINY = [
     "experiment=smoke", "max_updates=1", "eval.episodes=4", "algo.groups_per_update=1", "eval.every=0",
 ]  # fmt: skip
 GRID = [*TINY, "seed=0,1,2", "env=frozenlake,frozenlake_slippery", "algo.sample_fraction=0.25,1"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 LAUNCHERS = {
     "basic": "hydra_core",
     "joblib": "hydra_plugins.hydra_joblib_launcher",
-    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+    "slurm_local": "hydra_plugins.hydra_submitit_launcher",
     "ray": "hydra_plugins.hydra_ray_launcher",
 }
 
@@ -43,7 +44,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def swept(folder: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
-    done = subprocess.run(command(*arguments, "--json"), cwd=folder, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        command(*arguments, "--json"), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == code, done.stderr
     outcome = json.loads(done.stdout)
     assert isinstance(outcome, dict)
@@ -133,26 +136,34 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: tuple[str, ...], line:
     assert f"error: {line}" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """2 x 2 configurations with 3 seeds each, never interrupted, one after the other."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder / "all", swept(folder, *GRID, "hydra.sweep.dir=all")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_a_sweep_killed_midway_ends_as_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
-    """2 x 2 configurations with 3 seeds each; the first sweep dies with all its processes."""
-    chosen = launcher(name)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def test_a_sweep_killed_midway_ends_as_an_uninterrupted_one(
+    tmp_path: Path, name: str, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    """Under every launcher; the sweep dies with all its processes."""
     process = subprocess.Popen(
-        command(*GRID, *chosen, "hydra.sweep.dir=killed"), cwd=tmp_path, env=environment,
+        command(*GRID, *launcher(name), "hydra.sweep.dir=killed"), cwd=tmp_path, env=ENVIRONMENT,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     wait_for(lambda: len(list(tmp_path.glob("killed/*/eval/best.json"))) >= 2)
     process.kill()
     process.wait()
     wait_for(lambda: not any(str(tmp_path) in " ".join(_words(child)) for child in psutil.process_iter()))
-    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("killed/*/eval/best.json")}
-    killed = swept(tmp_path, "--resume", "killed")
-    whole = swept(tmp_path, *GRID, *chosen, "hydra.sweep.dir=whole")
-    assert [job["status"] for job in killed["jobs"]] == [job["status"] for job in whole["jobs"]] == ["done"] * 12
-    assert [job["overrides"] for job in killed["jobs"]] == [job["overrides"] for job in whole["jobs"]]
-    assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
+    finished = [file.parent for file in tmp_path.glob("killed/*/run.json") if '"done"' in file.read_text()]
+    before = {file: file.stat().st_mtime_ns for folder in finished for file in folder.glob("eval/best.json")}
+    assert 1 <= len(before) < 12
+    killed, (directory, straight) = swept(tmp_path, "--resume", "killed"), whole
+    assert [job["status"] for job in killed["jobs"]] == [job["status"] for job in straight["jobs"]] == ["done"] * 12
+    assert [job["overrides"] for job in killed["jobs"]] == [job["overrides"] for job in straight["jobs"]]
+    assert figures(tmp_path / "killed") == figures(directory)
     assert {file: file.stat().st_mtime_ns for file in before} == before, "a finished job is never run twice"
 
 

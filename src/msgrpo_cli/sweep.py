@@ -6,6 +6,8 @@ Knows jobs by their overrides and their records. Knows nothing about models or t
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,7 +130,14 @@ def _run(sweep: Sweep, fail_fast: bool) -> dict[str, Any]:
         source, threads = record["from_checkpoint"], record["threads"]
         folders = [Path(folder) for folder in record["config_dirs"]]
         job = SweepJob(
-            sweep.path, record["command"], os.getpid(), folders, Path(source) if source else None, fail_fast, threads
+            sweep.path,
+            record["command"],
+            os.getpid(),
+            os.getpgrp(),
+            folders,
+            Path(source) if source else None,
+            fail_fast,
+            threads,
         )
         with heeding(None, lambda: None):
             try:
@@ -141,8 +150,15 @@ def _run(sweep: Sweep, fail_fast: bool) -> dict[str, Any]:
                 status = "interrupted" if asked_to_end() else "done"
                 sweep.update_record(status=status, end=now())
             sweep.stop_file.unlink(missing_ok=True)
+            if asked_to_end():
+                print(how_to_go_on(sweep.path), file=sys.stderr)
             safe_point()
     return {"sweep": str(sweep.path), "jobs": [state.as_data() for state in states]}
+
+
+def how_to_go_on(directory: Path | str) -> str:
+    """The line that tells it."""
+    return f"go on with: msgrpo sweep --resume {shlex.quote(str(directory))}"
 
 
 def unfinished(outcome: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -68,7 +68,7 @@ def run_or_show(
         log = f"; {job['log']}" if job["log"] else ""
         print(f"{job['status']}: {' '.join(job['overrides'])}: {reason}{log}", file=sys.stderr)
     if left:
-        print(f"go on with: msgrpo sweep --resume {outcome['sweep']}", file=sys.stderr)
+        print(sweeps.how_to_go_on(outcome["sweep"]), file=sys.stderr)
         sys.exit(RunError.exit_code)
 
 

@@ -33,6 +33,7 @@ _FIRST: tuple[JobStatus, ...] = (
     "not started",
 )
 """Which jobs are shown where there is no room for all."""
+_COLUMNS, _FIGURES_FROM = ("job", "status", "update", "reward", "time"), 2
 
 
 class SweepDisplay:
@@ -83,11 +84,11 @@ class SweepDisplay:
 
     def _tell(self, states: Sequence[JobState]) -> None:
         """A line where the status of a job has changed, and every half minute for those that run."""
-        for number, state in enumerate(states, 1):
+        for number, (state, own) in enumerate(zip(states, _own(states), strict=True), 1):
             name, still = state.job.directory.name, state.status == "running" and self._looks % _PLAIN_EVERY == 0
             if state.status not in ("not started", "starting") and (self._told.get(name) != state.status or still):
                 self._told[name] = state.status
-                words = [f"job {number}/{len(states)} {state.status}", *_figures(state), " ".join(state.job.overrides)]
+                words = [f"job {number}/{len(states)} {state.status}", *_figures(state), own, state.error]
                 self._console.print("  ".join(filter(None, words)), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -96,25 +97,26 @@ def table(states: Sequence[JobState], height: int) -> RenderableType:
     room = max(3, height - 6)
     order = sorted(range(len(states)), key=lambda number: _FIRST.index(states[number].status))
     chosen = sorted(order[:room])
+    own = _own(states)
+    rows = [(states[n].job.directory.name[:6], states[n].status, *_figures(states[n])) for n in chosen]
     grid = Table(box=None, pad_edge=False)
-    grid.add_column("job", no_wrap=True)
-    grid.add_column("status", no_wrap=True)
-    for title in ("update", "reward", "time"):
-        grid.add_column(title, justify="right", no_wrap=True)
-    grid.add_column("overrides", overflow="ellipsis", no_wrap=True, ratio=1)
-    shared = set.intersection(*(set(state.job.overrides) for state in states)) if len(states) > 1 else set()
-    for number in chosen:
-        state = states[number]
-        own = " ".join(text for text in state.job.overrides if text not in shared)
-        told = f"{own}  {state.error}" if state.error else own
-        grid.add_row(
-            state.job.directory.name[:6], Text(state.status, style=_STYLES.get(state.status, "")), *_figures(state),
-            Text(told),
-        )  # fmt: skip
+    for place, title in enumerate(_COLUMNS):  # rich would narrow them in favour of long errors
+        width = max(len(title), *(len(row[place]) for row in rows), 0) if rows else len(title)
+        grid.add_column(title, justify="right" if place >= _FIGURES_FROM else "left", no_wrap=True, min_width=width)
+    grid.add_column("overrides", overflow="ellipsis", no_wrap=True)
+    for number, (name, status, *figures) in zip(chosen, rows, strict=True):
+        told = "  ".join(filter(None, (own[number], states[number].error)))
+        grid.add_row(name, Text(status, style=_STYLES.get(status, "")), *figures, Text(told))
     counts = Counter(state.status for state in states)
     said = ", ".join(f"{counts[status]} {status}" for status in _FIRST if counts[status])
     hidden = f"; {len(states) - len(chosen)} are not shown" if len(chosen) < len(states) else ""
     return Group(grid, Text(f"{len(states)} jobs: {said}{hidden}"))
+
+
+def _own(states: Sequence[JobState]) -> list[str]:
+    """Of each job the overrides that not all share."""
+    shared = set.intersection(*(set(state.job.overrides) for state in states)) if len(states) > 1 else set()
+    return [" ".join(text for text in state.job.overrides if text not in shared) for state in states]
 
 
 def _figures(state: JobState) -> tuple[str, str, str]:

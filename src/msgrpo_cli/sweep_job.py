@@ -41,7 +41,9 @@ class SweepJob:
     sweep: Path
     command: Sequence[str]
     pid: int
-    """The process of the sweep: elsewhere Ctrl-C is not for us, since the sweep hears it and sets the stop file."""
+    """The process of the sweep."""
+    group: int
+    """Its process group: whoever signals that signals the sweep, too, which then sets the stop file."""
     config_dirs: Sequence[Path] = ()
     from_checkpoint: Path | None = None
     fail_fast: bool = False
@@ -49,9 +51,10 @@ class SweepJob:
     """Of the child, where several work at the same time; None leaves them to the libraries."""
 
     def __call__(self, data: dict[str, Any], run_dir: Path, overrides: list[str]) -> None:
-        if os.getpid() != self.pid:
+        if os.getpid() != self.pid and os.getpgrp() == self.group:
             with contextlib.suppress(ValueError):  # not the main thread of a launcher's worker
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
         run, stop_file = Run(run_dir.absolute()), Sweep(self.sweep).stop_file
         if stop_file.exists() or _is_done(run):
             return

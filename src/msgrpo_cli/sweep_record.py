@@ -156,7 +156,7 @@ def state_of(job: Job) -> JobState:
         job,
         status,
         update,
-        _max_updates(run.config),
+        _max_updates(run.config) if run.config.exists() else None,
         best.get("mean_total_reward", score),
         _seconds(record),
         record.get("error"),
