@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -154,7 +155,9 @@ def test_a_sweep_killed_midway_ends_as_an_uninterrupted_one(
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     wait_for(lambda: len(list(tmp_path.glob("killed/*/eval/best.json"))) >= 2)
-    process.kill()
+    for one in (*psutil.Process(process.pid).children(recursive=True), process):
+        with contextlib.suppress(psutil.Error):
+            one.kill()
     process.wait()
     wait_for(lambda: not any(str(tmp_path) in " ".join(_words(child)) for child in psutil.process_iter()))
     finished = [file.parent for file in tmp_path.glob("killed/*/run.json") if '"done"' in file.read_text()]
@@ -267,3 +270,24 @@ def test_an_interrupted_sweep_saves_its_jobs(tmp_path: Path, name: str, number: 
     records = [json.loads(file.read_text()) for file in tmp_path.glob("all/*/run.json")]
     assert "interrupted" in {record["status"] for record in records} <= {"interrupted", "running"}
     assert any(tmp_path.glob("all/*/checkpoints/checkpoint-*")), "the last finished update is saved"
+
+
+@pytest.mark.slow
+def test_a_sweep_does_not_go_on_while_a_job_of_it_still_runs(tmp_path: Path) -> None:
+    """As under a scheduler, whose jobs outlive the sweep that started them."""
+    overrides = ["experiment=smoke", "max_updates=4000", "eval.every=0", "seed=0,1", "hydra.sweep.dir=all"]
+    process = subprocess.Popen(
+        command(*overrides), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: any(file.stat().st_size for file in tmp_path.glob("all/*/metrics.jsonl")))
+    [record] = [json.loads(file.read_text()) for file in tmp_path.glob("all/*/run.json")]
+    os.kill(record["pid"], signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    try:
+        done = subprocess.run(command("--resume", "all"), cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "this job still runs; wait for it or end it" in done.stderr
+    finally:
+        os.kill(record["pid"], signal.SIGCONT)
+    wait_for(lambda: json.loads(next(tmp_path.glob("all/*/run.json")).read_text())["status"] == "interrupted")

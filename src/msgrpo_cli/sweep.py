@@ -113,6 +113,8 @@ def resume_sweep(text: str, *, fail_fast: bool = False) -> dict[str, Any]:
         source = record["from_checkpoint"]
     except KeyError as problem:
         raise UsageError(f"{sweep.file}: broken: without {problem}") from problem
+    if working := [state for state in sweep.states() if state.status == "running" and state.here]:
+        raise UsageError(f"{working[0].job.directory}: this job still runs; wait for it or end it")
     checked = plan(overrides, folders, Path(source) if source else None) or []
     configs = {tuple(texts): config for texts, config in checked}
     for job in sweep.jobs():

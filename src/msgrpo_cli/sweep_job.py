@@ -112,6 +112,7 @@ def _work(run: Run, command: Sequence[str], environment: Mapping[str, str], stop
 
     Where this process is asked to end (Ctrl-C, a scheduler's requeue), or the sweep is, so is the child.
     """
+    others = run.record().get("pid")
     with log_of(run.path).open("ab") as log:
         begin = log.tell()
         child = subprocess.Popen(
@@ -130,8 +131,8 @@ def _work(run: Run, command: Sequence[str], environment: Mapping[str, str], stop
                 if _ended(child, _GRACE) is None:
                     child.kill()
                     child.wait()
-    if code != 0:
-        _record_end(run, code, begin)
+    if code != 0 and (code != UsageError.exit_code or others is None or run.record().get("pid") != others):
+        _record_end(run, code, begin)  # else it is another process that works there, and tells its end itself
 
 
 def _ended(child: subprocess.Popen[bytes], seconds: float) -> int | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +50,8 @@ class JobState:
     """Mean total reward: of the best checkpoint on the test part once it is done, of the last evaluation before."""
     seconds: float | None = None
     error: str | None = None
+    here: bool = False
+    """Whether it was this machine that worked on it last."""
 
     def as_data(self) -> dict[str, Any]:
         """As `sweep --json` prints it."""
@@ -160,6 +163,7 @@ def state_of(job: Job) -> JobState:
         best.get("mean_total_reward", score),
         _seconds(record),
         record.get("error"),
+        record.get("host") == socket.gethostname(),
     )
 
 
