@@ -27,11 +27,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{full[near[0]]}'?" if near else ""
 
 
+_LAUNCHERS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
+"""Which extra brings a launcher."""
+
+
 def missing_option(config_file: str | None, options: Sequence[str] | None) -> str:
     """`env=frozenlak`: a choice that no config folder holds."""
     group, _, name = (config_file or "").removesuffix(".yaml").rpartition("/")
     if not group:
         return f"no primary config '{name}'"
+    if group == "hydra/launcher" and name in _LAUNCHERS:
+        return f"{group}={name}: its plugin is missing; pip install 'msgrpo[{_LAUNCHERS[name]}]'"
     known = sorted(options or [])
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean '{group}={near[0]}'?" if near else ""

@@ -21,7 +21,7 @@ from .sweep_record import Job, Sweep, last_rows, prune_file, state_of
 from .whole_files import read_json
 
 if TYPE_CHECKING:
-    import optuna
+    from optuna import Study, Trial
     from optuna.distributions import BaseDistribution
 
 METRICS = ("mean_total_reward", "success_rate", "normalized_score")
@@ -59,7 +59,7 @@ def _pruners() -> dict[str, Any]:
     }
 
 
-def open_study(directory: Path, settings: Mapping[str, Any]) -> optuna.Study:
+def open_study(directory: Path, settings: Mapping[str, Any]) -> Study:
     """The study of a sweep, made where there is none. Raises UsageError for settings that Optuna has not."""
     optuna = _optuna()
     seed = int(settings.get("seed") or 0)
@@ -73,7 +73,7 @@ def open_study(directory: Path, settings: Mapping[str, Any]) -> optuna.Study:
         journal = optuna.storages.journal
         storage = journal.JournalStorage(journal.JournalFileBackend(str(directory / "optuna.journal")))
     pruner = settings.get("pruner")
-    return optuna.create_study(
+    study: Study = optuna.create_study(
         storage=storage,
         study_name=str(settings.get("study_name") or "msgrpo"),
         sampler=samplers[settings["sampler"]](),
@@ -81,6 +81,7 @@ def open_study(directory: Path, settings: Mapping[str, Any]) -> optuna.Study:
         direction="maximize",
         load_if_exists=True,
     )
+    return study
 
 
 class Search:
@@ -95,7 +96,7 @@ class Search:
         if not self._space:
             raise UsageError("hydra/sweeper=optuna: nothing to search; give a key several values, or an interval")
         self._study = open_study(directory, settings)
-        self._asked: list[optuna.Trial] = self._left_by_another()
+        self._asked: list[Trial] = self._left_by_another()
         self._failed = 0
 
     @property
@@ -148,7 +149,7 @@ class Search:
             over.set()
             thread.join()
 
-    def _report(self, trial: optuna.Trial) -> None:
+    def _report(self, trial: Trial) -> None:
         run = Run(self._job(trial).directory)
         if state_of(self._job(trial)).status != "running" or prune_file(run.path).exists():
             return
@@ -160,7 +161,7 @@ class Search:
         if trial.should_prune():
             prune_file(run.path).write_text("pruned: its evaluations fall behind", encoding="utf-8")
 
-    def _left_by_another(self) -> list[optuna.Trial]:
+    def _left_by_another(self) -> list[Trial]:
         """Trials that a process left open; those that failed are put in the queue once more."""
         optuna = _optuna()
         trials = self._trials()
@@ -178,11 +179,11 @@ class Search:
     def _trials(self) -> list[Any]:
         return list(self._study.get_trials(deepcopy=False))
 
-    def _job(self, trial: optuna.Trial) -> Job:
+    def _job(self, trial: Trial) -> Job:
         texts = _overrides(trial)
         return Job(tuple(texts), self._sweep.path / hash_of_overrides(texts))
 
-    def _score(self, trial: optuna.Trial) -> float | None:
+    def _score(self, trial: Trial) -> float | None:
         best = read_json(self._job(trial).directory / "run.json")["summary"]["best"]
         value = best.get(self._metric)
         return None if value is None else float(value)
