@@ -114,7 +114,7 @@ def test_a_broken_record_is_one_line(tmp_path: Path, text: str) -> None:
 
 def rendered(states: list[JobState], width: int, height: int = 40) -> str:
     console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(table(states, height))
+    console.print(table(states, width, height))
     return console.export_text()
 
 

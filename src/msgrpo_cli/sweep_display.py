@@ -33,6 +33,7 @@ _FIRST: tuple[JobStatus, ...] = (
     "not started",
 )
 """Which jobs are shown where there is no room for all."""
+_ROOM_FOR_NAMES = 80  # columns from which directories are named
 _COLUMNS, _FIGURES_FROM = ("job", "status", "update", "reward", "time"), 2
 
 
@@ -77,7 +78,7 @@ class SweepDisplay:
         self._on_look()
         states = self._sweep.states()
         if self._live:
-            self._live.update(table(states, self._console.height), refresh=True)
+            self._live.update(table(states, self._console.width, self._console.height), refresh=True)
         else:
             self._tell(states)
         self._looks += 1
@@ -92,21 +93,29 @@ class SweepDisplay:
                 self._console.print("  ".join(filter(None, words)), highlight=False, markup=False, soft_wrap=True)
 
 
-def table(states: Sequence[JobState], height: int) -> RenderableType:
-    """Every job with what is known of it; where they are more than `height` lines hold, the most telling ones."""
+def table(states: Sequence[JobState], width: int, height: int) -> RenderableType:
+    """Every job with what is known of it; where they are more than `height` lines hold, the most telling ones.
+
+    `width`: columns of the terminal.
+    """
     room = max(3, height - 6)
     order = sorted(range(len(states)), key=lambda number: _FIRST.index(states[number].status))
     chosen = sorted(order[:room])
     own = _own(states)
     rows = [(states[n].job.directory.name[:6], states[n].status, *_figures(states[n])) for n in chosen]
+    first = 0 if width >= _ROOM_FOR_NAMES else 1
     grid = Table(box=None, pad_edge=False)
-    for place, title in enumerate(_COLUMNS):  # rich would narrow them in favour of long errors
-        width = max(len(title), *(len(row[place]) for row in rows), 0) if rows else len(title)
-        grid.add_column(title, justify="right" if place >= _FIGURES_FROM else "left", no_wrap=True, min_width=width)
-    grid.add_column("overrides", overflow="ellipsis", no_wrap=True)
-    for number, (name, status, *figures) in zip(chosen, rows, strict=True):
-        told = "  ".join(filter(None, (own[number], states[number].error)))
-        grid.add_row(name, Text(status, style=_STYLES.get(status, "")), *figures, Text(told))
+    room_for_text = width
+    for place, title in list(enumerate(_COLUMNS))[first:]:  # rich would narrow them in favour of long errors
+        needed = max([len(title), *(len(row[place]) for row in rows)])
+        grid.add_column(title, justify="right" if place >= _FIGURES_FROM else "left", no_wrap=True, min_width=needed)
+        room_for_text -= needed + 1
+    grid.add_column("overrides", no_wrap=True)
+    for number, row in zip(chosen, rows, strict=True):
+        told = Text("  ".join(filter(None, (own[number], states[number].error))))
+        told.truncate(max(1, room_for_text), overflow="ellipsis")
+        cells = [row[0], Text(row[1], style=_STYLES.get(row[1], "")), *row[2:]]
+        grid.add_row(*cells[first:], told)
     counts = Counter(state.status for state in states)
     said = ", ".join(f"{counts[status]} {status}" for status in _FIRST if counts[status])
     hidden = f"; {len(states) - len(chosen)} are not shown" if len(chosen) < len(states) else ""
@@ -116,7 +125,13 @@ def table(states: Sequence[JobState], height: int) -> RenderableType:
 def _own(states: Sequence[JobState]) -> list[str]:
     """Of each job the overrides that not all share."""
     shared = set.intersection(*(set(state.job.overrides) for state in states)) if len(states) > 1 else set()
-    return [" ".join(text for text in state.job.overrides if text not in shared) for state in states]
+    return [" ".join(_short(text) for text in state.job.overrides if text not in shared) for state in states]
+
+
+def _short(override: str) -> str:
+    """`trainer.learning_rate=1e-3` as `learning_rate=1e-3`."""
+    key, equals, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}{equals}{value}"
 
 
 def _figures(state: JobState) -> tuple[str, str, str]:
