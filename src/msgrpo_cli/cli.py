@@ -169,6 +169,25 @@ def export(
         print(written)
 
 
+@app.command()
+def rerun(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run that is done.")],
+    allow_module: AllowModules = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Repeat a run from its own directory, and say whether its metrics come out the same."""
+    with ending(verbose):
+        from .rerun import as_text
+        from .rerun import rerun as repeat
+
+        with talk_on_stderr():
+            outcome = repeat(run, sys.argv, allow_module or [])
+        print(json.dumps(outcome, allow_nan=False) if as_json else as_text(outcome))
+        if not outcome["equal"]:
+            sys.exit(RunError.exit_code)
+
+
 @config_app.command("show")
 def config_show(
     overrides: Overrides = None, config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False
