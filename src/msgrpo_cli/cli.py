@@ -24,6 +24,7 @@ from .errors import INTERRUPTED, RunError, UsageError
 from .interruption import heed_signals
 from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
 from .reporting import Forgiving, ending, say, talk_on_stderr
+from .see_commands import replay, watch
 
 app = typer.Typer(
     help="Post-train language models to act over many steps in text games (MS-GRPO, arXiv 2508.10839).",
@@ -142,6 +143,8 @@ def sweep(
 
 
 app.command("play")(play)
+app.command("replay")(replay)
+app.command("watch")(watch)
 
 
 @app.command()
