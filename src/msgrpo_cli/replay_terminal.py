@@ -5,6 +5,7 @@ Knows terminals, keys as they arrive, and clocks. Knows nothing about files or w
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import sys
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.live import Live
 
@@ -58,13 +58,14 @@ def keys_in(text: str) -> list[str]:
 
 
 def pressed(seconds: float) -> list[str]:
-    """The keys that are pressed within so many seconds; a closed terminal counts as Ctrl-D."""
-    if not select.select([sys.stdin], [], [], seconds)[0]:
+    """The keys that are pressed within so many seconds; a closed terminal counts as Ctrl-D.
+
+    Not by `typer.getchar`: it throws away what was typed before it was called, so it cannot be waited for.
+    """
+    handle = sys.stdin.fileno()
+    if not select.select([handle], [], [], seconds)[0]:
         return []
-    try:
-        return keys_in(typer.getchar()) or ["\x04"]
-    except EOFError:
-        return ["\x04"]
+    return keys_in(os.read(handle, 1024).decode(errors="replace")) or ["\x04"]
 
 
 @contextmanager
