@@ -77,5 +77,5 @@ class EpisodeFile:
         if not missing and isinstance(steps, list):
             missing = [f"steps.{name}" for step in steps for name in _OF_STEP if name not in step]
         if missing or not isinstance(steps, list) or not steps:
-            raise UsageError(f"{self.path}: line {number} is no episode: it has no {missing[0] if missing else 'steps'}")
+            raise UsageError(f"{self.path}: line {number} is no episode: it has no {(missing or ['steps'])[0]}")
         return row

@@ -96,7 +96,7 @@ def write_page(replay: Replay, out: Path) -> None:
     kept = places if explicit else spread(places, LIMIT)
     notes = replay.notes()
     if left := len(places) - len(kept):
-        notes.append(f"{left} of them are left out, to keep the page small: every {len(places) / len(kept):.1f}th is here.")
+        notes.append(f"{len(kept)} of them are here, at even distances; {left} are left out to keep the page small.")
     elif left := replay.chosen.matching - len(places):
         notes.append(f"{left} more match and are left out.")
     rows = [(place.number, replay.file.at(place)) for place in kept]
@@ -128,7 +128,9 @@ def print_json(replay: Replay) -> None:
 def _folder(text: str) -> Path:
     """As `find_run`; a folder that holds no more than config.yaml and episodes replays, too."""
     path = Path(text)
-    return path if path.is_dir() and (Run(path).episodes.is_file() or Run(path).evaluations.is_dir()) else find_run(text)
+    return (
+        path if path.is_dir() and (Run(path).episodes.is_file() or Run(path).evaluations.is_dir()) else find_run(text)
+    )
 
 
 def _of_evaluation(run: Path, name: str) -> Path:

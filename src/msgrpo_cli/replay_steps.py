@@ -61,7 +61,8 @@ def totals(row: Row) -> list[float]:
 def origin(row: Row) -> str:
     """Where an episode comes from."""
     when = "" if row["update"] is None else f"update {row['update']}, "
-    return f"{when}{word(row['split'])}, {word(row['env'])}, seed {row['seed']}, group {row['group']} member {row['member']}"
+    start = f"seed {row['seed']}, group {row['group']} member {row['member']}"
+    return f"{when}{word(row['split'])}, {word(row['env'])}, {start}"
 
 
 def outcome(row: Row) -> list[str]:

@@ -71,6 +71,11 @@ class Run:
         return self.path / "curve.png"
 
     @property
+    def progress(self) -> Path:
+        """What the run is doing; there while it works."""
+        return self.path / "progress.json"
+
+    @property
     def config(self) -> Path:
         return self.path / "config.yaml"
 
@@ -88,6 +93,7 @@ class Run:
             self.checkpoints,
             self.evaluations,
             self.curve,
+            self.progress,
             self.config,
             self.reference,
         )

@@ -38,7 +38,7 @@ def replay(
         str | None, typer.Option("--eval", metavar="NAME", help="Of an evaluation, such as best, base, validation-60.")
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="Print plainly.")] = False,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one page; prints its path.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one HTML page.")] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
