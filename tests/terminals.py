@@ -89,6 +89,7 @@ def terminal(*arguments: str, columns: int = 80, lines: int = 24, folder: Path |
         cwd=folder,
         env=environment,
         start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
     )
     try:
         yield Terminal(process, ours)

@@ -96,8 +96,6 @@ def test_in_a_browser(tmp_path: Path) -> None:
             "new Promise(done => setTimeout(() => done(document.getElementById('place').textContent), 1000))"
         )
         assert page.value("typeof window.owned") == "undefined"
-        for width in (320, 1400):
-            page.value("0")
         assert page.errors == []
         assert page.requests == [path.absolute().as_uri()], "itself and nothing else"
 
