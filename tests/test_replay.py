@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -150,6 +151,14 @@ def test_what_is_said_of_each_step(tmp_path: Path) -> None:
         "  × action -, optimal right, regret -, reward 0.000, total -1.000: invalid: no action in the answer",
         "  · action right, optimal -, regret -, reward 0.000, total -1.000: optimal play is not known here",
     ]
+
+
+def test_an_output_that_knows_ascii_alone(tmp_path: Path) -> None:
+    run = written(tmp_path, [episode(step("a", completion="向上", regret=0.5))])
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "msgrpo_cli", "replay", str(run)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and "    \\u5411\\u4e0a\n  \\u25bc action right" in done.stdout
 
 
 def test_a_ranking_by_reward_says_so(tmp_path: Path) -> None:

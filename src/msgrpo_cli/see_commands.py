@@ -58,7 +58,7 @@ def replay(
             work.write_page(opened, html)
             work.tell(opened.notes())
             print(html)
-        elif not opened.chosen.places or text or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        elif not opened.chosen.places or text or not _has_person():
             work.print_text(opened)
             work.tell(opened.notes())
         else:
@@ -85,6 +85,13 @@ def watch(
             work.show_once(found)
         else:
             work.follow(found)
+
+
+def _has_person() -> bool:
+    """Whether keys and a screen are there."""
+    from rich.console import Console
+
+    return sys.stdin.isatty() and sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
 def _print_anything() -> None:

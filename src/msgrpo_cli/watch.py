@@ -58,7 +58,7 @@ def follow(path: Path) -> None:
     Whoever leaves by Ctrl-C ends the process with that signal's exit code; the run goes on.
     """
     console = Console(highlight=False)
-    live = console.is_terminal and not console.is_dumb_terminal
+    live = sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal
     watched = _looked(path)
     try:
         if not live:
@@ -103,5 +103,6 @@ def _looked(path: Path) -> WatchedRun:
 
 
 def _screen(watched: WatchedRun) -> Screen:
-    silent = None if watched.ended or watched.last_sign is None else time.time() - watched.last_sign
-    return Screen(watched, silent if silent is not None and silent >= _SILENT else None)
+    silent = None if watched.last_sign is None else time.time() - watched.last_sign
+    told = silent is not None and (watched.died or (not watched.ended and silent >= _SILENT))
+    return Screen(watched, silent if told else None)

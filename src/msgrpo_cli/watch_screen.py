@@ -59,7 +59,7 @@ class Screen:
         state = [(status, _STYLES.get(status, "")), *((text, "") for text in self._process())]
         if watched.record.get("stopped"):
             state.append((f", stopped: {visible_line(str(watched.record['stopped']))}", ""))
-        lines: list[RenderableType] = [first, _line(*state), self._bar(width)]
+        lines: list[RenderableType] = [first, Text.assemble(*state, overflow="fold"), self._bar(width)]
         if (phase := watched.progress) is not None and not watched.died:
             done = f" {phase.finished}/{phase.total}" if phase.total else ""
             lines.append(

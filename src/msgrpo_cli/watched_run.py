@@ -83,7 +83,7 @@ class WatchedRun:
     @property
     def status(self) -> str:
         """As run.json says; `running` also of a run whose process has died."""
-        return str(self.record.get("status"))
+        return str(self.record.get("status") or "unknown")
 
     @property
     def died(self) -> bool:
