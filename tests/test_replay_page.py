@@ -92,9 +92,8 @@ def test_in_a_browser(tmp_path: Path) -> None:
         assert page.value("document.getElementById('strip').children.length") == 3
         assert page.value("document.getElementById('strip').querySelectorAll('[aria-current]').length") == 1
         page.value("document.getElementById('play').click()")
-        assert page.value(
-            "new Promise(done => setTimeout(() => done(document.getElementById('place').textContent), 1000))"
-        )
+        page.value("new Promise((done) => setTimeout(done, 2000))")
+        assert (text("place"), text("play")) == ("3 of 3", "Play"), "it played to the end and stopped"
         assert page.value("typeof window.owned") == "undefined"
         assert page.errors == []
         assert page.requests == [path.absolute().as_uri()], "itself and nothing else"
