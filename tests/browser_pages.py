@@ -98,7 +98,7 @@ class Page:
     def _note(self, method: str | None, said: dict[str, Any]) -> None:
         if method == "Page.loadEventFired":
             self._loaded = True
-        elif method == "Network.requestWillBeSent":
+        elif method == "Network.requestWillBeSent" and not said["request"]["url"].startswith("data:"):
             self.requests.append(said["request"]["url"])
         elif method == "Runtime.exceptionThrown":
             self.errors.append(json.dumps(said["exceptionDetails"]))

@@ -277,7 +277,7 @@ def test_a_live_run_that_is_killed(tmp_path: Path) -> None:
             assert seen.wait_for_the_end() == 0
             end = plain(seen.output[seen.output.rindex("\x1b[?1049l") :])
             assert f"died, process {train.pid}" in end and "it was in " in end
-            assert f"go on with: msgrpo train --resume run" in end.replace("\r\n", "")
+            assert "go on with: msgrpo train --resume run" in end.replace("\r\n", "")
     finally:
         train.kill()
         train.wait()
