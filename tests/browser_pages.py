@@ -5,6 +5,7 @@ Opens one file, notes every request and everything that the console complains ab
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -115,9 +116,16 @@ def opened(path: Path, **how: Any) -> Iterator[Page]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         to_read, to_write = os.pipe(), os.pipe()  # as the browser sees them
         command = [BROWSER, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
+
+        def put_in_place() -> None:  # where the browser looks for them
+            reads, writes = (fcntl.fcntl(handle, fcntl.F_DUPFD, 100) for handle in (to_read[0], to_write[1]))
+            os.dup2(reads, 3)
+            os.dup2(writes, 4)
+
         process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{to_read[0]} 4>&{to_write[1]}', "sh", *command],
-            pass_fds=(to_read[0], to_write[1]),
+            command,
+            close_fds=False,  # it would close them again
+            preexec_fn=put_in_place,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

@@ -81,7 +81,7 @@ def test_neither_torch_nor_the_game_is_needed(finished_run: Path, tmp_path: Path
         f"sys.argv = ['msgrpo', 'replay', {str(tmp_path)!r}, '--html', {str(tmp_path / 'page.html')!r}]\n"
         "try:\n    main()\nexcept SystemExit as end:\n"
         "    heavy = ('torch', 'trl', 'gymnasium', 'hydra', 'matplotlib', 'nobody_has_it')\n"
-        "    print(end.code, [name for name in heavy if name in sys.modules])\n"
+        "    print(end.code or 0, [name for name in heavy if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines() == [str(tmp_path / "page.html"), "0 []"]
