@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,13 @@ def dead_process() -> int:
     return process.pid
 
 
+def died(path: Path, host: str | None = None) -> None:
+    """The process that worked there is gone."""
+    pid, here = dead_process(), host or socket.gethostname()
+    (path / ".lock").write_text(json.dumps({"pid": pid, "host": here}))
+    Run(path).update_record(pid=pid, host=here)
+
+
 def sweep_of(path: Path, *names: str) -> Sweep:
     sweep = Sweep(path)
     sweep.create([Job((f"seed={name}",), path / name, "hash") for name in names], overrides=["seed=..."])
@@ -45,7 +53,7 @@ def test_every_status_is_told_from_the_directory_alone(tmp_path: Path) -> None:
     created(tmp_path / "b", ["seed=b"])
     for name in "cdefg":
         began(created(tmp_path / name, [f"seed={name}"]))
-    Run(tmp_path / "d").update_record(pid=dead_process())
+    died(tmp_path / "d")
     Run(tmp_path / "e").finish("failed", "no memory")
     Run(tmp_path / "f").finish("interrupted")
     Run(tmp_path / "g").update_record(status="interrupted", pruned=True)
@@ -61,7 +69,7 @@ def test_every_status_is_told_from_the_directory_alone(tmp_path: Path) -> None:
 
 def test_a_process_of_another_machine_is_not_called_dead(tmp_path: Path) -> None:
     began(created(tmp_path / "a", []))
-    Run(tmp_path / "a").update_record(pid=dead_process(), host="elsewhere")
+    died(tmp_path / "a", host="elsewhere")
     assert state_of(Job((), tmp_path / "a")).status == "running"
 
 

@@ -25,8 +25,10 @@ LIGHT = (
     "dry_run",
     "engines",
     "episode",
+    "episode_file",
     "errors",
     "explain",
+    "followed_rows",
     "freshness",
     "games",
     "games.frozenlake",
@@ -36,16 +38,23 @@ LIGHT = (
     "override_completion",
     "notebook",
     "parameters",
+    "phase_file",
     "players",
     "precision",
+    "replay",
+    "replay_page",
+    "replay_screen",
+    "replay_terminal",
     "reporting",
     "resume",
     "rollout",
     "runs",
     "schema",
+    "see_commands",
     "seeding",
     "split",
     "trainer_fields",
+    "watch",
     "watchdog",
     "whole_files",
 )
@@ -67,7 +76,7 @@ def test_hydra_s_modules_do_without_torch(module: str) -> None:
     assert _python("-c", code).stdout.strip() == "[]"
 
 
-COMMANDS = ("", "train", "eval", "sweep", "export", "doctor", "completion", "config", "config show")
+COMMANDS = ("", "train", "eval", "sweep", "export", "doctor", "replay", "watch", "completion", "config", "config show")
 
 
 @pytest.mark.parametrize("command", [text.split() for text in COMMANDS])

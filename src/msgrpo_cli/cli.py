@@ -24,6 +24,7 @@ from .errors import INTERRUPTED, RunError, UsageError
 from .interruption import follow_parent, heed_signals
 from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
 from .reporting import Forgiving, ending, say, talk_on_stderr
+from .see_commands import replay, watch
 from .sweep_commands import run_or_show, sweep
 
 app = typer.Typer(
@@ -131,6 +132,8 @@ def evaluate(
 
 app.command("sweep")(sweep)
 app.command("play")(play)
+app.command("replay")(replay)
+app.command("watch")(watch)
 
 
 @app.command()

@@ -184,7 +184,7 @@ def _remove_traces(run_dir: Path, there: Collection[Path]) -> None:
             logging.getLogger().removeHandler(handler)
             handler.close()
     folders = [run_dir / ".hydra", Run(run_dir).reference, own_base(Run(run_dir))]
-    files = [run_dir / name for name in ("log.txt", "run.json", "config.yaml", ".lock")]
+    files = [run_dir / name for name in ("log.txt", "run.json", "config.yaml", "progress.json", ".lock")]
     written = {*files, *(path for folder in folders for path in folder.rglob("*"))}
     if any(path.is_file() and path not in written for path in run_dir.rglob("*")):
         return

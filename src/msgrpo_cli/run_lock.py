@@ -45,6 +45,15 @@ def is_there(run_dir: Path) -> bool:
     return (run_dir / _NAME).exists()
 
 
+def last_holder(run_dir: Path) -> tuple[int, str] | None:
+    """(pid, host) of the process that locked the directory last, whether it lives or not; None where none is known."""
+    try:
+        said = json.loads((run_dir / _NAME).read_text(encoding="utf-8"))
+        return int(said["pid"]), str(said["host"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _holder(handle: int) -> str:
     try:
         said = json.loads(os.pread(handle, 1000, 0))

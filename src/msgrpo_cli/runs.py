@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -72,6 +71,11 @@ class Run:
         return self.path / "curve.png"
 
     @property
+    def progress(self) -> Path:
+        """What the run is doing; there while it works."""
+        return self.path / "progress.json"
+
+    @property
     def config(self) -> Path:
         return self.path / "config.yaml"
 
@@ -89,6 +93,7 @@ class Run:
             self.checkpoints,
             self.evaluations,
             self.curve,
+            self.progress,
             self.config,
             self.reference,
         )
@@ -169,11 +174,6 @@ class Run:
             process_wall_seconds=round(_AGE_AT_IMPORT + time.monotonic() - _IMPORTED, 2),
             process_cpu_seconds=round(used.user + used.system, 2),
         )
-
-
-def has_died(record: Mapping[str, Any]) -> bool:
-    """Whether the process that run.json names worked on this machine and is gone."""
-    return record.get("host") == socket.gethostname() and not psutil.pid_exists(int(record.get("pid") or 0))
 
 
 def left_interrupted(run: Run) -> str | None:

@@ -1,4 +1,5 @@
-"""What stands over a run while it works: the display, the watchdog, and the words in which it fails.
+"""What stands over a run while it works: display, watchdog, the file that tells its phase, and the words in which it
+fails.
 
 Knows the run directory, phases and failures. Knows nothing about how to play or train.
 """
@@ -15,6 +16,7 @@ from . import checkpoint
 from .errors import RunError
 from .failures import Limit, NotFinite, explained, row_to_json
 from .interruption import end_at_next_safe_point
+from .phase_file import PhaseFile
 from .progress import Display
 from .reporting import say
 from .resume import remove_leftovers
@@ -30,11 +32,13 @@ class Supervision:
 
     def __init__(self, run: Run, total_updates: int) -> None:
         self._run = run
-        self.display = Display(total_updates, on_phase=lambda *where: self._watchdog.at(*where))
+        self.display = Display(total_updates, on_phase=self._at)
         self._watchdog = Watchdog(self.display.say, self._end, self._end_now)
+        self._phase_file = PhaseFile(run.progress)
 
     def __enter__(self) -> Self:
         self._watchdog.__enter__()
+        self._phase_file.__enter__()
         self.display.__enter__()
         return self
 
@@ -43,6 +47,11 @@ class Supervision:
             error[1].add_note(f"phase {self._watchdog.phase}")
         self.display.__exit__(*error)
         self._watchdog.__exit__(*error)
+        self._phase_file.__exit__(*error)
+
+    def _at(self, name: str, finished: int, total: int) -> None:
+        self._watchdog.at(name, finished, total)
+        self._phase_file.at(name, finished, total)
 
     @contextmanager
     def explaining(

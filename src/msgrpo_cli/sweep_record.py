@@ -19,7 +19,8 @@ import yaml
 
 from .errors import UsageError, shown
 from .file_schema import SCHEMA, refuse_newer
-from .runs import Run, has_died, is_run, now
+from .run_process import process_of
+from .runs import Run, is_run, now
 from .whole_files import read_json, write_json
 
 JobStatus = Literal["not started", "starting", "running", "done", "failed", "interrupted", "pruned", "lost"]
@@ -151,7 +152,7 @@ def state_of(job: Job) -> JobState:
         status = "pruned"
     if status == "running" and record.get("pid") is None:
         status = "starting"
-    elif status == "running" and has_died(record):
+    elif status == "running" and (process := process_of(run, record)) and process.alive is False:
         status = "lost"
     best = (record.get("summary") or {}).get("best") or {}
     update, score = _last(run)

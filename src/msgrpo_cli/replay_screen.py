@@ -1,0 +1,112 @@
+"""One step of an episode as a screen: what was seen, answered and done, and beside it what would have been optimal.
+
+Knows rich and rows of episodes.jsonl. Knows nothing about keys or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from .episode_file import Row
+from .replay_position import Position
+from .replay_steps import number, origin, outcome, totals, verdict, word
+from .visible_text import visible
+
+_SIDE_BY_SIDE = 96  # columns from which the two texts stand beside each other
+_LEAST = 3  # lines of the texts that are shown however small the terminal is
+_COLOURS = {"optimal": "green", "worse": "yellow", "invalid": "bold red", "unknown": "dim"}
+_KEYS = "←→ step  ↑↓ episode  g e jump  space play  +- pace  jk scroll  q quit"
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Draws itself into whatever room there is; the texts are cut to a window that scrolls."""
+
+    row: Row
+    line: int
+    """Number of the episode in its file."""
+    at: Position
+    name: str
+    """Of what is replayed."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        height = options.height or options.max_height
+        free = options.update(height=None)
+        head = console.render_lines(self._head(), free)
+        foot = console.render_lines(self._strip(options.max_width), free)
+        body = console.render_lines(self._texts(options.max_width), free)
+        room = max(_LEAST, height - len(head) - len(foot) - 1)
+        first = min(self.at.scroll, max(0, len(body) - room))
+        hidden = "" if len(body) <= room else f"lines {first + 1} to {first + room} of {len(body)}  "
+        last = console.render_lines(self._bottom(hidden, options.max_width), free)[:1]
+        for line in (*head, *body[first : first + room], *foot, *last):
+            yield from line
+            yield Segment.line()
+
+    @property
+    def step(self) -> int:
+        return min(self.at.step, len(self.row["steps"]) - 1)
+
+    def _head(self) -> RenderableType:
+        row, step = self.row, self.row["steps"][self.step]
+        found = verdict(step)
+        heading = Text(overflow="ellipsis", no_wrap=True)
+        heading.append(f"episode {self.at.episode + 1}/{self.at.episodes}", "bold")
+        heading.append(f"  step {self.step + 1}/{len(row['steps'])}", "bold")
+        heading.append("  playing" if self.at.playing else "", "bold cyan")
+        heading.append(f"  {self.name}, line {self.line}", "dim")
+        facts = Table.grid(padding=(0, 2))
+        titles = ("action", "optimal", "regret", "reward", "total")
+        values = (
+            word(step["action"]),
+            word(step["optimal_action"]),
+            number(step["regret"]),
+            number(step["reward"]),
+            number(totals(row)[self.step]),
+        )
+        for _ in titles:
+            facts.add_column(overflow="fold")
+        facts.add_row(*(Text(title, "dim") for title in titles))
+        facts.add_row(*(Text(value, "bold") for value in values))
+        judged = Text(f"{found.symbol} {found.words}", _COLOURS[found.name])
+        return Group(heading, Text(origin(row)), Text(", ".join(outcome(row))), facts, judged)
+
+    def _texts(self, width: int) -> RenderableType:
+        step = self.row["steps"][self.step]
+        panels = [
+            Panel(Text(visible(step[name]), overflow="fold"), title=name, title_align="left", padding=(0, 1))
+            for name in ("observation", "completion")
+        ]
+        if width < _SIDE_BY_SIDE:
+            return Group(*panels)
+        both = Table.grid(expand=True)
+        both.add_column(ratio=1)
+        both.add_column(ratio=1)
+        both.add_row(*panels)
+        return both
+
+    def _strip(self, width: int) -> Text:
+        """Every step's verdict on one line, as many around the present one as there is room for."""
+        found = [verdict(step) for step in self.row["steps"]]
+        cell = len(str(len(found))) + 3
+        room = max(1, (width - 4) // cell)
+        first = max(0, min(self.step - room // 2, len(found) - room))
+        text = Text("… " if first else "  ", no_wrap=True)
+        for place in range(first, min(first + room, len(found))):
+            style = f"{_COLOURS[found[place].name]}{' reverse' if place == self.step else ''}"
+            text.append(f"{place + 1:>{cell - 3}}{found[place].symbol}", style)
+            text.append("  ")
+        text.append("…" if first + room < len(found) else "")
+        return text
+
+    def _bottom(self, hidden: str, width: int) -> Text:
+        if self.at.typed is not None:
+            return Text(f"{self.at.jump_to}: {self.at.typed}_   Enter goes there, Esc does not", no_wrap=True)
+        keys = _KEYS if len(hidden) + len(_KEYS) <= width else "←→↑↓ g e space +- jk q"
+        return Text(hidden + keys, "dim", no_wrap=True, overflow="ellipsis")

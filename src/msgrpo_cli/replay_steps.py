@@ -1,0 +1,81 @@
+"""What is said about a step and an episode in few words, whoever shows it: a verdict with its symbol, and a headline.
+
+Knows rows of episodes.jsonl. Knows nothing about terminals or pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .episode_file import Row
+from .replay_selection import total_regret
+from .visible_text import visible_line
+
+_NO_REGRET = 1e-9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How good one decision was."""
+
+    name: str
+    """`optimal`, `worse`, `invalid` or `unknown`; names its colour, too."""
+    symbol: str
+    words: str
+
+
+def verdict(step: Mapping[str, Any]) -> Verdict:
+    """An answer without an action is invalid, whatever was played in its place."""
+    best, regret = step["optimal_action"], step["regret"]
+    if not step["valid"]:
+        return Verdict("invalid", "×", "invalid: no action in the answer")
+    if regret is None:
+        return Verdict("unknown", "·", "optimal play is not known here")
+    if regret > _NO_REGRET:
+        return Verdict("worse", "▼", f"{number(regret)} worse than {visible_line(str(best))}")
+    same = step["action"] == best or best is None
+    return Verdict("optimal", "✓", "optimal" if same else f"optimal, as is {visible_line(str(best))}")
+
+
+def number(value: float | None) -> str:
+    """Three decimals; `-` for what is not known."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def word(value: Any) -> str:
+    """A name that a game gave, on one line; `-` where there is none."""
+    return "-" if value is None else visible_line(str(value))
+
+
+def totals(row: Row) -> list[float]:
+    """Total reward up to and with each step."""
+    so_far, found = 0.0, []
+    for step in row["steps"]:
+        so_far += step["reward"] or 0.0
+        found.append(so_far)
+    return found
+
+
+def origin(row: Row) -> str:
+    """Where an episode comes from."""
+    when = "" if row["update"] is None else f"update {row['update']}, "
+    start = f"seed {row['seed']}, group {row['group']} member {row['member']}"
+    return f"{when}{word(row['split'])}, {word(row['env'])}, {start}"
+
+
+def outcome(row: Row) -> list[str]:
+    """What came of an episode; advantage and drawing are known of training alone."""
+    won = {True: ["won"], False: ["not won"]}.get(row["success"], [])
+    parts = [
+        f"ended by {word(row['ended_by'])}",
+        *won,
+        f"total reward {number(row['total_reward'])}",
+        f"regret {number(total_regret(row))}",
+    ]
+    if row["advantage"] is not None:
+        parts.append(f"advantage {row['advantage']:+.3f}")
+    if row["drawn"] is not None:
+        parts.append("drawn for training" if row["drawn"] else "not drawn")
+    return parts
