@@ -114,7 +114,7 @@ def table(states: Sequence[JobState], width: int, height: int) -> RenderableType
     for number, row in zip(chosen, rows, strict=True):
         told = Text("  ".join(filter(None, (own[number], states[number].error))))
         told.truncate(max(1, room_for_text), overflow="ellipsis")
-        cells = [row[0], Text(row[1], style=_STYLES.get(row[1], "")), *row[2:]]
+        cells: list[str | Text] = [row[0], Text(row[1], style=_STYLES.get(row[1], "")), *row[2:]]
         grid.add_row(*cells[first:], told)
     counts = Counter(state.status for state in states)
     said = ", ".join(f"{counts[status]} {status}" for status in _FIRST if counts[status])
