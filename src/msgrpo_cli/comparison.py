@@ -28,7 +28,6 @@ _CONDITIONS = {"env": "env", "split": "eval.split", "episodes": "eval.episodes",
 """Fields of an evaluation that say what was played, and the keys that decide them."""
 _FINGERPRINTS = {"random_score": "random play", "optimal_score": "the best known play"}
 """Scores of others on the same starts: equal where the rules are."""
-_PLAYED = ("eval.seed", "eval.split", "eval.episodes")
 
 Start = tuple[Any, ...]
 Verdict = Literal["first is better", "second is better", "no difference found"]
@@ -39,9 +38,8 @@ class Effect:
     """One measure of both, and how far apart they are."""
 
     measure: str
-    first: float
-    second: float
-    """Means over the episodes."""
+    means: tuple[float, float]
+    """Of the first and of the second, over the episodes."""
     effect: float
     """The second minus the first."""
     ci95: Interval | None
@@ -52,6 +50,8 @@ class Effect:
     second_better: int
     equal: int
     """Episodes."""
+    starts_that_differ: int
+    """Distinct starts on which one scored more than the other; they decide the p-value."""
     verdict: Verdict
 
 
@@ -82,11 +82,10 @@ class PairedComparison:
     """Of the two configs; `-` where one has no such key."""
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON, the total reward's effect at the top."""
+        """As strict JSON, the effect on the total reward at the top."""
         data = asdict(self)
-        main = data.pop("total_reward")
-        found = strict({"schema": SCHEMA, **main, **data, "first": data["first"], "second": data["second"]}
-                       | {"means": [main["first"], main["second"]]})
+        effect = data.pop("total_reward")
+        found = strict({"schema": SCHEMA, **effect, **data})
         assert isinstance(found, dict)
         return found
 
@@ -108,7 +107,7 @@ def compare_runs(first: Path, second: Path) -> PairedComparison:
             raise UsageError(f"{run.path}: {run.standing}{why}: only the best checkpoint of a run that is done is compared")
     names = _same_evaluation(*runs)
     pairs = _paired(runs, names)
-    starts = [key[:-1] for key in pairs]
+    starts = [(env, state_key) for env, _, state_key, _ in pairs]
     rewards = _columns([(number(a.get("total_reward")), number(b.get("total_reward"))) for a, b in pairs.values()])
     wins = [(a.get("success"), b.get("success")) for a, b in pairs.values()]
     declared = all(isinstance(won, bool) for pair in wins for won in pair)
@@ -134,15 +133,15 @@ def effect_of(measure: str, first: Sequence[float], second: Sequence[float], sta
     """How far `second` lies above `first`; all have shape (E,), one entry for each episode that both played."""
     apart = [b - a for a, b in zip(first, second, strict=True)]
     low, high = bootstrap_interval(apart, starts)
-    p_value = sign_flip_p(apart, starts)
+    totals = _totals(apart, starts)
+    p_value = sign_flip_p(totals)
     effect = sum(apart) / len(apart)
     verdict: Verdict = "no difference found"
     if p_value < LEVEL:
         verdict = "second is better" if effect > 0 else "first is better"
     return Effect(
         measure=measure,
-        first=sum(first) / len(first),
-        second=sum(second) / len(second),
+        means=(sum(first) / len(first), sum(second) / len(second)),
         effect=effect,
         ci95=(low, high) if high - low >= _SAME else None,
         p_value=p_value,
@@ -150,22 +149,21 @@ def effect_of(measure: str, first: Sequence[float], second: Sequence[float], sta
         first_better=sum(value < -_SAME for value in apart),
         second_better=sum(value > _SAME for value in apart),
         equal=sum(abs(value) <= _SAME for value in apart),
+        starts_that_differ=sum(abs(total) > _SAME for total in totals),
         verdict=verdict,
     )
 
 
-def sign_flip_p(apart: Sequence[float], starts: Sequence[Hashable]) -> float:
-    """Two-sided p-value of a paired permutation test of the mean difference (Fisher 1935); arguments have shape (E,).
+def sign_flip_p(totals: Sequence[float]) -> float:
+    """Two-sided p-value of a paired permutation test of a sum (Fisher 1935); `totals`, shape (C,), one for each start.
 
     Were the two players alike, the difference on a start would be as likely with the other sign; episodes of one start
-    move together, so they flip together. Chosen over Wilcoxon's test, which drops ties and is about ranks, where total
-    rewards are mostly equal and their mean is asked for, and over the t test, since differences of successes are -1, 0
-    or 1. All flips where there are no more than 9999, else as many drawn ones, always the same.
+    move together, so their total flips as a whole. Chosen over Wilcoxon's test, which drops ties and is about ranks,
+    where most rewards are equal and their mean is asked for, and over the t test, since few starts decide and
+    differences of successes are -1, 0 or 1. All flips where there are no more than 9999, else as many drawn ones, the
+    same each time.
     """
-    totals: dict[Hashable, float] = {}
-    for start, value in zip(starts, apart, strict=True):
-        totals[start] = totals.get(start, 0.0) + value
-    moving = np.array([total for total in totals.values() if abs(total) > _SAME])  # a zero has no sign to flip
+    moving = np.array([total for total in totals if abs(total) > _SAME])  # a zero has no sign to flip
     if not len(moving):
         return 1.0
     from scipy.stats import permutation_test
@@ -176,6 +174,24 @@ def sign_flip_p(apart: Sequence[float], starts: Sequence[Hashable]) -> float:
     return float(found.pvalue)
 
 
+def _totals(values: Sequence[float], starts: Sequence[Hashable]) -> list[float]:
+    totals: dict[Hashable, float] = {}
+    for start, value in zip(starts, values, strict=True):
+        totals[start] = totals.get(start, 0.0) + value
+    return list(totals.values())
+
+
+def warnings_on(effect: Effect) -> list[str]:
+    """What a reader might trip over."""
+    excluded = effect.ci95 is not None and not effect.ci95[0] <= 0 <= effect.ci95[1]
+    if excluded == (effect.p_value < LEVEL):
+        return []
+    return [
+        f"Interval and p-value disagree: {effect.starts_that_differ} starts decide. The verdict follows the p-value, "
+        "which holds for any number of starts; the interval needs many."
+    ]
+
+
 def sentence(found: PairedComparison) -> str:
     """The verdict in one sentence."""
     effect = found.total_reward
@@ -183,7 +199,7 @@ def sentence(found: PairedComparison) -> str:
     if effect.verdict == "no difference found":
         smallest = effect.smallest_detectable_difference
         told = (
-            "no episode's start shows any"
+            "on every start both score alike, or all starts differ by as much"
             if smallest is None
             else f"80 % of such comparisons would show one of {smallest:.3f} or more"
         )
@@ -195,28 +211,26 @@ def sentence(found: PairedComparison) -> str:
 def _same_evaluation(first: RunData, second: RunData) -> tuple[str, str]:
     """The names of two evaluations of the best checkpoints on the same episodes: those that ended the runs, or others
     that `msgrpo eval` left."""
-    reasons = _config_reasons(first, second)
+    configs = [flat(run.config) for run in (first, second)]
     for a in _stored(first):
         for b in _stored(second):
-            ended = a.name == b.name == "best"
-            apart = _reasons(a.said, b.said)
-            if ended:
-                reasons = reasons or apart
-            if not apart and not (ended and reasons):
+            games = _apart(configs, "env.") if a.name == b.name == "best" else []
+            if not games and not _reasons(a.said, b.said):
                 return a.name, b.name
+    a, b = first.final or {}, second.final or {}
+    reasons = _apart(configs, "env.") + _apart(configs, "eval.seed", "eval.split", "eval.episodes") or _reasons(a, b)
     raise UsageError(
-        f"{first.name} and {second.name} did not play the same evaluation: {'; '.join(reasons)}. Score both alike and "
-        "compare again, such as msgrpo eval RUN eval.seed=0 for each"
+        f"{first.name} and {second.name} did not play the same evaluation: {'; '.join(reasons)}. Score both with the "
+        "same env, eval.seed, eval.split and eval.episodes (msgrpo eval RUN KEY=VALUE), then compare again"
     )
 
 
-def _config_reasons(first: RunData, second: RunData) -> list[str]:
-    configs = [flat(run.config) for run in (first, second)]
-    played = [{k: v for k, v in config.items() if k.startswith("env.") or k in _PLAYED} for config in configs]
-    apart = differences(played)
-    if "env.name" in apart:  # the rest follows
-        apart = {key: values for key, values in apart.items() if not key.startswith("env.") or key == "env.name"}
-    return [f"{key.removesuffix('.name')} is {written(a)} and {written(b)}" for key, (a, b) in apart.items()]
+def _apart(configs: Sequence[Mapping[str, Any]], *keys: str) -> list[str]:
+    """What differs under these keys, in words; of another game its name alone."""
+    found = differences([{k: v for k, v in config.items() if k.startswith(keys)} for config in configs])
+    if "env.name" in found:
+        found = {"env.name": found["env.name"]}
+    return [f"{key.removesuffix('.name')} is {written(a)} and {written(b)}" for key, (a, b) in found.items()]
 
 
 def _reasons(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

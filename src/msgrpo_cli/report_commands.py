@@ -196,7 +196,7 @@ def _show_run(found: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_comparison(found: PairedComparison, console: Console) -> None:
-    from .comparison import sentence
+    from .comparison import sentence, warnings_on
 
     top = Table.grid(padding=(0, 2))
     for letter, side in (("A", found.first), ("B", found.second)):
@@ -205,7 +205,7 @@ def _show_comparison(found: PairedComparison, console: Console) -> None:
     top.add_row("on", Text(f"{where}, each played by both"))
     console.print(top)
     effects = [found.total_reward]
-    if found.success is not None and found.success.effect != found.total_reward.effect:
+    if found.success is not None and found.success.means != found.total_reward.means:
         effects.append(found.success)
     table = _table("", *(effect.measure for effect in effects), right=[effect.measure for effect in effects])
     for name, tell in _ROWS.items():
@@ -217,6 +217,8 @@ def _show_comparison(found: PairedComparison, console: Console) -> None:
             configs.add_row(Text(key), Text(one), Text(other))
         console.print(configs)
     console.print(Text(sentence(found), style="bold"))
+    for warning in warnings_on(found.total_reward):
+        console.print(Text(warning))
     console.print("About these two checkpoints; whether a setting is better takes several seeds: msgrpo report.")
 
 
@@ -229,12 +231,13 @@ def _interval(effect: Effect) -> str:
 
 
 _ROWS = {
-    "A": lambda effect: _number(effect.first),
-    "B": lambda effect: _number(effect.second),
+    "A": lambda effect: _number(effect.means[0]),
+    "B": lambda effect: _number(effect.means[1]),
     "B - A": lambda effect: f"{effect.effect:+.3f}",
     "95 % interval": _interval,
     "p-value (sign flips over starts)": _p,
     "smallest detectable difference": lambda effect: _number(effect.smallest_detectable_difference),
+    "starts that differ": lambda effect: str(effect.starts_that_differ),
     "A better / equal / B better": lambda effect: f"{effect.first_better} / {effect.equal} / {effect.second_better}",
 }
 

@@ -64,7 +64,7 @@ def list_runs(root: Path, filters: Sequence[str], sort: str | None, reverse: boo
     for text in filters:
         key, wanted = _filter(text)
         _refuse_unknown("--filter", key, rows)
-        rows = [row for row in rows if _fits(_value(key, *row), wanted)] or []
+        rows = [row for row in rows if _fits(_value(key, *row), wanted)]
     if sort is not None:
         _refuse_unknown("--sort", sort, rows)
     known = [row for row in rows if _value(sort or "start", *row) is not None]
