@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_copies import change_json, copy_of
 
 from msgrpo_cli.cli import main
 from msgrpo_cli.comparison import compare_runs, effect_of, sentence, sign_flip_p
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.statistics import smallest_detectable_difference
+from run_copies import change_json, copy_of
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def other_starts(run: Path, to: Path) -> Path:
         (lambda run, to: copy_of(run, to, final={"split": "any"}), "eval.split: test and any"),
         (lambda run, to: copy_of(run, to, final={"random_score": 0.77}), "random play scores"),
         (lambda run, to: copy_of(run, to, final={"episodes": 25}), "eval.episodes: 24 and 25"),
-        (lambda run, to: copy_of(run, to, record={"status": "interrupted"}), "interrupted: only the best checkpoint"),
+        (lambda run, to: copy_of(run, to, record={"status": "interrupted"}), "interrupted: only runs that are done"),
     ],
 )
 def test_another_evaluation_is_refused(

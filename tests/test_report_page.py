@@ -8,13 +8,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
 from browser import Page, needs_chromium, opened
 from conftest import SMALL
-from run_copies import copy_of, seeds_of, sweep_json
-
 from msgrpo_cli.report import report_on
 from msgrpo_cli.report_figures import figures_of
 from msgrpo_cli.report_page import as_html, write_html
+from run_copies import copy_of, seeds_of, sweep_json
 
 TABLES = {
     "Groups, table",
@@ -73,7 +73,8 @@ def test_hostile_texts_stay_texts(finished_run: Path, tmp_path: Path) -> None:
     """Whatever a model says or a config holds: no element, no script, no request comes of it."""
     evil = '</pre></script><script>window.evil=1</script><img src="http://127.0.0.1:9/x" onerror="window.evil=1">'
     runs = [
-        copy_of(finished_run, tmp_path / f"run-{n}", config={"seed": n, "env.name": f"a{evil}{n % 2}"}) for n in range(4)
+        copy_of(finished_run, tmp_path / f"run-{n}", config={"seed": n, "env.name": f"a{evil}{n % 2}"})
+        for n in range(4)
     ]
     for run in runs:
         episodes = run / "eval" / "best.episodes.jsonl"

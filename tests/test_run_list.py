@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from bad_runs import CHANGES
-from run_copies import copy_of
 
+from bad_runs import CHANGES
 from msgrpo_cli.cli import main
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.run_list import list_runs
+from run_copies import copy_of
 
 LOW = {"summary": {"best": {"mean_total_reward": 0.1, "split": "test"}}, "start": "2026-01-01T00:00:00+00:00"}
 HIGH = {"summary": {"last": {"mean_total_reward": 0.9, "split": "validation"}}, "start": "2026-01-03T00:00:00+00:00"}
@@ -84,7 +84,10 @@ def test_broken_runs_are_listed(finished_run: Path, tmp_path: Path) -> None:
         (run / "checkpoints" / "checkpoint-3").mkdir(parents=True)
         (run / "checkpoints" / "checkpoint-3" / "msgrpo.json").write_text("{}")
         change(run)
-    for name, text in {"seedless": '{"status": 3}', "odd": '{"status": "done", "start": 5, "summary": {"best": [1]}}'}.items():
+    for name, text in {
+        "seedless": '{"status": 3}',
+        "odd": '{"status": "done", "start": 5, "summary": {"best": [1]}}',
+    }.items():
         copy_of(finished_run, tmp_path / "outputs" / "day" / name)
         (tmp_path / "outputs" / "day" / name / "run.json").write_text(text)
     (tmp_path / "outputs" / "day" / "odd" / "metrics.jsonl").write_bytes(b"\xff\x00{")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "matplotlib", "hydra", "click")
+HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "matplotlib", "hydra", "scipy", "click")
 LIGHT = (
     "adapter_files",
     "checkpoint",
@@ -38,9 +38,12 @@ LIGHT = (
     "parameters",
     "players",
     "precision",
+    "report",
+    "report_commands",
     "reporting",
     "resume",
     "rollout",
+    "run_list",
     "runs",
     "schema",
     "seeding",
@@ -67,7 +70,20 @@ def test_hydra_s_modules_do_without_torch(module: str) -> None:
     assert _python("-c", code).stdout.strip() == "[]"
 
 
-COMMANDS = ("", "train", "eval", "sweep", "export", "doctor", "completion", "config", "config show")
+COMMANDS = (
+    "",
+    "train",
+    "eval",
+    "sweep",
+    "export",
+    "doctor",
+    "completion",
+    "config",
+    "config show",
+    "report",
+    "compare",
+    "runs",
+)
 
 
 @pytest.mark.parametrize("command", [text.split() for text in COMMANDS])

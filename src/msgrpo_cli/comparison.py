@@ -104,7 +104,7 @@ def compare_runs(first: Path, second: Path) -> PairedComparison:
     for run in runs:
         if not run.counts:
             why = f" ({run.excuse})" if run.excuse else ""
-            raise UsageError(f"{run.path}: {run.standing}{why}: only the best checkpoint of a run that is done is compared")
+            raise UsageError(f"{run.path}: {run.standing}{why}: only runs that are done are compared")
     names = _same_evaluation(*runs)
     pairs = _paired(runs, names)
     starts = [(env, state_key) for env, _, state_key, _ in pairs]

@@ -321,5 +321,3 @@ def ranking(report: Report) -> list[str]:
     if not any(pair.verdict in ("above", "below") for pair in report.comparisons):
         lines.insert(0, "No ranking.")
     return lines
-
-

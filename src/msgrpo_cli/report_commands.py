@@ -174,7 +174,9 @@ def _show_run(found: Mapping[str, Any], console: Console) -> None:
     for name, text in lines.items():
         table.add_row(name, Text(str(text)))
     console.print(table)
-    scores = _table("scored", "part", "total reward", "success", "normalised", right=("total reward", "success", "normalised"))
+    scores = _table(
+        "scored", "part", "total reward", "success", "normalised", right=("total reward", "success", "normalised")
+    )
     rows = [(f"update {row['update']}", row) for row in found["evaluations"] if row["split"] != "test"]
     left = len(rows) - _SHOWN
     told = [*rows[:1], *rows[-_SHOWN + 1 :]] if left > 0 else rows

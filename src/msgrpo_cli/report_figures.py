@@ -71,8 +71,8 @@ def _learning(report: Report) -> list[Picture]:
                 Picture(
                     (name := f"curves-{len(pictures)}"),
                     f"Learning curves: {game}, {what}{part}",
-                    "Mean over the finished seeds, with a band of its 95 % bootstrap interval over seeds (none with one "
-                    "seed); thin lines are single runs, unfinished ones too. Dashed horizontals: random and best "
+                    "Mean over the finished seeds, with a band of its 95 % bootstrap interval over seeds (none with "
+                    "one seed); thin lines are single runs, unfinished ones too. Dashed horizontals: random and best "
                     "known play on the same starts.",
                     _svg(_curves(some), name),
                 )
@@ -112,15 +112,28 @@ def _curves(groups: Sequence[GroupReport]) -> Figure:
             alpha=0.15,
             linewidth=0,
         )
-        panel.annotate(group.letter, (updates[-1], means[-1]), (5, 0), textcoords="offset points", va="center",
-                       color=color, fontweight="bold")
+        panel.annotate(
+            group.letter,
+            (updates[-1], means[-1]),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+            fontweight="bold",
+        )
     best = "optimal" if all(group.optimal_is_exact for group in groups) else "best known"
     levels = [(group.curve.random_score, group.curve.optimal_score) for group in groups]
     for name, level in zip(("random", best), zip(*levels, strict=True), strict=True):
         if level[0] is not None and len(set(level)) == 1:
             panel.axhline(level[0], color="black", linestyle="--", linewidth=0.9)
-            panel.annotate(f"{name} {level[0]:.3g}", (0.01, level[0]), (0, 2), xycoords=panel.get_yaxis_transform(),
-                           textcoords="offset points", fontsize=8)
+            panel.annotate(
+                f"{name} {level[0]:.3g}",
+                (0.01, level[0]),
+                (0, 2),
+                xycoords=panel.get_yaxis_transform(),
+                textcoords="offset points",
+                fontsize=8,
+            )
     panel.set_xlabel("update")
     panel.set_ylabel("total reward per episode")
     figure.legend(loc="outside lower left", ncols=1, frameon=False, fontsize=8)
@@ -146,7 +159,8 @@ def _score_picture(
     where = f"{part[0]}, {part[1]} part" if part else "all games"
     caption = (
         "Filled: mean over seeds and its 95 % bootstrap interval (none with one seed); bar: interquartile mean; open "
-        "circles: single seeds. Dashed: " + ("random and best known play." if part else "0 is random play, 1 best known.")
+        "circles: single seeds. Dashed: "
+        + ("random and best known play." if part else "0 is random play, 1 best known.")
     )
     return Picture(
         f"scores-{number}",
@@ -176,8 +190,15 @@ def _scores(groups: Sequence[GroupReport], measure: Measure) -> Figure:
     for name, level in levels.items():
         if level is not None:
             panel.axvline(level, color="black", linestyle="--", linewidth=0.9)
-            panel.annotate(f"{name} {level:.3g}", (level, 1), (0, 2), xycoords=panel.get_xaxis_transform(),
-                           textcoords="offset points", ha="center", fontsize=8)
+            panel.annotate(
+                f"{name} {level:.3g}",
+                (level, 1),
+                (0, 2),
+                xycoords=panel.get_xaxis_transform(),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
     _rows(panel, [group.letter for group in groups])
     panel.set_xlabel(MEASURES[measure])
     return figure

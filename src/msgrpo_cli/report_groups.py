@@ -112,7 +112,9 @@ def _labels(configs: Sequence[Mapping[str, Any]], typed: set[str]) -> list[str]:
 
 def _games(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each config the game that it plays."""
-    of_config: list[dict[str, Any]] = [{key: value for key, value in config.items() if key.startswith("env.")} for config in configs]
+    of_config: list[dict[str, Any]] = [
+        {key: value for key, value in config.items() if key.startswith("env.")} for config in configs
+    ]
     distinct = {_fixed(game): game for game in of_config}
     told = {}
     for key, game in distinct.items():

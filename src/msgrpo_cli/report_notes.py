@@ -46,9 +46,9 @@ def _seeds(groups: Sequence[Group]) -> list[str]:
 
 def _again(groups: Sequence[Group]) -> list[str]:
     again = [run.name for group in groups for run in group.others if run.counts]
-    return [f"Seeds that were run again count once, with the run that started last; left out: {_listed(again)}."] * bool(
-        again
-    )
+    return [
+        f"Seeds that were run again count once, with the run that started last; left out: {_listed(again)}."
+    ] * bool(again)
 
 
 def _outside(groups: Sequence[Group]) -> list[str]:

@@ -35,7 +35,7 @@ def refuse_strangers(path: Path) -> None:
         return
     with path.open("rb") as file:
         if MARK.encode() not in file.read(2000):
-            raise UsageError(f"{shown(str(path))}: there already, and no report; remove it, or name another with --html")
+            raise UsageError(f"{shown(str(path))}: is there and no report; remove it, or name another file with --html")
 
 
 def as_html(report: Report) -> str:
@@ -46,7 +46,11 @@ def as_html(report: Report) -> str:
     from .report_figures import figures_of
 
     environment = Environment(
-        loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
         number=number,

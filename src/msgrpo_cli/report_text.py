@@ -148,7 +148,9 @@ def _show_differences(report: Report, console: Console) -> None:
 
 def _show_costs(groups: Sequence[GroupReport], console: Console) -> None:
     columns = ("", "runs", "training", "evaluation", "decisions", "tokens")
-    table = _table("Cost of the finished runs, in seconds, decisions played, tokens trained on", *columns, right=columns[1:])
+    table = _table(
+        "Cost of the finished runs, in seconds, decisions played, tokens trained on", *columns, right=columns[1:]
+    )
     for group in groups:
         cost = group.cost
         table.add_row(

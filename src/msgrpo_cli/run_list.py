@@ -22,12 +22,26 @@ from .report_groups import written
 from .run_data import RunData, flat, moment, number, read_run
 from .runs import Run, known_runs
 
+_RECORDED = (
+    "command",
+    "overrides",
+    "config_hash",
+    "commit",
+    "versions",
+    "device",
+    "precision",
+    "threads",
+    "host",
+    "end",
+    "stopped",
+)
+"""Of run.json, shown of a single run."""
 _TAIL = 1 << 16  # bytes; the last rows of metrics.jsonl are in them
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One line of the list; its fields are what may be filtered and sorted by, besides the keys of config and record."""
+    """One line of the list. It is filtered and sorted by these fields, and by the keys of config and record."""
 
     run: str
     name: str
@@ -189,12 +203,10 @@ def details(run: RunData) -> Mapping[str, Any]:
         for row in run.rows
         if row.get("kind") == "eval"
     ]
-    kept = ("command", "overrides", "config_hash", "commit", "versions", "device", "precision", "threads", "host", "end",
-            "stopped")  # fmt: skip
     checkpoints = sorted(Run(run.path).checkpoints.glob("checkpoint-*"), key=lambda path: (len(path.name), path.name))
     return {
         **line.to_json(),
-        **{key: record.get(key) for key in kept},
+        **{key: record.get(key) for key in _RECORDED},
         "base": run.base,
         "final": run.final,
         "evaluations": evaluations,
