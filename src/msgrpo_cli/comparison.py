@@ -1,35 +1,28 @@
 """Two runs' best checkpoints on the very same episodes: effect, interval, p-value, smallest detectable difference.
 
-Knows stored evaluations and how their episodes pair up. Knows nothing about models, games or terminals.
+Knows paired episodes and statistics. Knows nothing about files, models, games or terminals.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from .errors import UsageError
+from .paired_episodes import Stored, paired, same_evaluation
 from .report_groups import differences, written
 from .run_data import RunData, flat, number, read_run
-from .runs import Run
 from .statistics import Interval, bootstrap_interval, smallest_detectable_difference
-from .whole_files import read_json, read_lines, strict
+from .whole_files import strict
 
 SCHEMA = 1
 LEVEL = 0.05
 _FLIPS = 9999
 _SAME = 1e-9
-_CONDITIONS = {"env": "env", "split": "eval.split", "episodes": "eval.episodes", "seeds": "the starts (eval.seed)"}
-"""Fields of an evaluation that say what was played, and the keys that decide them."""
-_FINGERPRINTS = {"random_score": "random play", "optimal_score": "the best known play"}
-"""Scores of others on the same starts: equal where the rules are."""
-
-Start = tuple[Any, ...]
 Verdict = Literal["first is better", "second is better", "no difference found"]
 
 
@@ -90,14 +83,6 @@ class PairedComparison:
         return found
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """One evaluation of a run's best checkpoint."""
-
-    name: str
-    said: Mapping[str, Any]
-
-
 def compare_runs(first: Path, second: Path) -> PairedComparison:
     """Pair the episodes of two finished runs. Raises UsageError where they did not play the same evaluation."""
     runs = (read_run(first), read_run(second))
@@ -105,17 +90,17 @@ def compare_runs(first: Path, second: Path) -> PairedComparison:
         if not run.counts:
             why = f" ({run.excuse})" if run.excuse else ""
             raise UsageError(f"{run.path}: {run.standing}{why}: only runs that are done are compared")
-    names = _same_evaluation(*runs)
-    pairs = _paired(runs, names)
+    evaluations = same_evaluation(*runs)
+    pairs = paired(runs, evaluations)
     starts = [(env, state_key) for env, _, state_key, _ in pairs]
     rewards = _columns([(number(a.get("total_reward")), number(b.get("total_reward"))) for a, b in pairs.values()])
     wins = [(a.get("success"), b.get("success")) for a, b in pairs.values()]
     declared = all(isinstance(won, bool) for pair in wins for won in pair)
     configs = [flat({k: v for k, v in run.config.items() if k not in ("schema", "note")}) for run in runs]
-    said = _read(runs[0], names[0]).said
+    said = evaluations[0].said
     return PairedComparison(
-        first=_side(runs[0], names[0]),
-        second=_side(runs[1], names[1]),
+        first=_side(runs[0], evaluations[0]),
+        second=_side(runs[1], evaluations[1]),
         env=str(said["env"]),
         split=str(said["split"]),
         episodes=len(pairs),
@@ -208,101 +193,9 @@ def sentence(found: PairedComparison) -> str:
     return f"{better} scores {abs(effect.effect):.3f} more total reward an episode than {worse} ({p})."
 
 
-def _same_evaluation(first: RunData, second: RunData) -> tuple[str, str]:
-    """The names of two evaluations of the best checkpoints on the same episodes: those that ended the runs, or others
-    that `msgrpo eval` left."""
-    configs = [flat(run.config) for run in (first, second)]
-    for a in _stored(first):
-        for b in _stored(second):
-            games = _apart(configs, "env.") if a.name == b.name == "best" else []
-            if not games and not _reasons(a.said, b.said):
-                return a.name, b.name
-    a, b = first.final or {}, second.final or {}
-    reasons = _apart(configs, "env.") + _apart(configs, "eval.seed", "eval.split", "eval.episodes") or _reasons(a, b)
-    raise UsageError(
-        f"{first.name} and {second.name} did not play the same evaluation: {'; '.join(reasons)}. Score both with the "
-        "same env, eval.seed, eval.split and eval.episodes (msgrpo eval RUN KEY=VALUE), then compare again"
-    )
-
-
-def _apart(configs: Sequence[Mapping[str, Any]], *keys: str) -> list[str]:
-    """What differs under these keys, in words; of another game its name alone."""
-    found = differences([{k: v for k, v in config.items() if k.startswith(keys)} for config in configs])
-    if "env.name" in found:
-        found = {"env.name": found["env.name"]}
-    return [f"{key.removesuffix('.name')} is {written(a)} and {written(b)}" for key, (a, b) in found.items()]
-
-
-def _reasons(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    reasons = [
-        f"{words}: {written(first.get(key))} and {written(second.get(key))}"
-        for key, words in _CONDITIONS.items()
-        if first.get(key) != second.get(key)
-    ]
-    if reasons:
-        return reasons
-    return [
-        f"the rules of the game: {words} scores {written(a)} and {written(b)}"
-        for key, words in _FINGERPRINTS.items()
-        if not _alike(a := first.get(key), b := second.get(key))
-    ]
-
-
-def _alike(first: Any, second: Any) -> bool:
-    one, other = number(first), number(second)
-    return one == other or (one is not None and other is not None and abs(one - other) < _SAME)
-
-
-def _stored(run: RunData) -> Iterator[_Stored]:
-    """The evaluations of the best checkpoint, the one that ended the run first."""
-    yield _Stored("best", run.final or {})
-    best = PurePath(str((run.final or {}).get("checkpoint"))).name
-    for file in sorted(Run(run.path).evaluations.glob("*.json")):
-        if file.stem in ("best", "base") or not file.with_suffix(".episodes.jsonl").is_file():
-            continue
-        found = _read(run, file.stem)
-        if PurePath(str(found.said.get("checkpoint"))).name == best:
-            yield found
-
-
-def _read(run: RunData, name: str) -> _Stored:
-    found = read_json(Run(run.path).evaluations / f"{name}.json")
-    return _Stored(name, found if isinstance(found, dict) else {})
-
-
-def _paired(
-    runs: tuple[RunData, RunData], names: tuple[str, str]
-) -> dict[Start, tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Episodes that both played, by env, seed and state of the start and how often it was met before."""
-    first, second = (_episodes(run, name) for run, name in zip(runs, names, strict=True))
-    if first.keys() != second.keys():
-        raise UsageError(
-            f"{runs[0].name} and {runs[1].name} did not play the same starts: {len(first.keys() - second.keys())} of "
-            f"{len(first)} are the first's alone"
-        )
-    return {key: (first[key], second[key]) for key in first}
-
-
-def _episodes(run: RunData, name: str) -> dict[Start, Mapping[str, Any]]:
-    path = Run(run.path).evaluations / f"{name}.episodes.jsonl"
-    met: Counter[Start] = Counter()
-    found: dict[Start, Mapping[str, Any]] = {}
-    for row in read_lines(path):
-        if not isinstance(row, dict) or number(row.get("total_reward")) is None:
-            raise UsageError(f"{path}: broken: line {len(found) + 1} is no episode")
-        start = (row.get("env"), row.get("seed"), row.get("state_key"))
-        met[start] += 1
-        found[(*start, met[start])] = {key: row.get(key) for key in ("total_reward", "success")}
-    expected = _read(run, name).said.get("episodes")
-    if len(found) != expected:
-        raise UsageError(f"{path}: holds {len(found)} of {expected} episodes; score the run again with msgrpo eval")
-    return found
-
-
 def _columns(pairs: Sequence[tuple[Any, Any]]) -> tuple[list[float], list[float]]:
     return [float(a) for a, _ in pairs], [float(b) for _, b in pairs]
 
 
-def _side(run: RunData, name: str) -> Side:
-    said = _read(run, name).said
-    return Side(str(run.path), str(said.get("checkpoint")), f"eval/{name}.json")
+def _side(run: RunData, stored: Stored) -> Side:
+    return Side(str(run.path), str(stored.said.get("checkpoint")), f"eval/{stored.name}.json")

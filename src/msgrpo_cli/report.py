@@ -1,135 +1,34 @@
 """What many runs say together: groups over seeds, their scores, which of them may be ranked, what they cost.
 
-Knows run directories, sweeps, groups and statistics over seeds. Knows nothing about terminals, HTML or figures.
+Knows run directories, sweeps and groups. Knows nothing about rankings, terminals, HTML or figures.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from . import __version__
 from .errors import UsageError
-from .report_costs import Cost, cost_of
-from .report_curves import Curve, curves_of
-from .report_episodes import Notable, notable_episodes
+from .report_costs import cost_of
+from .report_curves import curves_of
+from .report_episodes import notable_episodes
 from .report_groups import Group, differences, grouped, written
 from .report_notes import notes_on
+from .report_ranking import compare
+from .report_records import GroupReport, Measure, Report, Score, Unfinished
 from .run_data import NOT_STARTED, RunData, number, read_run
 from .runs import is_run, now
-from .seed_statistics import interquartile_mean, overlap, probability_of_improvement, seed_interval, smallest_p
-from .statistics import Interval
-from .whole_files import read_json, strict
+from .seed_statistics import interquartile_mean, seed_interval
+from .whole_files import read_json
 
-SCHEMA = 1
-Measure = Literal["total_reward", "success_rate", "normalized_score"]
 _FIELDS: dict[Measure, str] = {
     "total_reward": "mean_total_reward",
     "success_rate": "success_rate",
     "normalized_score": "normalized_score",
 }
-MEASURES: dict[Measure, str] = {
-    "total_reward": "total reward",
-    "success_rate": "success",
-    "normalized_score": "normalised score",
-}
-"""The words for each."""
-_USUAL = 0.05  # level of a test
-
-
-@dataclass(frozen=True)
-class Score:
-    """One number for each seed, and what they say together."""
-
-    values: tuple[float, ...]
-    """In the order of the group's seeds."""
-    mean: float
-    ci95: Interval | None
-    """Bootstrap over seeds; None with one seed, and where all seeds score alike."""
-    interquartile_mean: float
-
-
-@dataclass(frozen=True)
-class GroupReport:
-    """What the report says about one group."""
-
-    letter: str
-    label: str
-    game: str
-    """Equal for groups that play the same game."""
-    split: str | None
-    """The part of the state space that the final evaluation played."""
-    seeds: tuple[int, ...]
-    """Those whose runs are done."""
-    runs: tuple[str, ...]
-    """Their directories."""
-    scores: Mapping[str, Score | None]
-    """By measure; None where a run has no such number."""
-    normalized_reason: str | None
-    """Why there is no normalised score."""
-    random_score: float | None
-    base_score: float | None
-    """Mean over the runs of what the untrained weights scored."""
-    optimal_score: float | None
-    optimal_is_exact: bool
-    cost: Cost
-    curve: Curve
-    episodes: tuple[Notable, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two groups."""
-
-    first: str
-    second: str
-    """Letters."""
-    measure: Measure | None
-    """What they are compared by; None where nothing is comparable."""
-    probability_of_improvement: float | None
-    """That a seed of the first scores above one of the second, ties counted half."""
-    probability_ci95: Interval | None
-    verdict: Literal["above", "below", "not ranked", "not compared"]
-    reason: str
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """A job or run that does not count, and why."""
-
-    run: str
-    """Its directory, which need not exist."""
-    status: str
-    overrides: tuple[str, ...]
-    reason: str | None
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that a page or a terminal shows."""
-
-    title: str
-    made: str
-    version: str
-    groups: tuple[GroupReport, ...]
-    differences: Mapping[str, tuple[str, ...]]
-    """Dotted key: its value in each group, as written; `-` where a group has no such key."""
-    comparisons: tuple[Comparison, ...]
-    unfinished: tuple[Unfinished, ...]
-    notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As strict JSON; steps of episodes are left to the page and the files."""
-        data = asdict(self)
-        for group in data["groups"]:
-            for episode in group["episodes"]:
-                episode.pop("steps")
-        found = strict({"schema": SCHEMA, **data})
-        assert isinstance(found, dict)
-        return found
 
 
 def report_on(targets: Sequence[Path]) -> Report:
@@ -156,7 +55,7 @@ def report_on(targets: Sequence[Path]) -> Report:
             key: tuple(written(group.config[key]) if key in group.config else "-" for group in groups)
             for key in sorted(table)
         },
-        comparisons=tuple(_compare(*pair) for pair in itertools.combinations(found, 2)),
+        comparisons=tuple(compare(*pair) for pair in itertools.combinations(found, 2)),
         unfinished=tuple(_unfinished(run) for run in runs.values() if not run.counts),
         notes=(*notes, *notes_on(groups)),
     )
@@ -245,79 +144,3 @@ def _score(finals: Sequence[Mapping[str, Any]], field: str) -> Score | None:
 def _mean(values: Sequence[Any]) -> float | None:
     known = [value for value in map(number, values) if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
-
-
-def _compare(a: GroupReport, b: GroupReport) -> Comparison:
-    measure, why = _common_measure(a, b)
-    one, other = (a.scores[measure], b.scores[measure]) if measure else (None, None)
-    if measure is None or one is None or other is None:
-        return Comparison(a.letter, b.letter, None, None, None, "not compared", why)
-    probability, interval = probability_of_improvement(one.values, other.values)
-    verdict, reason = _verdict(a, b, one, other)
-    reasons = "; ".join(text for text in (reason, why) if text)
-    return Comparison(a.letter, b.letter, measure, probability, interval, verdict, reasons)
-
-
-def _common_measure(a: GroupReport, b: GroupReport) -> tuple[Measure | None, str]:
-    """What two groups may be compared by, and what there is to say about it.
-
-    Total rewards of different games, or on other parts of one, are different things.
-    """
-    if not (a.seeds and b.seeds):
-        return None, f"{a.letter if not a.seeds else b.letter} has no finished run"
-    if (a.game, a.split) == (b.game, b.split):
-        return "total_reward", ""
-    what = "different games" if a.game != b.game else f"different parts, {a.split} and {b.split}"
-    for report in (a, b):
-        if report.scores["normalized_score"] is None:
-            reason = report.normalized_reason or "unknown"
-            return None, f"{what}, and {report.letter} has no normalised score: {reason}"
-    exact = a.optimal_is_exact and b.optimal_is_exact
-    return "normalized_score", what if exact else f"{what}; 1 is the best known play, which need not be optimal"
-
-
-def _verdict(
-    a: GroupReport, b: GroupReport, one: Score, other: Score
-) -> tuple[Literal["above", "below", "not ranked"], str]:
-    for report, score in ((a, one), (b, other)):
-        if score.ci95 is None:
-            lacking = "has one seed" if len(score.values) == 1 else "scores alike with every seed"
-            return "not ranked", f"{report.letter} {lacking}, so no interval over seeds exists"
-    assert one.ci95 is not None
-    assert other.ci95 is not None
-    if overlap(one.ci95, other.ci95):
-        return "not ranked", "the intervals overlap"
-    chance = smallest_p(len(one.values), len(other.values))
-    few = (
-        f", but with {len(one.values)} and {len(other.values)} seeds even complete separation has p = {chance:.2f}"
-        if chance > _USUAL
-        else ""
-    )
-    return ("above" if one.mean > other.mean else "below"), f"the intervals do not overlap{few}"
-
-
-def ranking(report: Report) -> list[str]:
-    """What may be said about the order of the groups, in sentences."""
-    if len(report.groups) < 2:
-        return ["There is one group, so there is nothing to rank."]
-    lines = []
-    for comparison in report.comparisons:
-        if comparison.verdict in ("above", "below"):
-            better, worse = (
-                (comparison.first, comparison.second)
-                if comparison.verdict == "above"
-                else (comparison.second, comparison.first)
-            )
-            assert comparison.measure is not None
-            lines.append(f"{better} is above {worse} in {MEASURES[comparison.measure]}: {comparison.reason}.")
-    undecided = [pair for pair in report.comparisons if pair.verdict == "not ranked"]
-    apart = [pair for pair in report.comparisons if pair.verdict == "not compared"]
-    if undecided:
-        reasons: dict[str, list[str]] = {}
-        for pair in undecided:
-            reasons.setdefault(pair.reason, []).append(f"{pair.first} and {pair.second}")
-        lines += [f"Not ranked: {', '.join(pairs)} ({reason})." for reason, pairs in reasons.items()]
-    lines += [f"Not compared: {pair.first} and {pair.second} ({pair.reason})." for pair in apart]
-    if not any(pair.verdict in ("above", "below") for pair in report.comparisons):
-        lines.insert(0, "No ranking.")
-    return lines

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -232,7 +232,7 @@ def _interval(effect: Effect) -> str:
     return _NONE if effect.ci95 is None else f"[{effect.ci95[0]:.3f}, {effect.ci95[1]:.3f}]"
 
 
-_ROWS = {
+_ROWS: dict[str, Callable[[Effect], str]] = {
     "A": lambda effect: _number(effect.means[0]),
     "B": lambda effect: _number(effect.means[1]),
     "B - A": lambda effect: f"{effect.effect:+.3f}",

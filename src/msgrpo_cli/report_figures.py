@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .report import MEASURES, Comparison, GroupReport, Measure, Report
+from .report_records import MEASURES, Comparison, GroupReport, Measure, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ _GREY = "#595959"
 _COLOURS = ("#0072B2", "#D55E00", "#007A5A", "#A84A86", "#8F5F00", "#000000")  # after Okabe and Ito, dark enough
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (2, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "msgrpo",
     "text.parse_math": False,
@@ -59,7 +59,7 @@ def figures_of(report: Report) -> list[Picture]:
 
 def _learning(report: Report) -> list[Picture]:
     drawn = [group for group in report.groups if group.curve.seeds]
-    pictures = []
+    pictures: list[Picture] = []
     kinds = dict.fromkeys((group.game, group.curve.source) for group in drawn)
     for game, source in kinds:
         alike = [group for group in drawn if (group.game, group.curve.source) == (game, source)]
@@ -225,7 +225,7 @@ def _probabilities(pairs: Sequence[Comparison]) -> Figure:
     for row, pair in enumerate(pairs):
         if pair.probability_ci95:
             panel.plot(pair.probability_ci95, [row, row], color=_COLOURS[0], linewidth=2.2, solid_capstyle="butt")
-        panel.plot([pair.probability_of_improvement], [row], "o", color=_COLOURS[0], markersize=6)
+        panel.plot([pair.probability_of_improvement or 0.0], [row], "o", color=_COLOURS[0], markersize=6)
     panel.axvline(0.5, color="black", linestyle="--", linewidth=0.9)
     _rows(panel, [f"{pair.first} > {pair.second}" for pair in pairs])
     panel.set_xlim(-0.03, 1.03)

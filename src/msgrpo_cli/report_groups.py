@@ -102,7 +102,7 @@ def _labels(configs: Sequence[Mapping[str, Any]], typed: set[str]) -> list[str]:
     differing = differences(configs)
     if not differing:
         return [_told(config, ("env.name", "model.name")) for config in configs]
-    chosen = [key for key in ("env.name", "model.name") if key in differing]
+    chosen: list[str] = [key for key in ("env.name", "model.name") if key in differing]
     chosen += [key for key in differing if key not in chosen and _is_typed(key, typed)]
     for key in differing:  # what the chosen ones bring along tells nothing more
         if key not in chosen and _kinds([*chosen, key], differing) > _kinds(chosen, differing):

@@ -10,7 +10,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from .errors import UsageError, shown
-from .report import MEASURES, Report, ranking
+from .report_ranking import ranking
+from .report_records import MEASURES, Report
 from .report_text import count, interval, number
 from .run_data import number as known_number
 from .seed_statistics import RESAMPLES

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .report import MEASURES, GroupReport, Measure, Report, Score, ranking
+from .report_ranking import ranking
+from .report_records import MEASURES, GroupReport, Measure, Report, Score
 from .statistics import Interval
 
 NONE = "-"

@@ -53,8 +53,8 @@ class RunData:
     def process_is_gone(self) -> bool:
         """It says that it is running, but the process that it names is not there."""
         pid, host = self.record.get("pid"), self.record.get("host")
-        here = self.status == "running" and host == socket.gethostname() and isinstance(pid, int)
-        return here and not psutil.pid_exists(pid)
+        here = self.status == "running" and host == socket.gethostname()
+        return here and isinstance(pid, int) and not psutil.pid_exists(pid)
 
     @property
     def standing(self) -> str:
