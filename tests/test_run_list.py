@@ -92,7 +92,7 @@ def test_broken_runs_are_listed(finished_run: Path, tmp_path: Path) -> None:
         (tmp_path / "outputs" / "day" / name / "run.json").write_text(text)
     (tmp_path / "outputs" / "day" / "odd" / "metrics.jsonl").write_bytes(b"\xff\x00{")
     found = {line.name: line for line in list_runs(tmp_path, [], "name", False)}
-    assert len(found) == len(CHANGES) + 2
+    assert set(found) == {file.parent.name for file in tmp_path.rglob("run.json")} >= {"whole", "no-config", "odd"}
     for name in ("no-record", "listed-record", "newer-record", "no-yaml", "no-config", "seedless"):
         assert found[name].status == "broken", name
         assert found[name].problem, name

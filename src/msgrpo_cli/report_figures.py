@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from .report_records import MEASURES, Comparison, GroupReport, Measure, Report
@@ -87,7 +88,7 @@ def _curves(groups: Sequence[GroupReport]) -> Figure:
         curve = group.curve
         for seed in curve.seeds:
             panel.plot(*zip(*seed.line, strict=True), color=color, linewidth=0.6, alpha=0.45)
-        label = f"{group.letter}  {group.label}"[:_LABEL]
+        label = shorten(f"{group.letter}: {group.label}", _LABEL, placeholder=" ...")
         if not curve.points:
             panel.plot([], [], color=color, linewidth=0.6, label=f"{label} (unfinished)")
             continue
@@ -176,11 +177,10 @@ def _scores(groups: Sequence[GroupReport], measure: Measure) -> Figure:
         score = group.scores[measure]
         if score is None:
             continue
-        color, marker = _COLOURS[row % _IN_ONE], _MARKERS[row % _IN_ONE]
         panel.plot(score.values, [row + 0.22] * len(score.values), "o", mfc="none", mec=_GREY, markersize=4)
         if score.ci95:
-            panel.plot(score.ci95, [row, row], color=color, linewidth=2.2, solid_capstyle="butt")
-        panel.plot([score.mean], [row], marker, color=color, markersize=7)
+            panel.plot(score.ci95, [row, row], color=_COLOURS[0], linewidth=2.2, solid_capstyle="butt")
+        panel.plot([score.mean], [row], "o", color=_COLOURS[0], markersize=7)
         panel.plot([score.interquartile_mean], [row], "|", color="black", markersize=15, markeredgewidth=1.4)
     if measure == "normalized_score":
         levels: dict[str, float | None] = {"random": 0.0, "best known": 1.0}

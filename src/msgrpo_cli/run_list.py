@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -179,14 +179,16 @@ def _fits(value: Any, wanted: str) -> bool:
 
 
 def _refuse_unknown(option: str, key: str, rows: Iterable[tuple[Listed, RunData]]) -> None:
+    own = dict.fromkeys(field.name for field in fields(Listed))
     known: dict[str, None] = {}
-    for line, run in rows:
-        keys = {*asdict(line), *flat(run.config), *flat(run.record)}
-        if key in keys or f"{key}.name" in keys:
+    for _, run in rows:
+        keys = {**flat(run.config), **flat(run.record)}
+        if any(name in keys or name in own for name in (key, f"{key}.name")):
             return
-        known |= dict.fromkeys(sorted(keys))
+        known |= dict.fromkeys(keys)
     if known:
-        raise UsageError(f"{option} {shown(key)}: no run has this key{did_you_mean(key, known)}")
+        others = [name for name in known if name not in own]
+        raise UsageError(f"{option} {shown(key)}: no run has this key{did_you_mean(key, [*others, *own])}")
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
