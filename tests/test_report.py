@@ -137,6 +137,29 @@ def test_what_is_not_done_is_named_and_not_counted(finished_run: Path, tmp_path:
     assert {Path(run.run).name: run.overrides for run in report.unfinished}["never"] == ("seed=6",)
 
 
+def test_a_config_that_the_sweep_did_not_plan_is_told(finished_run: Path, tmp_path: Path) -> None:
+    run = copy_of(finished_run, tmp_path / "run")
+    planned = json.loads((run / "run.json").read_text())["config_hash"]
+    for hashed, notes in ((planned, 0), ("another", 1)):
+        sweep_json(tmp_path, [{"overrides": [], "run": "run", "config_hash": hashed}])
+        assert sum("not the one that the sweep planned" in note for note in report_on([tmp_path]).notes) == notes
+
+
+def test_a_folder_of_runs_is_no_sweep(finished_run: Path, tmp_path: Path) -> None:
+    seeds_of(finished_run, tmp_path, "run", [0.1, 0.3])
+    assert report_on([tmp_path]).title == f"runs in {tmp_path.parent.name}/{tmp_path.name}, 2 runs"
+    (tmp_path / "multirun.yaml").touch()
+    assert report_on([tmp_path]).title.startswith("sweep ")
+
+
+def test_many_groups_are_ranked_in_few_sentences(finished_run: Path, tmp_path: Path) -> None:
+    runs = [*two_groups(finished_run, tmp_path), *seeds_of(finished_run, tmp_path, "mid", [0.4, 0.5, 0.45, 0.5])]
+    assert ranking(report_on(runs)) == [
+        "B is above A, C in total reward: the intervals do not overlap.",
+        "C is above A in total reward: the intervals do not overlap.",
+    ]
+
+
 def test_a_job_whose_directory_has_no_name_is_told(tmp_path: Path) -> None:
     sweep_json(tmp_path, [{"overrides": ["seed=0"], "run": None}, {"overrides": ["seed=1"], "run": None}])
     report = report_on([tmp_path])

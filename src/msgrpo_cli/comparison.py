@@ -198,4 +198,4 @@ def _columns(pairs: Sequence[tuple[Any, Any]]) -> tuple[list[float], list[float]
 
 
 def _side(run: RunData, stored: Stored) -> Side:
-    return Side(str(run.path), str(stored.said.get("checkpoint")), f"eval/{stored.name}.json")
+    return Side(str(run.path.absolute()), str(stored.said.get("checkpoint")), f"eval/{stored.name}.json")

@@ -62,8 +62,8 @@ def report_on(targets: Sequence[Path]) -> Report:
 
 
 def is_sweep(path: Path) -> bool:
-    """Whether a directory holds a sweep."""
-    return (path / "sweep.json").is_file() or (path.is_dir() and not is_run(path) and any(path.glob("*/run.json")))
+    """Whether a directory holds a sweep; those of before sweep.json have Hydra's own file alone."""
+    return not is_run(path) and any((path / name).is_file() for name in ("sweep.json", "multirun.yaml"))
 
 
 def _runs_of(target: Path) -> list[tuple[RunData, str | None]]:
@@ -71,8 +71,8 @@ def _runs_of(target: Path) -> list[tuple[RunData, str | None]]:
     if is_run(target):
         return [(read_run(target), None)]
     if not (target / "sweep.json").is_file():
-        if is_sweep(target):  # of before sweep.json, or gathered by hand
-            return [(read_run(file.parent), None) for file in sorted(target.glob("*/run.json"))]
+        if found := sorted(target.glob("*/run.json")):  # of before sweep.json, or gathered by hand
+            return [(read_run(file.parent), None) for file in found]
         raise UsageError(f"{target}: neither a sweep nor a run directory (it has no sweep.json and no run.json)")
     told = read_json(target / "sweep.json")
     jobs = told.get("jobs") if isinstance(told, dict) else None
@@ -99,14 +99,15 @@ def _title(targets: Sequence[Path], runs: int) -> str:
     counted = "1 run" if runs == 1 else f"{runs} runs"
     if len(targets) == 1:
         target = targets[0].resolve()
-        what = f"sweep {target.parent.name}/{target.name}" if is_sweep(target) else f"run {target.name}"
-        return f"{what}, {counted}" if is_sweep(target) else what
+        if is_run(target):
+            return f"run {target.name}"
+        return f"{'sweep' if is_sweep(target) else 'runs in'} {target.parent.name}/{target.name}, {counted}"
     return counted
 
 
 def _unfinished(run: RunData) -> Unfinished:
     reason = "its directory has no run.json" if run.status == NOT_STARTED else run.excuse
-    return Unfinished(str(run.path), run.standing, run.overrides, reason)
+    return Unfinished(str(run.path.absolute()), run.standing, run.overrides, reason)
 
 
 def _group_report(group: Group) -> GroupReport:
@@ -119,7 +120,7 @@ def _group_report(group: Group) -> GroupReport:
         game=group.game,
         split=first.get("split"),
         seeds=tuple(group.seeds),
-        runs=tuple(str(run.path) for run in group.runs),
+        runs=tuple(str(run.path.absolute()) for run in group.runs),
         scores={measure: _score(finals, field) for measure, field in _FIELDS.items()},
         normalized_reason=reasons[0] if reasons else None,
         random_score=_mean([final.get("random_score") for final in finals]),

@@ -115,11 +115,10 @@ def show_one(run: RunName, as_json: AsJson = False, verbose: Verbose = False) ->
 
 
 def _target(text: str) -> Path:
-    from .report import is_sweep
     from .runs import find_run
 
     path = Path(text)
-    return path if is_sweep(path) else find_run(text)
+    return path if path.is_dir() else find_run(text)
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -144,7 +143,7 @@ def _show_list(found: Sequence[Listed], console: Console) -> None:
             _NONE if line.seed is None else str(line.seed),
             f"{line.updates}/{line.max_updates or '?'}",
             _number(line.score),
-            line.score_split or _NONE,
+            Text(line.score_split or _NONE),
             age(line.age_seconds),
         )
     console.print(table)

@@ -64,7 +64,7 @@ def curves_of(finished: Sequence[RunData], others: Sequence[RunData]) -> Curve:
     return Curve(
         source="training" if of_training else str(first.get("split")),
         points=tuple(_point(update, [line[update] for line in known]) for update in common),
-        seeds=tuple(SeedLine(str(run.path), line) for run, line in zip(runs, lines, strict=True) if line),
+        seeds=tuple(SeedLine(str(run.path.absolute()), line) for run, line in zip(runs, lines, strict=True) if line),
         random_score=None if of_training else number(first.get("random_score")),
         optimal_score=None if of_training else number(first.get("optimal_score")),
     )

@@ -84,7 +84,7 @@ def _notable(kind: str, run: RunData, line: int) -> Notable:
     seed = row.get("seed")
     return Notable(
         kind=kind,
-        run=str(run.path),
+        run=str(run.path.absolute()),
         file=_FILE,
         line=line,
         env=str(row.get("env")),

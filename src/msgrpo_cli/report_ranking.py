@@ -67,24 +67,22 @@ def ranking(report: Report) -> list[str]:
     """What may be said about the order of the groups, in sentences."""
     if len(report.groups) < 2:
         return ["There is one group, so there is nothing to rank."]
-    lines = []
-    for comparison in report.comparisons:
-        if comparison.verdict in ("above", "below"):
-            better, worse = (
-                (comparison.first, comparison.second)
-                if comparison.verdict == "above"
-                else (comparison.second, comparison.first)
-            )
-            assert comparison.measure is not None
-            lines.append(f"{better} is above {worse} in {MEASURES[comparison.measure]}: {comparison.reason}.")
-    undecided = [pair for pair in report.comparisons if pair.verdict == "not ranked"]
-    apart = [pair for pair in report.comparisons if pair.verdict == "not compared"]
-    if undecided:
-        reasons: dict[str, list[str]] = {}
-        for pair in undecided:
-            reasons.setdefault(pair.reason, []).append(f"{pair.first} and {pair.second}")
-        lines += [f"Not ranked: {', '.join(pairs)} ({reason})." for reason, pairs in reasons.items()]
-    lines += [f"Not compared: {pair.first} and {pair.second} ({pair.reason})." for pair in apart]
-    if not any(pair.verdict in ("above", "below") for pair in report.comparisons):
-        lines.insert(0, "No ranking.")
-    return lines
+    above: dict[tuple[str, str, str], list[str]] = {}
+    undecided: dict[str, list[str]] = {}
+    apart: dict[str, list[str]] = {}
+    for pair in report.comparisons:
+        both = f"{pair.first} and {pair.second}"
+        if pair.verdict == "not compared":
+            apart.setdefault(pair.reason, []).append(both)
+        elif pair.verdict == "not ranked":
+            undecided.setdefault(pair.reason, []).append(both)
+        else:
+            better, worse = (pair.first, pair.second) if pair.verdict == "above" else (pair.second, pair.first)
+            words = MEASURES[pair.measure or "total_reward"]
+            above.setdefault((better, words, pair.reason), []).append(worse)
+    return [
+        *(["No ranking."] if not above else []),
+        *(f"{better} is above {', '.join(worse)} in {by}: {why}." for (better, by, why), worse in above.items()),
+        *(f"Not ranked: {', '.join(pairs)} ({reason})." for reason, pairs in undecided.items()),
+        *(f"Not compared: {', '.join(pairs)} ({reason})." for reason, pairs in apart.items()),
+    ]

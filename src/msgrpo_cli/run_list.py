@@ -97,7 +97,7 @@ def listed(run: RunData) -> Listed:
     updates = run.config.get("max_updates")
     split = score.get("split")
     return Listed(
-        run=str(run.path),
+        run=str(run.path.absolute()),
         name=run.name,
         status=run.status,
         process_is_gone=run.process_is_gone,
