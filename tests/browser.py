@@ -55,16 +55,21 @@ class Page:
         for domain in ("Network", "Runtime", "Log", "Page"):
             self.call(f"{domain}.enable")
         self.call("Page.navigate", url=path.absolute().as_uri())
-        until = time.monotonic() + _PATIENCE
-        while self.run("document.readyState") != "complete":
-            assert time.monotonic() < until, "the page is not there"
-            time.sleep(0.05)
+        address = json.dumps(path.absolute().as_uri())
+        self.wait_until(f"document.readyState === 'complete' && location.href === {address}")
 
     def run(self, script: str) -> Any:
         """The value of an expression, awaited."""
         found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def wait_until(self, script: str) -> None:
+        """Wait for what an event brings about: it comes after the call that caused it."""
+        until = time.monotonic() + _PATIENCE
+        while self.run(script) is not True:
+            assert time.monotonic() < until, script
+            time.sleep(0.05)
 
     def press(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):

@@ -60,8 +60,7 @@ def test_page_of_a_sweep_in_a_browser(sweep: Path, tmp_path: Path) -> None:
         assert rows == 2
         page.run("document.querySelector('a[href=\"#episode-A-worst\"]').focus()")
         page.press("Enter")
-        assert page.run("location.hash") == "#episode-A-worst"
-        assert page.run("document.getElementById('episode-A-worst').open") is True
+        page.wait_until("location.hash === '#episode-A-worst' && document.getElementById('episode-A-worst').open")
         page.run("document.querySelectorAll('details').forEach(found => { found.open = true; })")
         assert page.violations() == []
         assert page.complaints == []

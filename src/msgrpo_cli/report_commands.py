@@ -41,6 +41,7 @@ Filters = Annotated[
 ]
 
 _NONE = "-"
+_FOLDED = ("run", "env", "model")
 _SHOWN = 8  # evaluations of a run
 
 
@@ -132,12 +133,14 @@ def _show_list(found: Sequence[Listed], console: Console) -> None:
     from .run_list import age
 
     columns = ("run", "status", "env", "model", "seed", "updates", "score", "on", "age")
-    table = _table(*columns, right=("seed", "updates", "score", "age"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in columns:  # where it is narrow, names are folded
+        right = name in ("seed", "updates", "score", "age")
+        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name not in _FOLDED)
     for line in found:
-        gone = ", process gone" if line.process_is_gone else ""
         table.add_row(
             Text(line.name),
-            Text(f"{line.status}{gone}" + (f": {line.problem}" if line.problem and line.status == "broken" else "")),
+            Text("process gone" if line.process_is_gone else line.status),
             Text(line.env or _NONE),
             Text(line.model or _NONE),
             _NONE if line.seed is None else str(line.seed),
@@ -147,6 +150,9 @@ def _show_list(found: Sequence[Listed], console: Console) -> None:
             age(line.age_seconds),
         )
     console.print(table)
+    for line in found:
+        if line.status == "broken":
+            console.print(Text(f"{line.name} is broken: {line.problem}"))
 
 
 def _show_run(found: Mapping[str, Any], console: Console) -> None:
