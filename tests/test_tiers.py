@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "matplotlib", "hydra", "click")
+HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "matplotlib", "hydra", "scipy", "click")
 LIGHT = (
     "adapter_files",
     "checkpoint",
@@ -45,9 +45,12 @@ LIGHT = (
     "replay_page",
     "replay_screen",
     "replay_terminal",
+    "report",
+    "report_commands",
     "reporting",
     "resume",
     "rollout",
+    "run_list",
     "runs",
     "schema",
     "see_commands",
@@ -76,7 +79,23 @@ def test_hydra_s_modules_do_without_torch(module: str) -> None:
     assert _python("-c", code).stdout.strip() == "[]"
 
 
-COMMANDS = ("", "train", "eval", "sweep", "export", "doctor", "replay", "watch", "completion", "config", "config show")
+COMMANDS = (
+    "",
+    "train",
+    "eval",
+    "sweep",
+    "export",
+    "doctor",
+    "completion",
+    "config",
+    "config show",
+    "report",
+    "compare",
+    "runs",
+    "replay",
+    "watch",
+    "rerun",
+)
 
 
 @pytest.mark.parametrize("command", [text.split() for text in COMMANDS])

@@ -23,6 +23,7 @@ from .env_commands import play
 from .errors import INTERRUPTED, RunError, UsageError
 from .interruption import follow_parent, heed_signals
 from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
+from .report_commands import compare, report, runs_app
 from .reporting import Forgiving, ending, say, talk_on_stderr
 from .see_commands import replay, watch
 from .sweep_commands import run_or_show, sweep
@@ -37,6 +38,7 @@ config_app = typer.Typer(help="Show or check a composed config.", rich_markup_mo
 app.add_typer(config_app, name="config")
 app.add_typer(env_app, name="env")
 app.add_typer(bench_app, name="bench")
+app.add_typer(runs_app, name="runs")
 
 
 class Printed(StrEnum):
@@ -134,6 +136,8 @@ app.command("sweep")(sweep)
 app.command("play")(play)
 app.command("replay")(replay)
 app.command("watch")(watch)
+app.command("report")(report)
+app.command("compare")(compare)
 
 
 @app.command()

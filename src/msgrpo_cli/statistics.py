@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 Interval = tuple[float, float]
 """Lower and upper end."""
@@ -81,13 +82,17 @@ def mean_interval(values: Sequence[float], starts: Sequence[Hashable]) -> Interv
     return (low, high) if high - low >= _SAME else None
 
 
-def smallest_detectable_difference(values: Sequence[float], paired: Sequence[float] | None = None) -> float | None:
+def smallest_detectable_difference(
+    values: Sequence[float], paired: Sequence[float] | None = None, clusters: Sequence[Hashable] | None = None
+) -> float | None:
     """The true difference of means that 80 % of such comparisons would show at 5 %, two-sided; in units of `values`.
 
     With `paired`, the values of another player on the same starts: 2.8 x standard error of the mean difference
     (Bessel). Without: 2.8 sqrt(2 v / n), v the variance of the n values, which is p (1 - p) for successes.
-    None for fewer than two values, and where they (or the pairs) show no spread: then nothing is known. Raises
-    ValueError where pairs are incomplete.
+    With `clusters` too, pairs of one cluster are not taken for independent: the error is that of the mean of whole
+    clusters (Liang and Zeger 1986), the same where every cluster is met once.
+    None for fewer than two values or clusters, and where they (or the pairs) show no spread: then nothing is known.
+    Raises ValueError where pairs or clusters are incomplete.
     """
     if paired is not None and len(paired) != len(values):
         raise ValueError(f"{len(values)} values, but {len(paired)} partners")
@@ -97,7 +102,22 @@ def smallest_detectable_difference(values: Sequence[float], paired: Sequence[flo
     if paired is None:
         return _POWER * sqrt(2 * float(np.var(values)) / n) or None
     differences = np.subtract(values, paired, dtype=np.float64)
+    if clusters is not None:
+        return _POWER * _clustered_error(differences, clusters) or None
     return _POWER * float(differences.std(ddof=1)) / sqrt(n) or None
+
+
+def _clustered_error(values: NDArray[np.float64], clusters: Sequence[Hashable]) -> float:
+    """Standard error of the mean of `values`, shape (N,), of which those of one cluster move together."""
+    if len(clusters) != len(values):
+        raise ValueError(f"{len(values)} values, but {len(clusters)} clusters")
+    numbers: dict[Hashable, int] = {}
+    member_of = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters])
+    count = len(numbers)
+    if count < 2:
+        return 0.0
+    residuals_c = np.bincount(member_of, weights=values - values.mean())
+    return sqrt(count / (count - 1) * float((residuals_c**2).sum())) / len(values)
 
 
 def normalized_score(

@@ -1,0 +1,201 @@
+"""Two runs' best checkpoints on the very same episodes: effect, interval, p-value, smallest detectable difference.
+
+Knows paired episodes and statistics. Knows nothing about files, models, games or terminals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .errors import UsageError
+from .paired_episodes import Stored, paired, same_evaluation
+from .report_groups import differences, written
+from .run_data import RunData, flat, number, read_run
+from .statistics import Interval, bootstrap_interval, smallest_detectable_difference
+from .whole_files import strict
+
+SCHEMA = 1
+LEVEL = 0.05
+_FLIPS = 9999
+_SAME = 1e-9
+Verdict = Literal["first is better", "second is better", "no difference found"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One measure of both, and how far apart they are."""
+
+    measure: str
+    means: tuple[float, float]
+    """Of the first and of the second, over the episodes."""
+    effect: float
+    """The second minus the first."""
+    ci95: Interval | None
+    """Bootstrap over distinct starts; None where no start shows a difference, or where all show the same."""
+    p_value: float
+    smallest_detectable_difference: float | None
+    first_better: int
+    second_better: int
+    equal: int
+    """Episodes."""
+    starts_that_differ: int
+    """Distinct starts on which one scored more than the other; they decide the p-value."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two."""
+
+    run: str
+    checkpoint: str
+    evaluation: str
+    """The file that was read, below the run."""
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """What `msgrpo compare` says."""
+
+    first: Side
+    second: Side
+    env: str
+    split: str
+    episodes: int
+    distinct_initial_states: int
+    total_reward: Effect
+    success: Effect | None
+    """None where the game declares no success."""
+    differences: Mapping[str, tuple[str, str]]
+    """Of the two configs; `-` where one has no such key."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As strict JSON, the effect on the total reward at the top."""
+        data = asdict(self)
+        effect = data.pop("total_reward")
+        found = strict({"schema": SCHEMA, **effect, **data})
+        assert isinstance(found, dict)
+        return found
+
+
+def compare_runs(first: Path, second: Path) -> PairedComparison:
+    """Pair the episodes of two finished runs. Raises UsageError where they did not play the same evaluation."""
+    runs = (read_run(first), read_run(second))
+    for run in runs:
+        if not run.counts:
+            why = f" ({run.excuse})" if run.excuse else ""
+            raise UsageError(f"{run.path}: {run.standing}{why}: only runs that are done are compared")
+    evaluations = same_evaluation(*runs)
+    pairs = paired(runs, evaluations)
+    starts = [(env, state_key) for env, _, state_key, _ in pairs]
+    rewards = _columns([(number(a.get("total_reward")), number(b.get("total_reward"))) for a, b in pairs.values()])
+    wins = [(a.get("success"), b.get("success")) for a, b in pairs.values()]
+    declared = all(isinstance(won, bool) for pair in wins for won in pair)
+    configs = [flat({k: v for k, v in run.config.items() if k not in ("schema", "note")}) for run in runs]
+    said = evaluations[0].said
+    return PairedComparison(
+        first=_side(runs[0], evaluations[0]),
+        second=_side(runs[1], evaluations[1]),
+        env=str(said["env"]),
+        split=str(said["split"]),
+        episodes=len(pairs),
+        distinct_initial_states=len(set(starts)),
+        total_reward=effect_of("total reward", *rewards, starts),
+        success=effect_of("success", *_columns(wins), starts) if declared else None,
+        differences={
+            key: (written(a) if key in configs[0] else "-", written(b) if key in configs[1] else "-")
+            for key, (a, b) in sorted(differences(configs).items())
+        },
+    )
+
+
+def effect_of(measure: str, first: Sequence[float], second: Sequence[float], starts: Sequence[Hashable]) -> Effect:
+    """How far `second` lies above `first`; all have shape (E,), one entry for each episode that both played."""
+    apart = [b - a for a, b in zip(first, second, strict=True)]
+    low, high = bootstrap_interval(apart, starts)
+    totals = _totals(apart, starts)
+    p_value = sign_flip_p(totals)
+    effect = sum(apart) / len(apart)
+    verdict: Verdict = "no difference found"
+    if p_value < LEVEL:
+        verdict = "second is better" if effect > 0 else "first is better"
+    return Effect(
+        measure=measure,
+        means=(sum(first) / len(first), sum(second) / len(second)),
+        effect=effect,
+        ci95=(low, high) if high - low >= _SAME else None,
+        p_value=p_value,
+        smallest_detectable_difference=smallest_detectable_difference(second, first, starts),
+        first_better=sum(value < -_SAME for value in apart),
+        second_better=sum(value > _SAME for value in apart),
+        equal=sum(abs(value) <= _SAME for value in apart),
+        starts_that_differ=sum(abs(total) > _SAME for total in totals),
+        verdict=verdict,
+    )
+
+
+def sign_flip_p(totals: Sequence[float]) -> float:
+    """Two-sided p-value of a paired permutation test of a sum (Fisher 1935); `totals`, shape (C,), one for each start.
+
+    Were the two players alike, the difference on a start would be as likely with the other sign; episodes of one start
+    move together, so their total flips as a whole. Chosen over Wilcoxon's test, which drops ties and is about ranks,
+    where most rewards are equal and their mean is asked for, and over the t test, since few starts decide and
+    differences of successes are -1, 0 or 1. All flips where there are no more than 9999, else as many drawn ones, the
+    same each time.
+    """
+    moving = np.array([total for total in totals if abs(total) > _SAME])  # a zero has no sign to flip
+    if not len(moving):
+        return 1.0
+    from scipy.stats import permutation_test
+
+    found = permutation_test(
+        (moving,), np.sum, permutation_type="samples", vectorized=True, n_resamples=_FLIPS, batch=500, rng=0
+    )
+    return float(found.pvalue)
+
+
+def _totals(values: Sequence[float], starts: Sequence[Hashable]) -> list[float]:
+    totals: dict[Hashable, float] = {}
+    for start, value in zip(starts, values, strict=True):
+        totals[start] = totals.get(start, 0.0) + value
+    return list(totals.values())
+
+
+def warnings_on(effect: Effect) -> list[str]:
+    """What a reader might trip over."""
+    excluded = effect.ci95 is not None and not effect.ci95[0] <= 0 <= effect.ci95[1]
+    if excluded == (effect.p_value < LEVEL):
+        return []
+    return [
+        f"Interval and p-value disagree: {effect.starts_that_differ} starts decide. The verdict follows the p-value, "
+        "which holds for any number of starts; the interval needs many."
+    ]
+
+
+def sentence(found: PairedComparison) -> str:
+    """The verdict in one sentence."""
+    effect = found.total_reward
+    p = f"p = {effect.p_value:.2g}" if effect.p_value >= 0.001 else "p < 0.001"
+    if effect.verdict == "no difference found":
+        smallest = effect.smallest_detectable_difference
+        told = (
+            "on every start both score alike, or all starts differ by as much"
+            if smallest is None
+            else f"80 % of such comparisons would show one of {smallest:.3f} or more"
+        )
+        return f"No difference found in total reward ({p}); {told}."
+    better, worse = ("B", "A") if effect.verdict == "second is better" else ("A", "B")
+    return f"{better} scores {abs(effect.effect):.3f} more total reward an episode than {worse} ({p})."
+
+
+def _columns(pairs: Sequence[tuple[Any, Any]]) -> tuple[list[float], list[float]]:
+    return [float(a) for a, _ in pairs], [float(b) for _, b in pairs]
+
+
+def _side(run: RunData, stored: Stored) -> Side:
+    return Side(str(run.path.absolute()), str(stored.said.get("checkpoint")), f"eval/{stored.name}.json")

@@ -1,0 +1,148 @@
+"""Runs that differ in nothing but the seed, together; and what differs between those groups.
+
+Knows configs as dotted keys. Knows nothing about scores, statistics or how groups are shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any
+
+from pydantic import ValidationError
+
+from .run_data import RunData, flat
+from .schema import RunConfig
+
+_CHANGES_NOTHING = ("seed", "note", "engine.note", "schema")
+_CHOICES = ("env", "model", "prompt", "engine")
+"""Config groups that are known by a name, which brings other keys along."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs whose configs are equal in everything but the seed."""
+
+    letter: str
+    label: str
+    """What tells it from the other groups, as one would type it."""
+    game: str
+    """Equal for groups that play the same game: its name, with what tells it from others of that name."""
+    config: Mapping[str, Any]
+    """Dotted keys, without seed and notes."""
+    runs: tuple[RunData, ...]
+    """Those that are done, one for each seed, by seed."""
+    others: tuple[RunData, ...]
+    """Those that do not count: not done, or a seed that was run again later."""
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.runs if run.seed is not None]
+
+
+def grouped(runs: Iterable[RunData]) -> list[Group]:
+    """The groups, in the order in which their first runs come; runs whose config is unknown are in none."""
+    configs: dict[str, dict[str, Any]] = {}
+    members: dict[str, list[RunData]] = {}
+    for run in runs:
+        if not run.config:
+            continue
+        config = _of_group(run.config)
+        key = json.dumps(config, sort_keys=True, default=str)
+        configs[key] = config
+        members.setdefault(key, []).append(run)
+    typed = {text.lstrip("+~").partition("=")[0] for found in members.values() for r in found for text in r.overrides}
+    labels, games = _labels(list(configs.values()), typed), _games(list(configs.values()))
+    groups = []
+    for number, (key, label, game) in enumerate(zip(configs, labels, games, strict=True)):
+        counting = _one_for_each_seed(members[key])
+        others = tuple(run for run in members[key] if all(run is not one for one in counting))
+        groups.append(Group(letter(number), label, game, configs[key], counting, others))
+    return groups
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Every key that is not the same in all configs, with its value in each; None where a config has no such key."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    table = {key: [config.get(key) for config in configs] for key in keys}
+    return {key: values for key, values in table.items() if len({_fixed(value) for value in values}) > 1}
+
+
+def written(value: Any) -> str:
+    """A value as it is written in YAML and on the command line."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def letter(number: int) -> str:
+    """A, B, ..., Z, AA, AB, ... for 0, 1, ...; short, so that tables stay narrow."""
+    before, last = divmod(number, len(ascii_uppercase))
+    return (letter(before - 1) if before else "") + ascii_uppercase[last]
+
+
+def _of_group(config: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        data = RunConfig.model_validate({k: v for k, v in config.items() if k != "schema"}).model_dump(mode="json")
+    except ValidationError:
+        data = dict(config)  # of another version: its keys still tell what is equal
+    return {key: value for key, value in flat(data).items() if key not in _CHANGES_NOTHING}
+
+
+def _one_for_each_seed(runs: Sequence[RunData]) -> tuple[RunData, ...]:
+    """Of a seed that was run several times the one that started last: the same seed twice is no second opinion."""
+    latest: dict[int, RunData] = {}
+    for run in sorted((run for run in runs if run.counts), key=lambda run: str(run.record.get("start"))):
+        assert run.seed is not None
+        latest[run.seed] = run
+    return tuple(latest[seed] for seed in sorted(latest))
+
+
+def _labels(configs: Sequence[Mapping[str, Any]], typed: set[str]) -> list[str]:
+    differing = differences(configs)
+    if not differing:
+        return [_told(config, ("env.name", "model.name")) for config in configs]
+    chosen: list[str] = [key for key in ("env.name", "model.name") if key in differing]
+    chosen += [key for key in differing if key not in chosen and _is_typed(key, typed)]
+    for key in differing:  # what the chosen ones bring along tells nothing more
+        if key not in chosen and _kinds([*chosen, key], differing) > _kinds(chosen, differing):
+            chosen.append(key)
+    return [_told(config, chosen) for config in configs]
+
+
+def _games(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each config the game that it plays."""
+    of_config: list[dict[str, Any]] = [
+        {key: value for key, value in config.items() if key.startswith("env.")} for config in configs
+    ]
+    distinct = {_fixed(game): game for game in of_config}
+    told = {}
+    for key, game in distinct.items():
+        name = str(game.get("env.name"))
+        own = list(differences([other for other in distinct.values() if str(other.get("env.name")) == name]))
+        told[key] = f"{name} ({_told(game, own)})" if own else name
+    return [told[_fixed(game)] for game in of_config]
+
+
+def _told(config: Mapping[str, Any], keys: Sequence[str]) -> str:
+    told = [f"{_short(key)}={written(config[key])}" for key in keys if key in config]
+    return ", ".join(told) or "without what the others add"
+
+
+def _is_typed(key: str, typed: set[str]) -> bool:
+    return key in typed or _short(key) in typed
+
+
+def _short(key: str) -> str:
+    """`env=snake_8` is how one types env.name."""
+    section, _, last = key.rpartition(".")
+    return section if last == "name" and section in _CHOICES else key
+
+
+def _kinds(keys: Sequence[str], table: Mapping[str, Sequence[Any]]) -> int:
+    """How many groups these keys tell apart."""
+    return len(set(zip(*([_fixed(value) for value in table[key]] for key in keys), strict=True))) if keys else 1
+
+
+def _fixed(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
