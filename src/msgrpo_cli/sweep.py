@@ -18,8 +18,9 @@ from .errors import UsageError
 from .interruption import asked_to_end, heeding, safe_point
 from .jobs import ready
 from .mixture import ids_of
+from .report import report_on
+from .report_page import write_html
 from .run_lock import locked
-from .runs import now
 from .schema import RunConfig
 from .sweep_display import SweepDisplay
 from .sweep_job import SweepJob
@@ -149,13 +150,15 @@ def _run(sweep: Sweep, fail_fast: bool) -> dict[str, Any]:
                     )
                 states = sweep.states()
             finally:
-                status = "interrupted" if asked_to_end() else "done"
-                sweep.update_record(status=status, end=now())
+                sweep.end("interrupted" if asked_to_end() else "done")
             sweep.stop_file.unlink(missing_ok=True)
             if asked_to_end():
                 print(how_to_go_on(sweep.path), file=sys.stderr)
             safe_point()
-    return {"sweep": str(sweep.path), "jobs": [state.as_data() for state in states]}
+        write_html(report_on([sweep.path]), sweep.report)
+    return {
+        "sweep": str(sweep.path), "report": str(sweep.report), "jobs": [state.as_data() for state in states],
+    }  # fmt: skip
 
 
 def how_to_go_on(directory: Path | str) -> str:

@@ -62,6 +62,14 @@ def run_or_show(
             outcome = sweeps.run_sweep(overrides, folders, sys.argv, weights, fail_fast=fail_fast)
     lines = [f"{job['status']}\t{job['run'] or '-'}\t{' '.join(job['overrides'])}" for job in outcome["jobs"]]
     print(json.dumps(outcome, allow_nan=False) if as_json else "\n".join(lines))
+    if not as_json and sys.stdout.isatty():
+        from rich.console import Console
+
+        from .report import report_on
+        from .report_text import show
+
+        show(report_on([Path(outcome["sweep"])]), Console())
+    print(f"report: {outcome['report']}", file=sys.stderr)
     left = sweeps.unfinished(outcome)
     for job in left:
         reason = job["error"] or job["status"]

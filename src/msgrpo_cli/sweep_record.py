@@ -87,14 +87,8 @@ class Sweep:
 
     def create(self, jobs: Sequence[Job], **fields: Any) -> None:
         """Write the record before the first job begins."""
-        listed = [
-            {"overrides": list(job.overrides), "run": job.directory.name, "config_hash": job.config_hash}
-            for job in jobs
-        ]
-        write_json(
-            self.file,
-            {"schema": SCHEMA, "status": "running", "start": now(), "end": None, **fields, "jobs": listed},
-        )
+        fields = {"schema": SCHEMA, "status": "running", "start": now(), "end": None, **fields}
+        write_json(self.file, {**fields, "jobs": [_as_data(job) for job in jobs]})
 
     def record(self) -> dict[str, Any]:
         """What sweep.json says. Raises UsageError where it is missing or broken."""
@@ -103,6 +97,10 @@ class Sweep:
             raise UsageError(f"{self.file}: broken: not a sweep's record")
         refuse_newer(self.file, record.get("schema", 0), SCHEMA)
         return record
+
+    def end(self, status: str) -> None:
+        """Record the end, and whatever jobs a sweeper chose."""
+        self.update_record(status=status, end=now(), jobs=[_as_data(job) for job in self.jobs()])
 
     def update_record(self, **fields: Any) -> None:
         """Set fields of sweep.json."""
@@ -126,6 +124,10 @@ class Sweep:
 
     def states(self) -> list[JobState]:
         return [state_of(job) for job in self.jobs()]
+
+
+def _as_data(job: Job) -> dict[str, Any]:
+    return {"overrides": list(job.overrides), "run": job.directory.name, "config_hash": job.config_hash}
 
 
 def prune_file(directory: Path) -> Path:
