@@ -29,7 +29,7 @@ _FLAGS = (
     "--disable-sync", "--no-first-run", "--disable-dev-shm-usage", "--remote-debugging-pipe",
 )  # fmt: skip
 _PATIENCE = 60.0
-_KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9}
+_KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9, "Enter": 13}
 
 
 class Page:
@@ -61,9 +61,23 @@ class Page:
         assert "exceptionDetails" not in said, said["exceptionDetails"]
         return said["result"].get("value")
 
+    def wait_until(self, expression: str) -> None:
+        """Wait for what an event brings about: it comes after the call that caused it."""
+        until = time.monotonic() + _PATIENCE
+        while self.value(expression) is not True:
+            assert time.monotonic() < until, expression
+            time.sleep(0.05)
+
+    def violations(self) -> list[str]:
+        """What axe-core finds, of every weight. Skips where it is not installed."""
+        axe = pytest.importorskip("axe_core_python")
+        self.value((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8") + "; true")
+        found = json.loads(self.value("axe.run().then(found => JSON.stringify(found.violations))"))
+        return [f"{broken['impact']}: {broken['id']}: {broken['nodes'][0]['html'][:200]}" for broken in found]
+
     def press(self, key: str) -> None:
         """A real key, wherever the focus is."""
-        text = {"text": key} if len(key) == 1 else {}
+        text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
         code = _KEYS.get(key, ord(key.upper()) if len(key) == 1 else 0)
         for kind in ("keyDown", "keyUp"):
             extra = text if kind == "keyDown" else {}
@@ -78,7 +92,9 @@ class Page:
         message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
-        os.write(self._writes, json.dumps(message).encode() + b"\0")
+        text = json.dumps(message).encode() + b"\0"
+        while text:
+            text = text[os.write(self._writes, text) :]
         while True:
             said = self._hear()
             if said.get("id") == number:

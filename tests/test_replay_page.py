@@ -105,6 +105,7 @@ def test_a_narrow_window_scrolls_in_one_direction_only(tmp_path: Path) -> None:
     path = page_of(tmp_path, [episode(step("x" * 90, completion="word " * 900))])
     with opened(path, width=360, height=640) as page:
         assert page.value("document.documentElement.scrollWidth") <= 360
+        assert page.violations() == []
 
 
 @pytest.mark.slow

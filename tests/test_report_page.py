@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from browser import Page, needs_chromium, opened
+from browser_pages import WITH_BROWSER, Page, opened
 from conftest import SMALL
 from msgrpo_cli.report import report_on
 from msgrpo_cli.report_figures import figures_of
@@ -45,29 +45,29 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@needs_chromium
+@WITH_BROWSER
 def test_page_of_a_sweep_in_a_browser(sweep: Path, tmp_path: Path) -> None:
     page_file = sweep / "report.html"
     write_html(report_on([sweep]), page_file)
-    with opened(page_file, tmp_path / "profile") as page:
-        assert page.run("document.querySelector('h1').textContent").endswith("7 runs")
+    with opened(page_file) as page:
+        assert page.value("document.querySelector('h1').textContent").endswith("7 runs")
         assert set(_texts(page, "[role=region]", "getAttribute('aria-label')")) >= TABLES
         assert _texts(page, "figure svg", "id") == []  # figures are told by their headings
         named = _texts(page, "figure svg", "getAttribute('aria-labelledby')")
         assert [name.split("-")[0] for name in named] == ["scores", "improvement", "curves"]
-        assert "never" in page.run("document.querySelector('#jobs').parentElement.textContent")
-        rows = page.run("document.querySelectorAll('[aria-label=\"Groups, table\"] tbody tr').length")
+        assert "never" in page.value("document.querySelector('#jobs').parentElement.textContent")
+        rows = page.value("document.querySelectorAll('[aria-label=\"Groups, table\"] tbody tr').length")
         assert rows == 2
-        page.run("document.querySelector('a[href=\"#episode-A-worst\"]').focus()")
+        page.value("document.querySelector('a[href=\"#episode-A-worst\"]').focus()")
         page.press("Enter")
         page.wait_until("location.hash === '#episode-A-worst' && document.getElementById('episode-A-worst').open")
-        page.run("document.querySelectorAll('details').forEach(found => { found.open = true; })")
+        page.value("document.querySelectorAll('details').forEach(found => { found.open = true; })")
         assert page.violations() == []
-        assert page.complaints == []
+        assert page.errors == []
         assert page.requests == [page_file.absolute().as_uri()]
 
 
-@needs_chromium
+@WITH_BROWSER
 def test_hostile_texts_stay_texts(finished_run: Path, tmp_path: Path) -> None:
     """Whatever a model says or a config holds: no element, no script, no request comes of it."""
     evil = '</pre></script><script>window.evil=1</script><img src="http://127.0.0.1:9/x" onerror="window.evil=1">'
@@ -85,11 +85,11 @@ def test_hostile_texts_stay_texts(finished_run: Path, tmp_path: Path) -> None:
     copy_of(finished_run, tmp_path / "lost", record={"status": "failed", "error": evil, "overrides": [evil]})
     page_file = tmp_path / "page.html"
     write_html(report_on([*runs, tmp_path / "lost"]), page_file)
-    with opened(page_file, tmp_path / "profile") as page:
-        assert page.run("window.evil") is None
-        assert page.run("document.querySelectorAll('img').length") == 0
-        assert evil in page.run("document.querySelector('pre').textContent")
-        assert (page.complaints, page.requests) == ([], [page_file.absolute().as_uri()])
+    with opened(page_file) as page:
+        assert page.value("window.evil") is None
+        assert page.value("document.querySelectorAll('img').length") == 0
+        assert evil in page.value("document.querySelector('pre').textContent")
+        assert (page.errors, page.requests) == ([], [page_file.absolute().as_uri()])
 
 
 def test_page_has_no_address_to_load_from(finished_run: Path, tmp_path: Path) -> None:
@@ -129,5 +129,5 @@ def test_many_groups_are_drawn_in_parts(finished_run: Path, tmp_path: Path) -> N
 
 
 def _texts(page: Page, selector: str, of: str) -> list[str]:
-    found = page.run(f"JSON.stringify([...document.querySelectorAll('{selector}')].map(found => found.{of}))")
+    found = page.value(f"JSON.stringify([...document.querySelectorAll('{selector}')].map(found => found.{of}))")
     return [text for text in json.loads(found) if text]

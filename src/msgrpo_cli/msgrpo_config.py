@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from trl import GRPOConfig
 
@@ -29,6 +30,7 @@ class MSGRPOConfig(GRPOConfig):
     guard_log_ratio: float | None = field(default=None, metadata={"help": "Larger log-ratios are withheld."})
     run_seed: int = field(default=0, metadata={"help": "Seed that deals rows into optimizer steps."})
     share_prompts: bool = field(default=True, metadata={"help": "Equal prompts and answers are computed once."})
+    run_config: dict[str, Any] = field(default_factory=dict, metadata={"help": "All of the config, for trackers."})
     max_logprob_gap: float = field(default=math.inf, metadata={"help": "Bound on one token's gap, first update."})
     mean_logprob_gap: float = field(default=math.inf, metadata={"help": "Bound on the mean gap, first update."})
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from .config import dumped
 from .engines import trainer_settings
 from .errors import UsageError
 from .explain import one_line
@@ -43,6 +44,8 @@ def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSG
     """TRL's fields as the config gives them, and ours."""
     given: Mapping[str, Any] = config.trainer
     fields = {
+        "project": "msgrpo",  # of trackers; the run's name there is that of its directory
+        "run_name": run.path.name,
         **given,
         "bf16": autocast_dtype(given, device) is torch.bfloat16,
         "output_dir": str(run.checkpoints / ".partial"),
@@ -57,6 +60,7 @@ def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSG
         "length_normalization": config.algo.length_normalization,
         "share_prompts": config.algo.share_prompts,
         "run_seed": config.seed,
+        "run_config": dumped(config),
         **trainer_settings(config.engine.name),
     }
     with refusing():
