@@ -157,8 +157,8 @@ def test_a_sweep_s_dry_run_lists_its_jobs(
         run(monkeypatch, "sweep", "seed=range(0,2)", "env=glob(*lake)", "trainer.beta=0,0.1", "--dry-run", "--json")
         == 0
     )
-    jobs = json.loads(capsys.readouterr().out)
-    assert jobs == [
+    jobs = json.loads(capsys.readouterr().out)["jobs"]
+    assert [job["overrides"] for job in jobs] == [
         [f"seed={seed}", "env=frozenlake", f"++trainer.beta={beta}"] for seed in (0, 1) for beta in ("0", "0.1")
     ]
     assert list(tmp_path.iterdir()) == []

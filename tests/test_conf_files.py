@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from msgrpo_cli import hydra_app
 from msgrpo_cli.config import compose, config_dir
 
 CONF = config_dir()
@@ -47,13 +48,22 @@ def test_every_file_composes(file: str) -> None:
         compose(name, [])
     elif group in GROUPS:
         compose("train", [f"{group}={name}", *NEEDED.get(file, [])])
+    elif group in ("hydra/launcher", "hydra/sweeper"):
+        if group == "hydra/launcher":
+            pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+        settings = hydra_app.settings(CONF, "train", [f"{group}={name}"], [], group.rpartition("/")[2])
+        assert settings["_target_"].startswith("hydra_plugins.")
     else:
         assert group in ("hydra/job_logging", "hydra/hydra_logging"), f"{file}: composed by no test"
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_files_hold_data_and_name_no_code(file: str) -> None:
-    assert "_target_" not in (CONF / file).read_text()
+    """But for the sweeper, which Hydra finds in its plugins' namespace alone."""
+    said = [line for line in (CONF / file).read_text().splitlines() if "_target_" in line]
+    assert said == (
+        ["_target_: hydra_plugins.msgrpo_optuna.OptunaSweeper"] if file == "hydra/sweeper/optuna.yaml" else []
+    )
 
 
 @pytest.mark.parametrize("env", ENVS)

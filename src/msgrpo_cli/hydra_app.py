@@ -181,10 +181,12 @@ def job_directory(
         raise UsageError(f"hydra.{'sweep' if multirun else 'run'}.dir: {one_line(problem)}") from problem
 
 
-def launcher(folder: Path, primary: str, overrides: Sequence[str], user_folders: Sequence[Path]) -> dict[str, Any]:
-    """The settings of the chosen launcher."""
+def settings(
+    folder: Path, primary: str, overrides: Sequence[str], user_folders: Sequence[Path], part: str
+) -> dict[str, Any]:
+    """Those of the chosen `launcher` or `sweeper`."""
     config = look(folder, primary, overrides, user_folders, with_hydra=True)
-    return dict(OmegaConf.to_container(config.hydra.launcher, resolve=False) or {})  # type: ignore[arg-type]
+    return dict(OmegaConf.to_container(config.hydra[part], resolve=False) or {})  # type: ignore[arg-type]
 
 
 def without_sweeps(overrides: Sequence[str]) -> list[str]:

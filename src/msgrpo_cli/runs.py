@@ -144,6 +144,8 @@ class Run:
         """
         before = self.record() if is_run(self.path) else {}
         known = before.get("overrides") or []
+        if before.get("pid") is None and overrides:  # nothing went before
+            known = []
         self.update_record(
             schema=SCHEMA,
             status="running",

@@ -221,7 +221,7 @@ def _directory(overrides: Sequence[str], config_dirs: Sequence[Path], jobs: Any)
 
 def _launcher(overrides: Sequence[str], config_dirs: Sequence[Path], jobs: Any) -> dict[str, Any]:
     folders = config_folders(config_dirs)
-    return hydra_app.launcher(config_dir(), "train", _steady(overrides, jobs), folders)
+    return hydra_app.settings(config_dir(), "train", _steady(overrides, jobs), folders, "launcher")
 
 
 def _threads(launcher: Mapping[str, Any], jobs: int | None) -> int | None:
