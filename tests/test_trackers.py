@@ -47,9 +47,12 @@ def _mlflow(run: Path) -> None:
 
 def _trackio(run: Path) -> None:
     [file] = run.glob("trackers/trackio-data/*.db")
-    text = "\n".join(sqlite3.connect(file).iterdump())
-    for word in ("total_reward", "effective_sample_size", "mean_total_reward", "groups_per_update"):
-        assert word in text
+    connection = sqlite3.connect(file)
+    metrics = str(connection.execute("select * from metrics").fetchall())
+    configs = str(connection.execute("select * from configs").fetchall())
+    for word in ("total_reward", "effective_sample_size", "mean_total_reward"):
+        assert word in metrics
+    assert "groups_per_update" in configs
 
 
 CHECKS: dict[str, Callable[[Path], None]] = {
