@@ -41,8 +41,8 @@ def _mlflow(run: Path) -> None:
     [found] = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     assert found.info.run_name == "run"
     assert {"total_reward", "effective_sample_size", "eval_mean_total_reward"} <= set(found.data.metrics)
-    assert found.data.params["run_config/algo/groups_per_update"] == "2"
-    assert found.data.params["run_config/env/name"] == "frozenlake"
+    assert found.data.params["run_config.algo.groups_per_update"] == "2"
+    assert found.data.params["run_config.env.name"] == "frozenlake"
 
 
 def _trackio(run: Path) -> None:
