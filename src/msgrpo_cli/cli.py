@@ -23,6 +23,7 @@ from .env_commands import play
 from .errors import INTERRUPTED, RunError, UsageError
 from .interruption import heed_signals
 from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
+from .plan_commands import plan
 from .reporting import Forgiving, ending, say, talk_on_stderr
 
 app = typer.Typer(
@@ -142,6 +143,7 @@ def sweep(
 
 
 app.command("play")(play)
+app.command("plan")(plan)
 
 
 @app.command()

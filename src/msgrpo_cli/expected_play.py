@@ -1,0 +1,202 @@
+"""What an update will probably play: the game itself, played without a model, its prompts counted in tokens.
+
+Knows games, prompts, groups and how rows become micro-batches. Loads no weights; a tokenizer is handed in.
+
+Stand-ins answer in the model's place: uniformly over the actions for a trained model, with noise (so that
+`algo.invalid_action` decides) for one with random weights. Every answer takes as many tokens as it may, and differs
+from every other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .episode import Completion, Episode
+from .games.registry import make_game
+from .players import RandomPlayer
+from .prompt import Messages, PromptTemplate
+from .rollout import Decision, PlayRules, play_episodes
+from .rows import Row, micro_batches, step_rows
+from .schema import RunConfig
+from .update import UpdateRules, starts_of_update
+
+Encode = Callable[[Messages], tuple[int, ...]]
+"""A conversation as the token ids that the model reads."""
+
+MOST_EPISODES = 512
+"""Of an update that are played; the others are taken to be like them."""
+_CHARACTERS = 3  # of one token, where no tokenizer is at hand
+_FRAME = 6  # tokens that a chat template puts around a message
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass over distinct prompts and the answers to them."""
+
+    prompts: int
+    answers: int
+    width: int
+    """Tokens of the longest prompt."""
+    padded: bool = False
+    """Sequences of unlike lengths, which take a mask."""
+
+
+@dataclass(frozen=True)
+class ExpectedPlay:
+    """An update as it was played by a stand-in."""
+
+    decisions: float
+    """Of one update; episodes are halfway between the stand-in's and the longest (see `lengthened`)."""
+    decisions_at_most: int
+    rows: float
+    rows_at_most: int
+    episode_length: float
+    """Steps of the stand-in's episodes, on average."""
+    prompt_tokens: float
+    """On average over decisions."""
+    longest_prompt: int
+    measured: bool
+    """Whether a tokenizer counted the prompts; else their average is guessed by their letters, and `longest_prompt` is
+    the most that is allowed."""
+    answer_tokens: int
+    """As many as an answer may have."""
+    distinct_share: float
+    """Distinct prompts among those that are answered together."""
+    micro: tuple[Batch, ...]
+    """Micro-batches of the rows that were played, as `rows.micro_batches` cuts them."""
+    micro_batches: int
+    """How many an update has, all passes together."""
+
+
+@dataclass
+class _StandIn:
+    """A policy without a model, that keeps what it was asked."""
+
+    encode: Encode
+    template: PromptTemplate
+    noise: bool
+    prompts: int = 0
+    distinct: int = 0
+    tokens: int = 0
+    longest: int = 0
+    _known: dict[Messages, tuple[int, ...]] = field(default_factory=dict)
+    _player: RandomPlayer = field(default_factory=RandomPlayer)
+
+    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+        """One answer for each; no two are alike."""
+        asked = [self._ids(self.template.messages(one.game, one.observation)) for one in decisions]
+        spoken = self._player.act(decisions)
+        before = self.prompts
+        self.prompts += len(asked)
+        self.distinct += len(set(asked))
+        self.tokens += sum(map(len, asked))
+        self.longest = max(self.longest, *map(len, asked))
+        return [
+            Completion(said.text, None if self.noise else said.action, ids, (before + number,), (0.0,))
+            for number, (said, ids) in enumerate(zip(spoken, asked, strict=True))
+        ]
+
+    def _ids(self, messages: Messages) -> tuple[int, ...]:
+        if (known := self._known.get(messages)) is None:
+            known = self._known[messages] = self.encode(messages)
+        return known
+
+
+def by_letters(messages: Messages) -> tuple[int, ...]:
+    """In place of a tokenizer: ids of about the right number, equal for equal conversations alone."""
+    letters = sum(len(text) for _, text in messages)
+    return (hash(messages),) * (math.ceil(letters / _CHARACTERS) + _FRAME * len(messages))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Episodes of an update that a stand-in played, and what it was asked."""
+
+    episodes: Sequence[Episode]
+    members: int
+    """Of every group."""
+    measured: bool
+    prompt_tokens: float
+    longest_prompt: int
+    distinct_share: float
+
+
+def play_sample(config: RunConfig, encode: Encode | None, most_episodes: int = MOST_EPISODES) -> Sample:
+    """Play the groups of update 1, or as many of them as `most_episodes` allows."""
+    algo = config.algo
+    members = min(algo.group_size, most_episodes)
+    groups = max(1, min(algo.groups_per_update, most_episodes // members))
+    template = PromptTemplate(config.prompt.system, config.prompt.user)
+    policy = _StandIn(encode or by_letters, template, noise=config.model.init == "random")
+    starts = starts_of_update(make_game(config.env), UpdateRules(config.seed, groups, members), 1)
+    rules = PlayRules(
+        env=config.env.name,
+        observation=config.prompt.observation,
+        invalid_action=algo.invalid_action,
+        max_live_episodes=config.rollout.max_live_episodes,
+    )
+    episodes = play_episodes(starts, lambda: make_game(config.env), policy, rules)
+    mean, distinct = policy.tokens / policy.prompts, policy.distinct / policy.prompts
+    return Sample(episodes, members, encode is not None, mean, policy.longest, distinct)
+
+
+def expected_play(config: RunConfig, sample: Sample) -> ExpectedPlay:
+    """A whole update like the sample."""
+    algo, rollout = config.algo, config.rollout
+    length = sum(len(episode.steps) for episode in sample.episodes) / len(sample.episodes)
+    expected = lengthened(length, config.env.max_steps, noise=config.model.init == "random")
+    played = algo.groups_per_update * algo.group_size
+    share = 1.0 if algo.episode_sampling == "all" else algo.sample_fraction
+    drawn = max(1, math.floor(share * played + 0.5))
+    longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
+    rows = _trained(sample, share)
+    step, most = drawn * expected / algo.optimizer_steps, max(1, int(config.trainer["per_device_train_batch_size"]))
+    width = None if sample.measured else longest
+    uneven = config.model.init != "random" and not algo.share_prompts  # random weights never end an answer early
+    return ExpectedPlay(
+        decisions=played * expected,
+        decisions_at_most=played * config.env.max_steps,
+        rows=drawn * expected,
+        rows_at_most=drawn * config.env.max_steps,
+        episode_length=length,
+        prompt_tokens=min(sample.prompt_tokens, longest),
+        longest_prompt=longest,
+        measured=sample.measured,
+        answer_tokens=rollout.max_new_tokens,
+        distinct_share=sample.distinct_share if rollout.share_prompts else 1.0,
+        micro=_micro_batches(rows, min(most, math.ceil(step)), width, algo.share_prompts, uneven),
+        micro_batches=max(1, math.ceil(step / most)) * algo.optimizer_steps * int(config.trainer["num_iterations"]),
+    )
+
+
+def _micro_batches(
+    rows: Sequence[Row], most: int, width: int | None, shared: bool, uneven: bool
+) -> tuple[Batch, ...]:
+    """The cut of the rows that were played; one that too few were played to fill is filled with their like."""
+    batches = []
+    for numbers in micro_batches(np.arange(len(rows)), rows, most, shared=shared):
+        prompts = len({rows[number].prompt_ids for number in numbers}) if shared else len(numbers)
+        lengths = {len(rows[number].prompt_ids) for number in numbers}
+        padded = uneven or len(lengths) > 1
+        filled = most / len(numbers) if len(rows) < most else 1.0
+        filled_up = math.ceil(prompts * filled), math.ceil(len(numbers) * filled)
+        batches.append(Batch(*filled_up, width or max(lengths), padded))
+    return tuple(batches)
+
+
+def lengthened(length: float, longest: int, *, noise: bool) -> float:
+    """Steps of an episode while a model is trained: halfway from uniform play to the longest.
+
+    Recorded runs lie there (experiments/plan); of random weights nothing is expected.
+    """
+    return length if noise else (length + longest) / 2
+
+
+def _trained(sample: Sample, share: float) -> list[Row]:
+    """The rows of the first episodes of every group; which ones are drawn is chance."""
+    kept = max(1, math.floor(share * sample.members + 0.5))
+    return step_rows([(one, 1.0) for number, one in enumerate(sample.episodes) if number % sample.members < kept])
