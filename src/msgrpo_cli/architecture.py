@@ -16,8 +16,8 @@ from .adapter_files import base_of, is_adapter
 from .checkpoint import read_metadata
 from .errors import RunError, UsageError
 from .model_paths import architecture_file, fetched, is_local, local_path
-from .parameters import adapter_size, count_of_architecture, linear_shapes, parameter_count
-from .schema import LoraConfig, ModelConfig
+from .parameters import Shapes, count_of_architecture, linear_shapes, parameter_count
+from .schema import ModelConfig
 
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 _FORMULA = {"qwen2", "llama"}  # whose parameters `count_of_architecture` counts
@@ -95,8 +95,8 @@ def architecture_of(model: ModelConfig, *, quick: bool = False) -> Architecture 
     )
 
 
-def adapter_parameters(shape: Architecture, lora: LoraConfig) -> int:
-    """Parameters that a LoRA run trains, for a decoder of the usual seven matrices a layer."""
+def matrices_of(shape: Architecture) -> Shapes:
+    """The matrices of its layers, by name, as `parameters` counts adapters beside them."""
     names = {
         "hidden_size": shape.hidden,
         "intermediate_size": shape.inner,
@@ -105,7 +105,7 @@ def adapter_parameters(shape: Architecture, lora: LoraConfig) -> int:
         "head_dim": shape.head_dim,
         "num_hidden_layers": shape.layers,
     }
-    return adapter_size(linear_shapes(names), lora)
+    return linear_shapes(names)
 
 
 def _settings_of(model: ModelConfig, *, quick: bool) -> tuple[ModelConfig, dict[str, Any] | None]:
@@ -153,4 +153,4 @@ def _counted(whole: Mapping[str, Any], settings: Mapping[str, Any], quick: bool)
             model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise UsageError(f"model: transformers makes no model of its config.json: {problem}") from problem
-    return sum(parameter.numel() for parameter in model.parameters())
+    return int(sum(parameter.numel() for parameter in model.parameters()))

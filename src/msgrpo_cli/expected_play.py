@@ -2,9 +2,9 @@
 
 Knows games, prompts, groups and how rows become micro-batches. Loads no weights; a tokenizer is handed in.
 
-Stand-ins answer in the model's place: uniformly over the actions for a trained model, with noise (so that
-`algo.invalid_action` decides) for one with random weights. Every answer takes as many tokens as it may, and differs
-from every other.
+A stand-in answers in the model's place: uniformly over the actions for a trained model, with noise (so that
+`algo.invalid_action` decides) for one with random weights. Answers differ from each other, unless the prompt asks for
+an action and nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .games.registry import make_game
 from .players import RandomPlayer
 from .prompt import Messages, PromptTemplate
 from .rollout import Decision, PlayRules, play_episodes
-from .rows import Row, micro_batches, step_rows
+from .rows import Row, micro_batches, step_rows, times_read
 from .schema import RunConfig
 from .update import UpdateRules, starts_of_update
 
@@ -30,6 +30,7 @@ Encode = Callable[[Messages], tuple[int, ...]]
 MOST_EPISODES = 512
 """Of an update that are played; the others are taken to be like them."""
 _CHARACTERS = 3  # of one token, where no tokenizer is at hand
+_ACTION = "action_only"  # the prompt that asks for nothing else
 _FRAME = 6  # tokens that a chat template puts around a message
 
 
@@ -64,10 +65,16 @@ class ExpectedPlay:
     the most that is allowed."""
     answer_tokens: int
     """As many as an answer may have."""
+    expected_answer: float
+    """Tokens of an answer on average: half of those where it is one action, else all of them."""
+    actions_alone: bool
+    """Answers to one prompt are often equal."""
     distinct_share: float
     """Distinct prompts among those that are answered together."""
     micro: tuple[Batch, ...]
     """Micro-batches of the rows that were played, as `rows.micro_batches` cuts them."""
+    distinct_rows: float
+    """Distinct pairs of prompt and answer among the rows."""
     micro_batches: int
     """How many an update has, all passes together."""
 
@@ -79,6 +86,7 @@ class _StandIn:
     encode: Encode
     template: PromptTemplate
     noise: bool
+    actions_alone: bool
     prompts: int = 0
     distinct: int = 0
     tokens: int = 0
@@ -87,7 +95,7 @@ class _StandIn:
     _player: RandomPlayer = field(default_factory=RandomPlayer)
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
-        """One answer for each; no two are alike."""
+        """One answer for each; no two are alike, unless they are actions and nothing else."""
         asked = [self._ids(self.template.messages(one.game, one.observation)) for one in decisions]
         spoken = self._player.act(decisions)
         before = self.prompts
@@ -95,10 +103,11 @@ class _StandIn:
         self.distinct += len(set(asked))
         self.tokens += sum(map(len, asked))
         self.longest = max(self.longest, *map(len, asked))
-        return [
-            Completion(said.text, None if self.noise else said.action, ids, (before + number,), (0.0,))
-            for number, (said, ids) in enumerate(zip(spoken, asked, strict=True))
-        ]
+        completions = []
+        for number, (said, ids) in enumerate(zip(spoken, asked, strict=True)):
+            answer = hash(said.action) if self.actions_alone else before + number
+            completions.append(Completion(said.text, None if self.noise else said.action, ids, (answer,), (0.0,)))
+        return completions
 
     def _ids(self, messages: Messages) -> tuple[int, ...]:
         if (known := self._known.get(messages)) is None:
@@ -131,7 +140,7 @@ def play_sample(config: RunConfig, encode: Encode | None, most_episodes: int = M
     members = min(algo.group_size, most_episodes)
     groups = max(1, min(algo.groups_per_update, most_episodes // members))
     template = PromptTemplate(config.prompt.system, config.prompt.user)
-    policy = _StandIn(encode or by_letters, template, noise=config.model.init == "random")
+    policy = _StandIn(encode or by_letters, template, config.model.init == "random", _actions_alone(config))
     starts = starts_of_update(make_game(config.env), UpdateRules(config.seed, groups, members), 1)
     rules = PlayRules(
         env=config.env.name,
@@ -154,8 +163,14 @@ def expected_play(config: RunConfig, sample: Sample) -> ExpectedPlay:
     drawn = max(1, math.floor(share * played + 0.5))
     longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
     rows = _trained(sample, share)
-    step, most = drawn * expected / algo.optimizer_steps, max(1, int(config.trainer["per_device_train_batch_size"]))
+    distinct = len({(row.prompt_ids, row.completion_ids) for row in rows}) / len(rows)
+    distinct = distinct if algo.share_prompts else 1.0
+    step, most = (
+        drawn * expected * distinct / algo.optimizer_steps,
+        max(1, int(config.trainer["per_device_train_batch_size"])),
+    )
     width = None if sample.measured else longest
+    alone = _actions_alone(config)
     uneven = config.model.init != "random" and not algo.share_prompts  # random weights never end an answer early
     return ExpectedPlay(
         decisions=played * expected,
@@ -167,23 +182,31 @@ def expected_play(config: RunConfig, sample: Sample) -> ExpectedPlay:
         longest_prompt=longest,
         measured=sample.measured,
         answer_tokens=rollout.max_new_tokens,
+        expected_answer=max(1.0, rollout.max_new_tokens / 2) if alone else rollout.max_new_tokens,
+        actions_alone=alone,
         distinct_share=sample.distinct_share if rollout.share_prompts else 1.0,
+        distinct_rows=distinct,
         micro=_micro_batches(rows, min(most, math.ceil(step)), width, algo.share_prompts, uneven),
         micro_batches=max(1, math.ceil(step / most)) * algo.optimizer_steps * int(config.trainer["num_iterations"]),
     )
 
 
-def _micro_batches(
-    rows: Sequence[Row], most: int, width: int | None, shared: bool, uneven: bool
-) -> tuple[Batch, ...]:
+def _actions_alone(config: RunConfig) -> bool:
+    return config.prompt.name == _ACTION and config.model.init != "random"
+
+
+def _micro_batches(rows: Sequence[Row], most: int, width: int | None, shared: bool, uneven: bool) -> tuple[Batch, ...]:
     """The cut of the rows that were played; one that too few were played to fill is filled with their like."""
     batches = []
+    few = times_read(rows, shared=shared) < most
     for numbers in micro_batches(np.arange(len(rows)), rows, most, shared=shared):
-        prompts = len({rows[number].prompt_ids for number in numbers}) if shared else len(numbers)
-        lengths = {len(rows[number].prompt_ids) for number in numbers}
+        cut = [rows[number] for number in numbers]
+        prompts = len({row.prompt_ids for row in cut}) if shared else len(cut)
+        answers = times_read(cut, shared=shared)
+        lengths = {len(row.prompt_ids) for row in cut}
         padded = uneven or len(lengths) > 1
-        filled = most / len(numbers) if len(rows) < most else 1.0
-        filled_up = math.ceil(prompts * filled), math.ceil(len(numbers) * filled)
+        filled = most / answers if few else 1.0
+        filled_up = math.ceil(prompts * filled), math.ceil(answers * filled)
         batches.append(Batch(*filled_up, width or max(lengths), padded))
     return tuple(batches)
 

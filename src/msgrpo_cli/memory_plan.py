@@ -92,7 +92,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
 
     Parts that are never held at once do not add up: answers are sampled before activations exist, and gradients are
     given back before the next answers. `scoring` is the end of a run, where the best checkpoint is read from disk
-    beside the model that was trained.
+    beside the model that was trained; on a CPU its weights are the mapped pages of the file and nothing else.
     """
     stored = _stored(asked)
     adapter = 0 if asked.adapter is None else asked.adapter * asked.trained_bytes
@@ -109,15 +109,13 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     embedding = asked.shape.embedding * _FULL if asked.adapter is None else 0
     after_first = optimizer if asked.steps > 1 else 0
     base = weights + reference
-    if len(asked.micro) > 1:
-        growing = gradients + both + embedding
-    else:  # gradients come as activations go
-        growing = max(both + embedding, gradients + embedding)
+    # with a single micro-batch gradients come as activations go
+    growing = embedding + (gradients + both if len(asked.micro) > 1 else max(both, gradients))
     phases = {
         "rollout": base + after_first + copies + cache + sampling,
         "update": base + after_first + copies + growing,
         "optimizer step": base + gradients + optimizer + _stepping(asked, gradients),
-        "scoring": base + optimizer + weights + max(copies + cache + sampling, _reading(asked)),
+        "scoring": base + optimizer + weights + copies + cache + sampling,
     }
     parts = {
         "weights": weights,
@@ -237,8 +235,3 @@ def _stored(asked: MemoryQuestion) -> float:
         return float(shape.parameters * asked.weight_bytes)
     outside = shape.parameters - shape.in_layers
     return shape.in_layers * _QUANTIZED[asked.quantization] * 1.06 + outside * asked.weight_bytes
-
-
-def _reading(asked: MemoryQuestion) -> float:
-    """Weights are read through a mapping of the file, whose pages count as the process's own meanwhile."""
-    return _stored(asked) if asked.on_cpu else 0.0

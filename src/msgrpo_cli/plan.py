@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .architecture import Architecture, adapter_parameters, architecture_of
+from .architecture import Architecture, architecture_of, matrices_of
 from .disk import BYTES, optimizer_numbers
 from .engines import trainer_settings
 from .expected_play import Encode, ExpectedPlay, Sample, expected_play, play_sample
 from .hardware import Hardware, found
 from .memory import free_memory
 from .memory_plan import MemoryPlan, MemoryQuestion, memory_plan
-from .parameters import adapter_size
+from .parameters import Shapes, adapter_size
 from .prompt import Messages
 from .schema import LoraConfig, RunConfig
 from .time_plan import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
@@ -64,14 +64,15 @@ class Plan:
             f"prompts measured with the model's tokenizer: {play.prompt_tokens:.0f} tokens on average, "
             f"{play.longest_prompt} at most"
             if play.measured
-            else f"no tokenizer at hand: prompts guessed by their letters ({play.prompt_tokens:.0f} tokens); memory for "
-            f"the bound rollout.max_prompt_tokens={play.longest_prompt}"
+            else f"no tokenizer at hand: prompts guessed by their letters ({play.prompt_tokens:.0f} tokens); memory "
+            f"for the bound rollout.max_prompt_tokens={play.longest_prompt}"
         )
         speed = self.hardware.speed(half=_autocasts(self.config, self.hardware)) / 1e12
         return [
             f"episodes: {play.episode_length:.1f} steps in {by} of this game{longer} ({self.config.env.max_steps})",
             counted,
-            f"answers: the bound rollout.max_new_tokens={play.answer_tokens}",
+            f"answers: memory for the bound rollout.max_new_tokens={play.answer_tokens}, time for "
+            f"{play.expected_answer:g} tokens",
             f"{speed:.3g} TFLOP/s, of which {real.training:.0%} in training and {real.reading:.0%} in reading prompts; "
             f"{self.hardware.bandwidth * real.bandwidth / 1e9:.0f} GB/s in decoding",
             f"{LIBRARIES / 1e9:.1f} GB for the libraries are taken off what is available",
@@ -182,7 +183,7 @@ def _available(hardware: Hardware, *, here: bool) -> int:
 
 
 def _trained(config: RunConfig, shape: Architecture) -> int | None:
-    return adapter_parameters(shape, config.lora) if config.lora.enabled else None
+    return adapter_size(matrices_of(shape), config.lora) if config.lora.enabled else None
 
 
 def _autocasts(config: RunConfig, hardware: Hardware) -> bool:
@@ -193,9 +194,7 @@ def _autocasts(config: RunConfig, hardware: Hardware) -> bool:
     return bool(asked) if asked is not None else hardware.has_bf16 and hardware.kind == "cuda"
 
 
-def memory_question(
-    config: RunConfig, hardware: Hardware, shape: Architecture, play: ExpectedPlay
-) -> MemoryQuestion:
+def memory_question(config: RunConfig, hardware: Hardware, shape: Architecture, play: ExpectedPlay) -> MemoryQuestion:
     """What the config decides of memory."""
     algo, rollout, trainer = config.algo, config.rollout, config.trainer
     live = min(rollout.max_live_episodes, max(algo.groups_per_update * algo.group_size, config.eval.episodes))
@@ -224,14 +223,8 @@ def memory_question(
 def _targets(shape: Architecture, lora: LoraConfig) -> int:
     if not lora.enabled:
         return 0
-    names = ("q", "k", "v", "o", "gate", "up", "down")
-    of_layers = {
-        f"model.layers.{layer}.{'mlp' if name in names[4:] else 'self_attn'}.{name}_proj.weight": (1, 0)
-        for layer in range(shape.layers)
-        for name in names
-    }
-    count = adapter_size(of_layers, lora)
-    return round(count / shape.layers)
+    ones: Shapes = dict.fromkeys(matrices_of(shape), (1, 0))
+    return round(adapter_size(ones, lora) / shape.layers)
 
 
 def _time_question(config: RunConfig, hardware: Hardware, shape: Architecture, play: ExpectedPlay) -> TimeQuestion:
@@ -240,7 +233,7 @@ def _time_question(config: RunConfig, hardware: Hardware, shape: Architecture, p
     return TimeQuestion(
         shape=shape,
         hardware=hardware,
-        half=_autocasts(config, hardware) or BYTES[config.model.dtype] == 2,  # noqa: PLR2004
+        half=_autocasts(config, hardware) or BYTES[config.model.dtype] == 2,
         weight_bytes=BYTES[config.model.dtype],
         adapter=config.lora.enabled,
         checkpointing=bool(trainer.get("gradient_checkpointing")),

@@ -186,7 +186,7 @@ def _told(change: Change) -> str:
 
 def gigabytes(count: float) -> str:
     """Decimal, as they are sold."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"  # noqa: PLR2004
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
 
 
 def _count(number: float) -> str:
@@ -196,4 +196,4 @@ def _count(number: float) -> str:
 def _duration(hours: float) -> str:
     if hours < 1 / 30:
         return f"{hours * 3600:.0f} seconds"
-    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:,.1f} hours"  # noqa: PLR2004
+    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:,.1f} hours"

@@ -38,8 +38,7 @@ def probe(config: RunConfig) -> dict[str, Any]:
         write_text(saved, saved_text(probed(config)))
         ended = subprocess.run(
             [sys.executable, "-c", "from msgrpo_cli.probe import main; main()", str(saved), *modules(config)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

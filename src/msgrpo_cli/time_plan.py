@@ -114,11 +114,12 @@ def forward_operations(shape: Architecture, tokens: float, context: float) -> fl
 def _training_operations(asked: TimeQuestion) -> float:
     play, shape = asked.play, asked.shape
     prompt = play.prompt_tokens
-    answers = play.rows * play.answer_tokens
-    shared = sum(batch.prompts for batch in play.micro) / sum(batch.answers for batch in play.micro)
-    tokens = play.rows * shared * prompt + answers
+    answer = play.expected_answer
+    answers = play.rows * answer * (play.distinct_rows if asked.shared else 1.0)
+    prompts = sum(batch.prompts for batch in play.micro) / sum(batch.answers for batch in play.micro)
+    tokens = play.rows * (play.distinct_rows * prompts if asked.shared else 1.0) * prompt + answers
     times = 1 + _BACKWARD + (1 if asked.checkpointing else 0) - (1 if asked.adapter else 0)
-    layers = forward_operations(shape, tokens, (prompt + play.answer_tokens) / 2) * times
+    layers = forward_operations(shape, tokens, (prompt + answer) / 2) * times
     scored = answers if asked.shared or asked.hardware.kind == "cuda" else tokens
     head = scored * 2 * shape.embedding * _HEAD
     extra = forward_operations(shape, tokens, prompt / 2) if asked.reference else 0.0
@@ -130,8 +131,8 @@ def _playing(asked: TimeQuestion, decisions: float, live: int) -> float:
     play, shape, device = asked.play, asked.shape, asked.hardware
     real, speed = EFFICIENCIES[device.kind], device.speed(half=asked.half)
     rounds = max(1.0, math.ceil(max(decisions / live, min(asked.rounds, decisions))))
-    batch = decisions / rounds
-    prompt, answer = play.prompt_tokens, play.answer_tokens
+    batch = decisions / rounds * (play.distinct_share if play.actions_alone else 1.0)  # equal beginnings are read once
+    prompt, answer = play.prompt_tokens, play.expected_answer
     prompts = decisions * play.distinct_share
     reading = forward_operations(shape, prompts * prompt, prompt / 2) + prompts * 2 * shape.embedding
     seconds = max(reading / (speed * real.reading), rounds * shape.layers * real.layer)
