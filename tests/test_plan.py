@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -182,3 +183,21 @@ def test_a_probed_run_trains_whatever_is_played() -> None:
     assert (config.max_updates, config.max_hours, config.eval.every, config.eval.episodes) == (2, None, 0, 1)
     assert (config.model.init, config.algo.invalid_action, config.stop.score) == ("random", "random", None)
     assert config.trainer["beta"] == 0.1
+
+
+MEASURE = Path(__file__).parents[1] / "experiments/plan/measure.py"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MEASURE.is_file(), reason="experiments are not part of this copy")
+@pytest.mark.parametrize(("prompt", "lora"), [(128, False), (128, True), (512, False), (512, True)])
+def test_memory_is_within_a_fifth_of_what_300m_parameters_take(prompt: int, lora: bool, tmp_path: Path) -> None:
+    specification = importlib.util.spec_from_file_location("measure", MEASURE)
+    assert specification is not None
+    assert specification.loader is not None
+    measure = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(measure)
+    (tmp_path / "config.json").write_text(json.dumps(measure.ARCHITECTURE))
+    found = measure.planned_and_measured(tmp_path, prompt, lora=lora, shared=True)
+    assert 2.9e8 < found["parameters"] < 3.1e8
+    assert found["planned"] == pytest.approx(found["measured"], rel=0.2)

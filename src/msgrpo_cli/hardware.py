@@ -12,6 +12,7 @@ figures were, on this package's reference machine (experiments/plan).
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,9 +74,9 @@ GPUS: Mapping[str, Hardware] = {
 """Data-sheet peaks; `time_plan` says which share of them is expected."""
 
 CPU = "cpu"
-CORE_SPEED = 30e9
+CORE_SPEED = 100e9
 """Floating-point operations a second of float32 matrix products on one core, as measured (experiments/plan)."""
-CPU_BANDWIDTH = 10e9
+CPU_BANDWIDTH = 18e9
 """Bytes a second from memory, all cores together, as measured there."""
 
 
@@ -147,6 +148,4 @@ def recognised(device: str, memory: int) -> Hardware | None:
 
 def _may_have_accelerator() -> bool:
     """Whether torch is worth asking, which takes seconds to import."""
-    import sys
-
-    return sys.platform == "darwin" or any(Path("/dev").glob("nvidia[0-9]*"))
+    return sys.platform != "linux" or any(any(Path("/dev").glob(name)) for name in ("nvidia[0-9]*", "dxg"))

@@ -20,6 +20,9 @@ from .expected_play import Batch
 TILE_TOKENS, TILE_WIDTH = 4096, 32768
 """TRL's head makes logits tile by tile: so many tokens, so many entries of the vocabulary."""
 _FULL, _HALF = 4, 2
+_PROCESS = 70 * 10**6  # what a run of `tiny` takes beside its own parts: kernels' buffers, tables, a figure
+_LARGEST_KEPT = 32 * 2**20  # glibc gives larger blocks back to the system, and keeps what it can of smaller ones
+_TENSORS_A_LAYER = 14  # that autograd keeps
 _CPU_TILES = 7  # float32 tiles alive at once in the head's backward pass without Triton
 _SAMPLING = 28  # bytes for each logit while a token is drawn: scores, log-probabilities, a float64 distribution
 _QUANTIZED = {"4bit": 0.5, "8bit": 1.0}
@@ -57,7 +60,9 @@ class MemoryQuestion:
     longest_prompt: int
     answer_tokens: int
     in_process: bool = True
-    """Answers are sampled here, and not by a server."""
+    """Answers are sampled by the model that is trained, and not by vLLM."""
+    engine: int = 0
+    """Bytes that vLLM takes of the same device."""
 
     @property
     def half(self) -> bool:
@@ -92,7 +97,8 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
 
     Parts that are never held at once do not add up: answers are sampled before activations exist, and gradients are
     given back before the next answers. `scoring` is the end of a run, where the best checkpoint is read from disk
-    beside the model that was trained; on a CPU its weights are the mapped pages of the file and nothing else.
+    beside the model that was trained; on a CPU its weights are the mapped pages of the file, and come on top of what
+    malloc has not given back of the activations.
     """
     stored = _stored(asked)
     adapter = 0 if asked.adapter is None else asked.adapter * asked.trained_bytes
@@ -108,14 +114,16 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     sampling = _sampling(asked) if asked.in_process else 0
     embedding = asked.shape.embedding * _FULL if asked.adapter is None else 0
     after_first = optimizer if asked.steps > 1 else 0
-    base = weights + reference
+    process = _PROCESS if asked.on_cpu else 0
+    base = weights + reference + asked.engine + process
+    left = min(kept, asked.shape.layers * _TENSORS_A_LAYER * _LARGEST_KEPT) if asked.on_cpu else 0.0
     # with a single micro-batch gradients come as activations go
     growing = embedding + (gradients + both if len(asked.micro) > 1 else max(both, gradients))
     phases = {
         "rollout": base + after_first + copies + cache + sampling,
         "update": base + after_first + copies + growing,
         "optimizer step": base + gradients + optimizer + _stepping(asked, gradients),
-        "scoring": base + optimizer + weights + copies + cache + sampling,
+        "scoring": base + optimizer + weights + copies + max(cache + sampling, left),
     }
     parts = {
         "weights": weights,
@@ -127,6 +135,8 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
         "kv_cache": cache,
         "reference": reference,
         "best_checkpoint": weights,
+        "engine": asked.engine,
+        "process": process,
     }
     return MemoryPlan({name: round(size) for name, size in parts.items()}, {k: round(v) for k, v in phases.items()})
 

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import trainer_fields
 from .architecture import Architecture, architecture_of, matrices_of
+from .config import dumped, validated
 from .disk import BYTES, optimizer_numbers
 from .engines import trainer_settings
 from .expected_play import Encode, ExpectedPlay, Sample, expected_play, play_sample
@@ -68,7 +70,10 @@ class Plan:
             f"for the bound rollout.max_prompt_tokens={play.longest_prompt}"
         )
         speed = self.hardware.speed(half=_autocasts(self.config, self.hardware)) / 1e12
+        too_long = play.measured and play.longest_prompt > self.config.rollout.max_prompt_tokens
+        limit = f"a prompt is longer than rollout.max_prompt_tokens={self.config.rollout.max_prompt_tokens}"
         return [
+            *([f"{limit}: msgrpo train refuses it"] if too_long else []),
             f"episodes: {play.episode_length:.1f} steps in {by} of this game{longer} ({self.config.env.max_steps})",
             counted,
             f"answers: memory for the bound rollout.max_new_tokens={play.answer_tokens}, time for "
@@ -91,12 +96,15 @@ def plan(config: RunConfig, hardware: Hardware, *, here: bool) -> Plan:
 
 
 def replanned(before: Plan, keys: Mapping[str, Any]) -> Plan:
-    """The same run with other values of some keys, such as `{"lora.enabled": True}`."""
-    data = before.config.model_dump()
+    """The same run with other values of some keys, such as `{"lora.enabled": True}`.
+
+    Raises UsageError for values that do not go with the rest of the config.
+    """
+    data = dumped(before.config)
     for key, value in keys.items():
         section, name = key.split(".")
         data[section][name] = value
-    config = RunConfig.model_validate(data)
+    config = validated(data)
     return _plan(config, before.hardware, before.shape, before.sample, before.available)
 
 
@@ -217,7 +225,16 @@ def memory_question(config: RunConfig, hardware: Hardware, shape: Architecture, 
         longest_prompt=play.longest_prompt,
         answer_tokens=play.answer_tokens,
         in_process=not trainer_settings(config.engine.name).get("use_vllm"),
+        engine=_engine_share(config, hardware),
     )
+
+
+def _engine_share(config: RunConfig, hardware: Hardware) -> int:
+    """What vLLM takes of the device that it shares with training."""
+    if trainer_settings(config.engine.name).get("vllm_mode") != "colocate":
+        return 0
+    name = "vllm_gpu_memory_utilization"
+    return round(hardware.memory * float(config.trainer.get(name, trainer_fields.fields()[name]["default"])))
 
 
 def _targets(shape: Architecture, lora: LoraConfig) -> int:

@@ -60,7 +60,7 @@ def _possible(found: Plan) -> Iterator[tuple[dict[str, Any], str | None]]:
         yield {"lora.enabled": True}, "trains an adapter alone"
     if config.model.dtype != "bfloat16":
         yield {"model.dtype": "bfloat16", "lora.enabled": True}, "an adapter beside frozen weights of half the size"
-    if config.lora.quantization is None:
+    if config.lora.quantization is None and found.hardware.kind == "cuda":
         yield {"lora.enabled": True, "lora.quantization": "4bit", "model.dtype": "bfloat16"}, _NOT_RUN
 
 
@@ -75,7 +75,7 @@ def _smaller(found: Plan, key: str, value: int) -> dict[str, Any]:
 def _tried(found: Plan, keys: Mapping[str, Any], note: str | None) -> Change | None:
     try:
         after = replanned(found, keys)
-    except (UsageError, ValueError):  # what the config's own checks refuse beside its other keys
+    except UsageError:  # this config's other keys do not go with it
         return None
     return Change(keys, after.memory.total, after.fits, note) if after.memory.total < found.memory.total else None
 

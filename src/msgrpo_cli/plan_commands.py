@@ -37,6 +37,8 @@ _WHAT = {
     "kv_cache": "of the answers that grow at once",
     "reference": "second model, for the KL term",
     "best_checkpoint": "read back at the end, beside the model",
+    "engine": "vLLM's share of the device",
+    "process": "whatever the model: buffers, tables, figures",
 }
 
 
@@ -135,8 +137,8 @@ def _show(found: Plan, changes: list[Change], measured: dict[str, Any] | None) -
             table.add_row(Text(name.replace("_", " ")), Text(gigabytes(size)), Text(_WHAT[name]))
     console.print(Text("\nmemory", style="bold"))
     console.print(table)
-    phases = ", ".join(f"{name} {gigabytes(size)}" for name, size in found.memory.phases.items())
-    console.print(f"held at once: {phases}", markup=False)
+    phases = "; ".join(f"{name} {gigabytes(size)}" for name, size in found.memory.phases.items())
+    console.print(f"held at once, by phase: {phases}", markup=False)
     verdict = "fits" if found.fits else "DOES NOT FIT"
     console.print(
         Text(
@@ -186,7 +188,7 @@ def _told(change: Change) -> str:
 
 def gigabytes(count: float) -> str:
     """Decimal, as they are sold."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.3g} MB"
 
 
 def _count(number: float) -> str:

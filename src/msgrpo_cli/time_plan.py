@@ -39,7 +39,7 @@ class Efficiency:
 EFFICIENCIES = {
     "cuda": Efficiency(0.40, 0.50, 0.60, 4e-4, 2e-4, 1e-4, 5e-5),
     "mps": Efficiency(0.30, 0.40, 0.50, 6e-4, 2e-4, 1e-4, 5e-5),
-    "cpu": Efficiency(0.60, 0.80, 1.00, 4e-4, 1e-4, 4e-5, 5e-5),
+    "cpu": Efficiency(0.75, 0.75, 1.00, 3e-4, 8e-5, 3.5e-5, 5e-5),
 }
 _BACKWARD = 2  # times the forward pass: gradients of inputs and of weights
 _HEAD = 4  # TRL's head computes its logits again on the way back
@@ -138,7 +138,8 @@ def _playing(asked: TimeQuestion, decisions: float, live: int) -> float:
     seconds = max(reading / (speed * real.reading), rounds * shape.layers * real.layer)
     size = 2 if asked.half else 4
     decoding = forward_operations(shape, batch, prompt + answer / 2) + batch * 2 * shape.embedding
-    cache = batch * (prompt + answer / 2) * 2 * shape.keys * shape.layers * size
+    touched = 3 + 2 * shape.heads / shape.kv_heads  # grown by copying, spread over the query heads, read
+    cache = batch * (prompt + answer / 2) * 2 * shape.keys * shape.layers * size * touched
     moved = (shape.in_layers + shape.embedding) * min(size, asked.weight_bytes) + cache
     token = max(
         decoding / (speed * real.reading), moved / (device.bandwidth * real.bandwidth), shape.layers * real.layer
