@@ -96,9 +96,9 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     """Parts and phases.
 
     Parts that are never held at once do not add up: answers are sampled before activations exist, and gradients are
-    given back before the next answers. `scoring` is the end of a run, where the best checkpoint is read from disk
-    beside the model that was trained; on a CPU its weights are the mapped pages of the file, and come on top of what
-    malloc has not given back of the activations.
+    given back before the next answers. At the end of a run the best checkpoint is read from disk beside the model that
+    was trained; on a CPU its weights are the mapped pages of the file, and come on top of what malloc has not given
+    back of the activations.
     """
     stored = _stored(asked)
     adapter = 0 if asked.adapter is None else asked.adapter * asked.trained_bytes
@@ -106,6 +106,9 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     gradients = asked.trained * asked.trained_bytes
     optimizer = asked.optimizer_numbers * gradients
     copies = asked.shape.parameters * _HALF if asked.autocast and asked.weight_bytes == _FULL else 0
+    cached = copies if asked.adapter is None else 0  # autocast keeps those of trained weights while answers are sampled
+    recomputed = asked.adapter is not None and asked.checkpointing  # then they are saved for one layer at a time
+    saved = copies / asked.shape.layers if recomputed else copies
     reference = stored if asked.reference else 0
     head = max(_head(asked, batch) for batch in asked.micro)
     kept = max(_activations(asked, batch) for batch in asked.micro)
@@ -120,10 +123,10 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     # with a single micro-batch gradients come as activations go
     growing = embedding + (gradients + both if len(asked.micro) > 1 else max(both, gradients))
     phases = {
-        "rollout": base + after_first + copies + cache + sampling,
-        "update": base + after_first + copies + growing,
+        "rollout": base + after_first + cached + cache + sampling,
+        "update": base + after_first + saved + growing,
         "optimizer step": base + gradients + optimizer + _stepping(asked, gradients),
-        "scoring": base + optimizer + weights + copies + max(cache + sampling, left),
+        "final evaluation": base + optimizer + weights + cached + max(cache + sampling, left),
     }
     parts = {
         "weights": weights,
