@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,7 @@ def planned_and_measured(folder: Path, prompt: int, *, lora: bool, shared: bool)
         "parameters": found["parameters"],
         "commit": _commit(),
         "day": date.today().isoformat(),
-        "command": " ".join(f"'{text}'" if " " in text else text for text in ["msgrpo", "plan", *chosen])[:80],
+        "command": shlex.join(["msgrpo", "plan", *chosen, "--probe", "--json"]).replace(str(folder), "DIR"),
     }
 
 

@@ -6,21 +6,28 @@ Everything heavy is imported in the child, where peak memory is that of these tw
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
 from .config import load_saved, saved_text
+from .episode_sampling import draw_episodes
 from .errors import RunError
 from .memory import growth_of_peak, resident_memory
 from .runs import Run
 from .schema import RunConfig
+from .seeding import generator
+from .update import PlayedUpdate, UpdateRules
 from .whole_files import read_lines, write_text
 
 UPDATES = 2
@@ -53,8 +60,7 @@ def probe(config: RunConfig) -> dict[str, Any]:
 def probed(config: RunConfig) -> RunConfig:
     """The config with random weights, two updates and hardly an evaluation.
 
-    Noise would play one and the same action, and episodes without any difference are not trained on: so a random
-    action is played, and a share of all episodes is drawn whatever they are worth.
+    Noise would play one and the same action, so a random one is played. What the episodes are worth is `judged`.
     """
     data = config.model_dump()
     for section, keys in _CHANGED.items():
@@ -83,12 +89,37 @@ def main() -> None:
 
     before, device = resident_memory(), device_for(config.trainer)
     run = Run(Path(saved).parent / "run")
+    judge_alike()
     stdout = os.dup(1)
     os.dup2(2, 1)  # whatever libraries print
     train_job(config, run.path, command=["msgrpo", "plan", "--probe"], overrides=[])
     found = figures([row for row in read_lines(run.metrics) if row["kind"] == "train"])
     found |= {"memory_total": growth_of_peak(device, before), "libraries": before}
     os.write(stdout, (json.dumps(found, allow_nan=False) + "\n").encode())
+
+
+def judge_alike() -> None:
+    """In the child: trains on as many episodes as a run would, for noise often plays groups without any difference."""
+    session: Any = importlib.import_module("msgrpo_cli.session")  # where the name is looked up
+    play = session.play_update
+
+    def judged(update: int, rules: UpdateRules, *others: Any, **named: Any) -> PlayedUpdate:
+        return worth_training(play(update, rules, *others, **named), rules)
+
+    session.play_update = judged
+
+
+def worth_training(played: PlayedUpdate, rules: UpdateRules) -> PlayedUpdate:
+    """The same episodes, every other one of them with the advantage 1, the rest with -1, and drawn by the rules."""
+    advantage_GK = np.where(np.arange(len(played.episodes)) % 2, 1.0, -1.0).reshape(-1, rules.group_size)
+    draw = draw_episodes(
+        advantage_GK,
+        rules.episode_sampling,
+        generator((rules.seed, played.update, "draw")),
+        fraction=rules.sample_fraction,
+        scope=rules.sampling_scope,
+    )
+    return replace(played, advantage_E=advantage_GK.reshape(-1), draw=draw)
 
 
 def figures(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
