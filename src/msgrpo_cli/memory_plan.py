@@ -98,7 +98,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     Parts that are never held at once do not add up: answers are sampled before activations exist, and gradients are
     given back before the next answers. At the end of a run the best checkpoint is read from disk beside the model that
     was trained; on a CPU its weights are the mapped pages of the file, and come on top of what malloc has not given
-    back of the activations.
+    back of gradients and activations.
     """
     stored = _stored(asked)
     adapter = 0 if asked.adapter is None else asked.adapter * asked.trained_bytes
@@ -119,7 +119,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     after_first = optimizer if asked.steps > 1 else 0
     process = _PROCESS if asked.on_cpu else 0
     base = weights + reference + asked.engine + process
-    left = min(kept, asked.shape.layers * _TENSORS_A_LAYER * _LARGEST_KEPT) if asked.on_cpu else 0.0
+    left = _left(asked, kept) if asked.on_cpu else 0.0
     # with a single micro-batch gradients come as activations go
     growing = embedding + (gradients + both if len(asked.micro) > 1 else max(both, gradients))
     phases = {
@@ -239,6 +239,14 @@ def _stepping(asked: MemoryQuestion, gradients: float) -> float:
         return gradients
     largest = asked.shape.embedding if asked.adapter is None else 0
     return 2.0 * largest * asked.trained_bytes
+
+
+def _left(asked: MemoryQuestion, kept: float) -> float:
+    """Gradients and activations that were given back to malloc, but not by it to the system."""
+    shape = asked.shape
+    matrix = shape.hidden * shape.inner * asked.trained_bytes
+    gradients = shape.in_layers * asked.trained_bytes if asked.adapter is None and matrix < _LARGEST_KEPT else 0
+    return gradients + min(kept, shape.layers * _TENSORS_A_LAYER * _LARGEST_KEPT)
 
 
 def _stored(asked: MemoryQuestion) -> float:
