@@ -34,6 +34,7 @@ ASKED = MemoryQuestion(
     reference=False,
     on_cpu=True,
     micro=[Batch(2, 3, 40), Batch(2, 3, 40)],
+    single=False,
     live=5,
     prompts=3,
     longest_prompt=40,

@@ -15,7 +15,7 @@ SHAPE = Architecture(2, 8, 20, 2, 1, 4, 100, True, 2_000)
 PLAY = ExpectedPlay(
     decisions=100, decisions_at_most=160, rows=50, rows_at_most=80, episode_length=5.0, prompt_tokens=30,
     longest_prompt=40, measured=True, answer_tokens=10, expected_answer=10, actions_alone=False, distinct_share=0.5,
-    micro=(Batch(2, 4, 40), Batch(1, 4, 30)), distinct_rows=1.0, micro_batches=13,
+    micro=(Batch(2, 4, 40), Batch(1, 4, 30)), distinct_rows=1.0, micro_batches=13, single=False,
 )  # fmt: skip
 ASKED = TimeQuestion(
     shape=SHAPE,

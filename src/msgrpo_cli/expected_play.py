@@ -27,8 +27,9 @@ from .update import UpdateRules, starts_of_update
 Encode = Callable[[Messages], tuple[int, ...]]
 """A conversation as the token ids that the model reads."""
 
-MOST_EPISODES = 512
-"""Of an update that are played; the others are taken to be like them."""
+MOST_EPISODES, _MOST_UPDATES = 512, 8
+"""That are played. A larger update is taken to be like its part, of smaller ones several are played: memory is what the
+largest of a run's micro-batches takes."""
 _CHARACTERS = 3  # of one token, where no tokenizer is at hand
 _ACTION = "action_only"  # the prompt that asks for nothing else
 _FRAME = 6  # tokens that a chat template puts around a message
@@ -73,6 +74,8 @@ class ExpectedPlay:
     """Distinct prompts among those that are answered together."""
     micro: tuple[Batch, ...]
     """Micro-batches of the rows that were played, as `rows.micro_batches` cuts them."""
+    single: bool
+    """An optimizer step has one micro-batch alone."""
     distinct_rows: float
     """Distinct pairs of prompt and answer among the rows."""
     micro_batches: int
@@ -123,9 +126,9 @@ def by_letters(messages: Messages) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Sample:
-    """Episodes of an update that a stand-in played, and what it was asked."""
+    """Episodes that a stand-in played, and what it was asked."""
 
-    episodes: Sequence[Episode]
+    updates: Sequence[Sequence[Episode]]
     members: int
     """Of every group."""
     measured: bool
@@ -133,42 +136,50 @@ class Sample:
     longest_prompt: int
     distinct_share: float
 
+    @property
+    def episode_length(self) -> float:
+        """Steps, on average."""
+        lengths = [len(episode.steps) for update in self.updates for episode in update]
+        return sum(lengths) / len(lengths)
+
 
 def play_sample(config: RunConfig, encode: Encode | None, most_episodes: int = MOST_EPISODES) -> Sample:
-    """Play the groups of update 1, or as many of them as `most_episodes` allows."""
+    """Play the groups of the first updates, or as many of those of the first as `most_episodes` allows."""
     algo = config.algo
     members = min(algo.group_size, most_episodes)
     groups = max(1, min(algo.groups_per_update, most_episodes // members))
     template = PromptTemplate(config.prompt.system, config.prompt.user)
     policy = _StandIn(encode or by_letters, template, config.model.init == "random", _actions_alone(config))
-    starts = starts_of_update(make_game(config.env), UpdateRules(config.seed, groups, members), 1)
+    updates = min(_MOST_UPDATES, max(1, most_episodes // (groups * members)))
+    game, seeds = make_game(config.env), UpdateRules(config.seed, groups, members)
     rules = PlayRules(
         env=config.env.name,
         observation=config.prompt.observation,
         invalid_action=algo.invalid_action,
         max_live_episodes=config.rollout.max_live_episodes,
     )
-    episodes = play_episodes(starts, lambda: make_game(config.env), policy, rules)
+    played = [
+        play_episodes(starts_of_update(game, seeds, update), lambda: make_game(config.env), policy, rules)
+        for update in range(1, updates + 1)
+    ]
     mean, distinct = policy.tokens / policy.prompts, policy.distinct / policy.prompts
-    return Sample(episodes, members, encode is not None, mean, policy.longest, distinct)
+    return Sample(played, members, encode is not None, mean, policy.longest, distinct)
 
 
 def expected_play(config: RunConfig, sample: Sample) -> ExpectedPlay:
     """A whole update like the sample."""
     algo, rollout = config.algo, config.rollout
-    length = sum(len(episode.steps) for episode in sample.episodes) / len(sample.episodes)
+    length = sample.episode_length
     expected = lengthened(length, config.env.max_steps, noise=config.model.init == "random")
     played = algo.groups_per_update * algo.group_size
     share = 1.0 if algo.episode_sampling == "all" else algo.sample_fraction
     drawn = max(1, math.floor(share * played + 0.5))
     longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
-    rows = _trained(sample, share)
-    distinct = len({(row.prompt_ids, row.completion_ids) for row in rows}) / len(rows)
-    distinct = distinct if algo.share_prompts else 1.0
-    step, most = (
-        drawn * expected * distinct / algo.optimizer_steps,
-        max(1, int(config.trainer["per_device_train_batch_size"])),
-    )
+    of_updates = [_trained(update, sample.members, share) for update in sample.updates]
+    read = sum(times_read(rows, shared=algo.share_prompts) for rows in of_updates)
+    distinct = read / sum(map(len, of_updates))
+    step = drawn * expected * distinct / algo.optimizer_steps
+    most = max(1, int(config.trainer["per_device_train_batch_size"]))
     width = None if sample.measured else longest
     alone = _actions_alone(config)
     uneven = config.model.init != "random" and not algo.share_prompts  # random weights never end an answer early
@@ -186,7 +197,12 @@ def expected_play(config: RunConfig, sample: Sample) -> ExpectedPlay:
         actions_alone=alone,
         distinct_share=sample.distinct_share if rollout.share_prompts else 1.0,
         distinct_rows=distinct,
-        micro=_micro_batches(rows, min(most, math.ceil(step)), width, algo.share_prompts, uneven),
+        micro=tuple(
+            batch
+            for rows in of_updates
+            for batch in _micro_batches(rows, min(most, math.ceil(step)), width, algo.share_prompts, uneven)
+        ),
+        single=step <= most,
         micro_batches=max(1, math.ceil(step / most)) * algo.optimizer_steps * int(config.trainer["num_iterations"]),
     )
 
@@ -219,7 +235,7 @@ def lengthened(length: float, longest: int, *, noise: bool) -> float:
     return length if noise else (length + longest) / 2
 
 
-def _trained(sample: Sample, share: float) -> list[Row]:
+def _trained(episodes: Sequence[Episode], members: int, share: float) -> list[Row]:
     """The rows of the first episodes of every group; which ones are drawn is chance."""
-    kept = max(1, math.floor(share * sample.members + 0.5))
-    return step_rows([(one, 1.0) for number, one in enumerate(sample.episodes) if number % sample.members < kept])
+    kept = max(1, math.floor(share * members + 0.5))
+    return step_rows([(one, 1.0) for number, one in enumerate(episodes) if number % members < kept])

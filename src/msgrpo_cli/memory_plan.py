@@ -53,6 +53,9 @@ class MemoryQuestion:
     """A second model for the KL term."""
     on_cpu: bool
     micro: Sequence[Batch]
+    """Micro-batches such as there will be; the largest counts."""
+    single: bool
+    """An optimizer step has one micro-batch alone."""
     live: int
     """Answers that grow at once."""
     prompts: int
@@ -121,7 +124,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     base = weights + reference + asked.engine + process
     left = _left(asked, kept) if asked.on_cpu else 0.0
     # with a single micro-batch gradients come as activations go
-    growing = embedding + (gradients + both if len(asked.micro) > 1 else max(both, gradients))
+    growing = embedding + (max(both, gradients) if asked.single else gradients + both)
     phases = {
         "rollout": base + after_first + cached + cache + sampling,
         "update": base + after_first + saved + growing,

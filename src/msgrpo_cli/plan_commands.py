@@ -76,18 +76,22 @@ def plan(
 
 def _probed(found: Plan, changes: list[Change]) -> dict[str, Any]:
     from .errors import UsageError
+    from .plan import plan as planned
     from .precision import check_precision
-    from .probe import probe
+    from .probe import probe, probed
 
-    if not found.fits:
+    same = planned(probed(found.config), found.hardware, here=True)
+    if not (found.fits and same.fits):
+        needed = gigabytes(max(found.memory.total, same.memory.total))
         fitting = [change.text for change in changes if change.fits]
         raise UsageError(
-            f"--probe: two updates would take {gigabytes(found.memory.total)}, and {gigabytes(found.available)} are "
-            f"free; {f'try {fitting[0]}' if fitting else 'choose a smaller model'}, or plan without --probe"
+            f"--probe: two updates would take {needed}, and {gigabytes(found.available)} are free; "
+            f"{f'try {fitting[0]}' if fitting else 'choose a smaller model'}, or plan without --probe"
         )
     check_precision(found.config)
     print("probing: two updates with random weights", file=sys.stderr, flush=True)
-    return probe(found.config)
+    told = {"planned_memory_total": same.memory.total, "planned_seconds_per_update": same.time.update}
+    return {**probe(found.config), **told}
 
 
 def as_data(found: Plan, changes: Iterable[Change], measured: dict[str, Any] | None) -> dict[str, Any]:
@@ -161,8 +165,10 @@ def _show(found: Plan, changes: list[Change], measured: dict[str, Any] | None) -
         console.print(
             f"measured: {measured['seconds_per_update']:.3g} s an update ({measured['seconds_rollout']:.3g} + "
             f"{measured['seconds_training']:.3g}), {gigabytes(measured['memory_total'])} at once, "
-            f"{_count(measured['decisions_per_update'])} decisions, {_count(measured['rows_per_update'])} rows; "
-            f"with random weights, whose answers never end early",
+            f"{_count(measured['decisions_per_update'])} decisions, {_count(measured['rows_per_update'])} rows, with "
+            f"random weights, whose answers never end early\n"
+            f"planned for just that: {measured['planned_seconds_per_update']:.3g} s an update, "
+            f"{gigabytes(measured['planned_memory_total'])} at once",
             markup=False,
         )
     _bullets(console, "assumed", found.assumptions)
