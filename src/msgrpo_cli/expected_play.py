@@ -150,7 +150,7 @@ def play_sample(config: RunConfig, encode: Encode | None, most_episodes: int = M
     groups = max(1, min(algo.groups_per_update, most_episodes // members))
     template = PromptTemplate(config.prompt.system, config.prompt.user)
     policy = _StandIn(encode or by_letters, template, config.model.init == "random", _actions_alone(config))
-    updates = min(_MOST_UPDATES, max(1, most_episodes // (groups * members)))
+    updates = min(_MOST_UPDATES, config.max_updates, max(1, most_episodes // (groups * members)))
     game, seeds = make_game(config.env), UpdateRules(config.seed, groups, members)
     rules = PlayRules(
         env=config.env.name,

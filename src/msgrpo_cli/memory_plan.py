@@ -23,6 +23,7 @@ _FULL, _HALF = 4, 2
 _PROCESS = 70 * 10**6  # what a run of `tiny` takes beside its own parts: kernels' buffers, tables, a figure
 _LARGEST_KEPT = 32 * 2**20  # glibc gives larger blocks back to the system, and keeps what it can of smaller ones
 _TENSORS_A_LAYER = 14  # that autograd keeps
+_SCATTERED = 0.35  # of such blocks, lost between them: measured 0.2 (whole) to 0.6 (LoRA) on a CPU (experiments/plan)
 _CPU_TILES = 7  # float32 tiles alive at once in the head's backward pass without Triton
 _SAMPLING = 28  # bytes for each logit while a token is drawn: scores, log-probabilities, a float64 distribution
 _QUANTIZED = {"4bit": 0.5, "8bit": 1.0}
@@ -122,14 +123,19 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     after_first = optimizer if asked.steps > 1 else 0
     process = _PROCESS if asked.on_cpu else 0
     base = weights + reference + asked.engine + process
-    left = _left(asked, kept) if asked.on_cpu else 0.0
+    small = min(kept, asked.shape.layers * _TENSORS_A_LAYER * _LARGEST_KEPT) if asked.on_cpu else 0.0
+    scattered = _SCATTERED * small
     # with a single micro-batch gradients come as activations go
     growing = embedding + (max(both, gradients) if asked.single else gradients + both)
     phases = {
         "rollout": base + after_first + cached + cache + sampling,
-        "update": base + after_first + saved + growing,
+        "update": base + after_first + saved + growing + scattered,
         "optimizer step": base + gradients + optimizer + _stepping(asked, gradients),
-        "final evaluation": base + optimizer + weights + cached + max(cache + sampling, left),
+        "final evaluation": base
+        + optimizer
+        + weights
+        + cached
+        + max(cache + sampling, small + max(scattered, _small_gradients(asked))),
     }
     parts = {
         "weights": weights,
@@ -143,6 +149,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
         "best_checkpoint": weights,
         "engine": asked.engine,
         "process": process,
+        "malloc": scattered,
     }
     return MemoryPlan({name: round(size) for name, size in parts.items()}, {k: round(v) for k, v in phases.items()})
 
@@ -244,12 +251,12 @@ def _stepping(asked: MemoryQuestion, gradients: float) -> float:
     return 2.0 * largest * asked.trained_bytes
 
 
-def _left(asked: MemoryQuestion, kept: float) -> float:
-    """Gradients and activations that were given back to malloc, but not by it to the system."""
+def _small_gradients(asked: MemoryQuestion) -> float:
+    """Gradients in blocks that malloc gets back, but does not give back to the system."""
     shape = asked.shape
-    matrix = shape.hidden * shape.inner * asked.trained_bytes
-    gradients = shape.in_layers * asked.trained_bytes if asked.adapter is None and matrix < _LARGEST_KEPT else 0
-    return gradients + min(kept, shape.layers * _TENSORS_A_LAYER * _LARGEST_KEPT)
+    largest = shape.hidden * shape.inner * asked.trained_bytes
+    whole = asked.on_cpu and asked.adapter is None and largest < _LARGEST_KEPT
+    return shape.in_layers * asked.trained_bytes if whole else 0.0
 
 
 def _stored(asked: MemoryQuestion) -> float:

@@ -38,6 +38,7 @@ _WHAT = {
     "reference": "second model, for the KL term",
     "best_checkpoint": "read back at the end, beside the model",
     "engine": "vLLM's share of the device",
+    "malloc": "lost between blocks of the activations",
     "process": "whatever the model: buffers, tables, figures",
 }
 
