@@ -23,7 +23,7 @@ _FULL, _HALF = 4, 2
 _PROCESS = 70 * 10**6  # what a run of `tiny` takes beside its own parts: kernels' buffers, tables, a figure
 _LARGEST_KEPT = 32 * 2**20  # glibc gives larger blocks back to the system, and keeps what it can of smaller ones
 _TENSORS_A_LAYER = 14  # that autograd keeps
-_SCATTERED = 0.35  # of such blocks, lost between them: measured 0.2 (whole) to 0.6 (LoRA) on a CPU (experiments/plan)
+_SCATTERED, _SCATTERED_BESIDE_ADAPTERS = 0.2, 0.6  # of such blocks, lost between them, as measured (experiments/plan)
 _CPU_TILES = 7  # float32 tiles alive at once in the head's backward pass without Triton
 _SAMPLING = 28  # bytes for each logit while a token is drawn: scores, log-probabilities, a float64 distribution
 _QUANTIZED = {"4bit": 0.5, "8bit": 1.0}
@@ -124,7 +124,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     process = _PROCESS if asked.on_cpu else 0
     base = weights + reference + asked.engine + process
     small = min(kept, asked.shape.layers * _TENSORS_A_LAYER * _LARGEST_KEPT) if asked.on_cpu else 0.0
-    scattered = _SCATTERED * small
+    scattered = small * (_SCATTERED if asked.adapter is None else _SCATTERED_BESIDE_ADAPTERS)
     # with a single micro-batch gradients come as activations go
     growing = embedding + (max(both, gradients) if asked.single else gradients + both)
     phases = {
