@@ -49,7 +49,7 @@ def test_training_by_hand() -> None:
     assert plan.training_operations == pytest.approx(layers + head)
     real = EFFICIENCIES["cpu"]
     fixed = 13 * 2 * real.layer * 3 + 50 * real.row
-    assert plan.training == pytest.approx((layers + head) / (1e9 * real.training) + fixed)
+    assert plan.training == pytest.approx((layers + head) / (1e9 * 8 / 72 * real.training) + fixed)
 
 
 def test_the_run_is_its_updates_and_evaluations() -> None:

@@ -46,8 +46,7 @@ CASES = (
     (256, False, True),
     (256, True, True),
 )
-"""Tokens of a prompt, whether LoRA, whether equal prompts are read once. The constants of `memory_plan` were looked at on
-the first five; the last three came after."""
+"""Tokens of a prompt, whether LoRA, whether equal prompts are read once. The last two came after the constants."""
 _FRAME = 49  # bytes of the template and of a 4x4 lake around the filling
 
 

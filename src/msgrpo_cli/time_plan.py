@@ -39,8 +39,10 @@ class Efficiency:
 EFFICIENCIES = {
     "cuda": Efficiency(0.40, 0.50, 0.60, 4e-4, 2e-4, 1e-4, 5e-5),
     "mps": Efficiency(0.30, 0.40, 0.50, 6e-4, 2e-4, 1e-4, 5e-5),
-    "cpu": Efficiency(0.75, 0.75, 1.00, 3e-4, 8e-5, 3.5e-5, 5e-5),
+    "cpu": Efficiency(0.80, 0.80, 1.00, 3e-4, 8e-5, 3.5e-5, 5e-5),
 }
+_NARROW = 64
+"""A model this wide reaches half of its device's share, one twice as wide two thirds: small tensors take the rest."""
 _BACKWARD = 2  # times the forward pass: gradients of inputs and of weights
 _HEAD = 4  # TRL's head computes its logits again on the way back
 
@@ -95,11 +97,10 @@ def time_plan(asked: TimeQuestion) -> TimePlan:
     play = asked.play
     rollout = _playing(asked, play.decisions, asked.live)
     operations = _training_operations(asked)
-    device, speed = asked.hardware, asked.hardware.speed(half=asked.half)
-    real = EFFICIENCIES[device.kind]
+    real = EFFICIENCIES[asked.hardware.kind]
     passes = 1 + _BACKWARD + (1 if asked.checkpointing else 0)
     fixed = play.micro_batches * asked.shape.layers * real.layer * passes
-    training = operations / (speed * real.training) + fixed + play.rows * real.row
+    training = operations / (_reached(asked) * real.training) + fixed + play.rows * real.row
     steps = asked.evaluation_episodes * play.decisions / (play.decisions_at_most / asked.rounds)
     evaluation = 2 * _playing(asked, steps, min(asked.live, asked.evaluation_episodes)) + 2 * steps * real.game
     whole = asked.updates * (rollout + training) + asked.evaluations * evaluation
@@ -109,6 +110,12 @@ def time_plan(asked: TimeQuestion) -> TimePlan:
 def forward_operations(shape: Architecture, tokens: float, context: float) -> float:
     """Floating-point operations of the layers for so many tokens, each seeing `context` tokens on average."""
     return tokens * (2 * shape.in_layers + 4 * shape.layers * shape.queries * context)
+
+
+def _reached(asked: TimeQuestion) -> float:
+    """Floating-point operations a second that this model could reach at most."""
+    width = asked.shape.hidden
+    return asked.hardware.speed(half=asked.half) * width / (width + _NARROW)
 
 
 def _training_operations(asked: TimeQuestion) -> float:
@@ -129,7 +136,7 @@ def _training_operations(asked: TimeQuestion) -> float:
 def _playing(asked: TimeQuestion, decisions: float, live: int) -> float:
     """Reading the prompts of every round, then decoding token by token."""
     play, shape, device = asked.play, asked.shape, asked.hardware
-    real, speed = EFFICIENCIES[device.kind], device.speed(half=asked.half)
+    real, speed = EFFICIENCIES[device.kind], _reached(asked)
     rounds = max(1.0, math.ceil(max(decisions / live, min(asked.rounds, decisions))))
     batch = decisions / rounds * (play.distinct_share if play.actions_alone else 1.0)  # equal beginnings are read once
     prompt, answer = play.prompt_tokens, play.expected_answer
