@@ -75,8 +75,7 @@ def test_rewards_of_a_won_game_sum_to_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
-    [({"size": 7}, "size=7"), ({"mines": 0}, "mines=0"), ({"mines": 12}, "mines=12: must be between 1 and 5")],
+    ("keys", "said"), [({"size": 7}, "size=7"), ({"mines": 0}, "mines=0"), ({"mines": 12}, "mines=12: must be between 1 and 5")]
 )
 def test_boards_that_cannot_be_had_are_refused(keys: dict[str, int], said: str) -> None:
     with pytest.raises(ValueError, match=said):
