@@ -83,6 +83,7 @@ def test_a_plan_names_directories(tmp_path: Path) -> None:
     assert found is not None and found["sweep"] == "all" and len(found["jobs"]) == 12
     for job in found["jobs"]:
         assert job["run"] == f"all/{hash_of_overrides(job['overrides'])}"
+        assert 0 < job["hours"] < 0.1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,6 +23,7 @@ from .env_commands import play
 from .errors import INTERRUPTED, RunError, UsageError
 from .interruption import follow_parent, heed_signals
 from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
+from .plan_commands import plan
 from .report_commands import compare, report, runs_app
 from .reporting import Forgiving, ending, say, talk_on_stderr
 from .see_commands import replay, watch
@@ -138,6 +139,7 @@ app.command("replay")(replay)
 app.command("watch")(watch)
 app.command("report")(report)
 app.command("compare")(compare)
+app.command("plan")(plan)
 
 
 @app.command()

@@ -25,8 +25,13 @@ def checkpoint_bytes(config: RunConfig) -> int | None:
     parameters = adapter_count(config.model, config.lora) if adapter else parameter_count(config.model)
     if parameters is None:
         return None
-    states = _STATES.get(str(config.trainer.get("optim")), _MOST_STATES)
+    states = optimizer_numbers(config)
     return parameters * (BYTES["float32"] if adapter else BYTES[config.model.dtype]) * (1 + states)
+
+
+def optimizer_numbers(config: RunConfig) -> int:
+    """How many numbers the optimizer keeps for each trained parameter."""
+    return _STATES.get(str(config.trainer.get("optim")), _MOST_STATES)
 
 
 def check_room(config: RunConfig, run_dir: Path, existing: int = 0) -> None:

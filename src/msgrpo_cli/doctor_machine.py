@@ -12,17 +12,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import psutil
-
 from .disk import BYTES, check_room, checkpoint_bytes
 from .errors import RunError
 from .explain import one_line
+from .memory import free_memory
 from .parameters import adapter_count, parameter_count
 from .schema import RunConfig
 
 _PATIENCE = 8.0  # seconds for the hub
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-_CONTAINER_USED = Path("/sys/fs/cgroup/memory.current")
 _QUANTIZED_BYTES = {"4bit": 0.5, "8bit": 1.0}
 _SIDE = 64  # of the matrices that are multiplied on a device
 
@@ -87,11 +84,7 @@ def _free_memory() -> tuple[int, str]:
 
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info(0)[0], "on cuda:0"
-    free = int(psutil.virtual_memory().available)
-    limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
-    if limit.isdigit():
-        free = min(free, int(limit) - int(_CONTAINER_USED.read_text()))
-    return free, "in memory"
+    return free_memory(), "in memory"
 
 
 def disk(config: RunConfig) -> str:

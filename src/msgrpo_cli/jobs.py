@@ -83,14 +83,20 @@ class TrainJob:
 
 def ready(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
     """The composed config, with the weights of `source`; what can be wrong before work starts is wrong here."""
+    config = sound(overrides, config_dirs, source)
+    check_precision(config)
+    check_reachable(config.model)
+    check_machine(config)
+    return config
+
+
+def sound(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
+    """As `ready`, for whatever machine it is meant."""
     config = with_weights(compose("train", overrides, config_dirs), source)
     if config.policy != "model":
         raise UsageError(f"policy={config.policy}: only a model is trained; use msgrpo eval policy={config.policy}")
     if config.trainer.get("learning_rate") is None:
         raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
-    check_precision(config)
-    check_reachable(config.model)
-    check_machine(config)
     check_starts(config)
     return config
 

@@ -40,7 +40,14 @@ def adapter_count(model: ModelConfig, lora: LoraConfig) -> int | None:
     linear = {name: shape for name, shape in layers.items() if name.endswith("_proj")}
     if not linear or set(layers) - set(linear) - _NO_LAYERS:
         return None  # not Llama-like
-    return sum(lora.r * sum(shape) for name, shape in linear.items() if _is_target(name, lora.target_modules))
+    return adapter_size(linear, lora)
+
+
+def adapter_size(linear: Shapes, lora: LoraConfig) -> int:
+    """Parameters of the adapters beside those of these matrices that are targets."""
+    targets = lora.target_modules
+    named = {name.removesuffix(".weight"): shape for name, shape in linear.items()}
+    return sum(lora.r * sum(shape) for name, shape in named.items() if _is_target(name, targets))
 
 
 def _is_target(name: str, targets: str | list[str]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from . import hydra_app
 from .config import config_dir, config_folders, config_hash, dumped, load_saved
 from .errors import UsageError
 from .interruption import asked_to_end, heeding, safe_point
-from .jobs import ready
+from .jobs import ready, sound
 from .mixture import ids_of
+from .plan import hours
 from .report import report_on
 from .report_page import write_html
 from .run_lock import locked
@@ -31,7 +32,10 @@ _MOST_DIFFERENCES = 5
 
 
 def plan(
-    overrides: Sequence[str], config_dirs: Sequence[Path], from_checkpoint: Path | None = None
+    overrides: Sequence[str],
+    config_dirs: Sequence[Path],
+    from_checkpoint: Path | None = None,
+    check: Callable[[Sequence[str], Sequence[Path], Path | None], RunConfig] = ready,
 ) -> list[tuple[list[str], RunConfig | None]] | None:
     """Every job's overrides and checked config; None where a sweeper of a plugin chooses the jobs.
 
@@ -47,7 +51,7 @@ def plan(
     configs: list[RunConfig] = []
     for job in jobs[:_MOST_CHECKED]:
         try:
-            configs.append(ready(job, config_dirs, from_checkpoint))
+            configs.append(check(job, config_dirs, from_checkpoint))
         except UsageError as problem:
             problems |= dict.fromkeys(str(problem).splitlines())
     if problems:
@@ -56,16 +60,23 @@ def plan(
 
 
 def planned(overrides: Sequence[str], config_dirs: Sequence[Path]) -> dict[str, Any] | None:
-    """What `sweep --dry-run --json` prints; None where a sweeper chooses the jobs while it runs."""
-    jobs = plan(overrides, config_dirs)
+    """What `sweep --dry-run --json` prints; None where a sweeper chooses the jobs while it runs.
+
+    `hours` are those of `msgrpo plan`, on this machine; null where they are unknown.
+    """
+    jobs = plan(overrides, config_dirs, check=sound)
     if jobs is None:
         return None
     directory = _directory(overrides, config_dirs, jobs)
     return {
         "sweep": str(directory),
         "jobs": [
-            {"run": str(directory / hydra_app.hash_of_overrides(texts)), "overrides": texts, "hours": None}
-            for texts, _config in jobs
+            {
+                "run": str(directory / hydra_app.hash_of_overrides(texts)),
+                "overrides": texts,
+                "hours": hours(config) if config else None,
+            }
+            for texts, config in jobs
         ],
     }
 

@@ -83,5 +83,11 @@ def run_or_show(
 def _listed(plan: dict[str, Any] | None) -> str:
     if plan is None:
         return "the sweeper decides while it runs"
-    lines = [f"{job['run']}\t{' '.join(job['overrides'])}" for job in plan["jobs"]]
-    return "\n".join(lines)
+    lines = [f"{job['run']}\t{_hours(job['hours'])}\t{' '.join(job['overrides'])}" for job in plan["jobs"]]
+    known = [job["hours"] for job in plan["jobs"] if job["hours"] is not None]
+    total = f", about {_hours(sum(known))} one after the other" if len(known) == len(lines) else ""
+    return "\n".join([*lines, f"{len(lines)} jobs{total}"])
+
+
+def _hours(hours: float | None) -> str:
+    return "?" if hours is None else f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"

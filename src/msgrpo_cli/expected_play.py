@@ -1,0 +1,241 @@
+"""What an update will probably play: the game itself, played without a model, its prompts counted in tokens.
+
+Knows games, prompts, groups and how rows become micro-batches. Loads no weights; a tokenizer is handed in.
+
+A stand-in answers in the model's place: uniformly over the actions for a trained model, with noise (so that
+`algo.invalid_action` decides) for one with random weights. Answers differ from each other, unless the prompt asks for
+an action and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .episode import Completion, Episode
+from .games.registry import make_game
+from .players import RandomPlayer
+from .prompt import Messages, PromptTemplate
+from .rollout import Decision, PlayRules, play_episodes
+from .rows import Row, micro_batches, step_rows, times_read
+from .schema import RunConfig
+from .update import UpdateRules, starts_of_update
+
+Encode = Callable[[Messages], tuple[int, ...]]
+"""A conversation as the token ids that the model reads."""
+
+MOST_EPISODES, _MOST_UPDATES = 512, 8
+"""That are played. A larger update is taken to be like its part, of smaller ones several are played: memory is what the
+largest of a run's micro-batches takes."""
+_CHARACTERS = 3  # of one token, where no tokenizer is at hand
+_ACTION = "action_only"  # the prompt that asks for nothing else
+_FRAME = 6  # tokens that a chat template puts around a message
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass over distinct prompts and the answers to them."""
+
+    prompts: int
+    answers: int
+    width: int
+    """Tokens of the longest prompt."""
+    padded: bool = False
+    """Sequences of unlike lengths, which take a mask."""
+
+
+@dataclass(frozen=True)
+class ExpectedPlay:
+    """An update as it was played by a stand-in."""
+
+    decisions: float
+    """Of one update; episodes are halfway between the stand-in's and the longest (see `lengthened`)."""
+    decisions_at_most: int
+    rows: float
+    rows_at_most: int
+    episode_length: float
+    """Steps of the stand-in's episodes, on average."""
+    prompt_tokens: float
+    """On average over decisions."""
+    longest_prompt: int
+    measured: bool
+    """Whether a tokenizer counted the prompts; else their average is guessed by their letters, and `longest_prompt` is
+    the most that is allowed."""
+    answer_tokens: int
+    """As many as an answer may have."""
+    expected_answer: float
+    """Tokens of an answer on average: half of those where it is one action, else all of them."""
+    actions_alone: bool
+    """Answers to one prompt are often equal."""
+    distinct_share: float
+    """Distinct prompts among those that are answered together."""
+    micro: tuple[Batch, ...]
+    """Micro-batches of the rows that were played, as `rows.micro_batches` cuts them."""
+    single: bool
+    """An optimizer step has one micro-batch alone."""
+    distinct_rows: float
+    """Distinct pairs of prompt and answer among the rows."""
+    micro_batches: int
+    """How many an update has, all passes together."""
+
+
+@dataclass
+class _StandIn:
+    """A policy without a model, that keeps what it was asked."""
+
+    encode: Encode
+    template: PromptTemplate
+    noise: bool
+    actions_alone: bool
+    prompts: int = 0
+    distinct: int = 0
+    tokens: int = 0
+    longest: int = 0
+    _known: dict[Messages, tuple[int, ...]] = field(default_factory=dict)
+    _player: RandomPlayer = field(default_factory=RandomPlayer)
+
+    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+        """One answer for each; no two are alike, unless they are actions and nothing else."""
+        asked = [self._ids(self.template.messages(one.game, one.observation)) for one in decisions]
+        spoken = self._player.act(decisions)
+        before = self.prompts
+        self.prompts += len(asked)
+        self.distinct += len(set(asked))
+        self.tokens += sum(map(len, asked))
+        self.longest = max(self.longest, *map(len, asked))
+        completions = []
+        for number, (said, ids) in enumerate(zip(spoken, asked, strict=True)):
+            answer = hash(said.action) if self.actions_alone else before + number
+            completions.append(Completion(said.text, None if self.noise else said.action, ids, (answer,), (0.0,)))
+        return completions
+
+    def _ids(self, messages: Messages) -> tuple[int, ...]:
+        if (known := self._known.get(messages)) is None:
+            known = self._known[messages] = self.encode(messages)
+        return known
+
+
+def by_letters(messages: Messages) -> tuple[int, ...]:
+    """In place of a tokenizer: ids of about the right number, equal for equal conversations alone."""
+    letters = sum(len(text) for _, text in messages)
+    return (hash(messages),) * (math.ceil(letters / _CHARACTERS) + _FRAME * len(messages))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Episodes that a stand-in played, and what it was asked."""
+
+    updates: Sequence[Sequence[Episode]]
+    members: int
+    """Of every group."""
+    measured: bool
+    prompt_tokens: float
+    longest_prompt: int
+    distinct_share: float
+
+    @property
+    def episode_length(self) -> float:
+        """Steps, on average."""
+        lengths = [len(episode.steps) for update in self.updates for episode in update]
+        return sum(lengths) / len(lengths)
+
+
+def play_sample(config: RunConfig, encode: Encode | None, most_episodes: int = MOST_EPISODES) -> Sample:
+    """Play the groups of the first updates, or as many of those of the first as `most_episodes` allows."""
+    algo = config.algo
+    members = min(algo.group_size, most_episodes)
+    groups = max(1, min(algo.groups_per_update, most_episodes // members))
+    template = PromptTemplate(config.prompt.system, config.prompt.user)
+    policy = _StandIn(encode or by_letters, template, config.model.init == "random", _actions_alone(config))
+    updates = min(_MOST_UPDATES, config.max_updates, max(1, most_episodes // (groups * members)))
+    game, seeds = make_game(config.env), UpdateRules(config.seed, groups, members)
+    rules = PlayRules(
+        env=config.env.name,
+        observation=config.prompt.observation,
+        invalid_action=algo.invalid_action,
+        max_live_episodes=config.rollout.max_live_episodes,
+    )
+    played = [
+        play_episodes(starts_of_update(game, seeds, update), lambda: make_game(config.env), policy, rules)
+        for update in range(1, updates + 1)
+    ]
+    mean, distinct = policy.tokens / policy.prompts, policy.distinct / policy.prompts
+    return Sample(played, members, encode is not None, mean, policy.longest, distinct)
+
+
+def expected_play(config: RunConfig, sample: Sample) -> ExpectedPlay:
+    """A whole update like the sample."""
+    algo, rollout = config.algo, config.rollout
+    length = sample.episode_length
+    expected = lengthened(length, config.env.max_steps, noise=config.model.init == "random")
+    played = algo.groups_per_update * algo.group_size
+    share = 1.0 if algo.episode_sampling == "all" else algo.sample_fraction
+    drawn = max(1, math.floor(share * played + 0.5))
+    longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
+    of_updates = [_trained(update, sample.members, share) for update in sample.updates]
+    read = sum(times_read(rows, shared=algo.share_prompts) for rows in of_updates)
+    distinct = read / sum(map(len, of_updates))
+    step = drawn * expected * distinct / algo.optimizer_steps
+    most = max(1, int(config.trainer["per_device_train_batch_size"]))
+    width = None if sample.measured else longest
+    alone = _actions_alone(config)
+    uneven = config.model.init != "random" and not algo.share_prompts  # random weights never end an answer early
+    return ExpectedPlay(
+        decisions=played * expected,
+        decisions_at_most=played * config.env.max_steps,
+        rows=drawn * expected,
+        rows_at_most=drawn * config.env.max_steps,
+        episode_length=length,
+        prompt_tokens=min(sample.prompt_tokens, longest),
+        longest_prompt=longest,
+        measured=sample.measured,
+        answer_tokens=rollout.max_new_tokens,
+        expected_answer=max(1.0, rollout.max_new_tokens / 2) if alone else rollout.max_new_tokens,
+        actions_alone=alone,
+        distinct_share=sample.distinct_share if rollout.share_prompts else 1.0,
+        distinct_rows=distinct,
+        micro=tuple(
+            batch
+            for rows in of_updates
+            for batch in _micro_batches(rows, min(most, math.ceil(step)), width, algo.share_prompts, uneven)
+        ),
+        single=step <= most,
+        micro_batches=max(1, math.ceil(step / most)) * algo.optimizer_steps * int(config.trainer["num_iterations"]),
+    )
+
+
+def _actions_alone(config: RunConfig) -> bool:
+    return config.prompt.name == _ACTION and config.model.init != "random"
+
+
+def _micro_batches(rows: Sequence[Row], most: int, width: int | None, shared: bool, uneven: bool) -> tuple[Batch, ...]:
+    """The cut of the rows that were played; one that too few were played to fill is filled with their like."""
+    batches = []
+    few = times_read(rows, shared=shared) < most
+    for numbers in micro_batches(np.arange(len(rows)), rows, most, shared=shared):
+        cut = [rows[number] for number in numbers]
+        prompts = len({row.prompt_ids for row in cut}) if shared else len(cut)
+        answers = times_read(cut, shared=shared)
+        lengths = {len(row.prompt_ids) for row in cut}
+        padded = uneven or len(lengths) > 1
+        filled = most / answers if few else 1.0
+        filled_up = math.ceil(prompts * filled), math.ceil(answers * filled)
+        batches.append(Batch(*filled_up, width or max(lengths), padded))
+    return tuple(batches)
+
+
+def lengthened(length: float, longest: int, *, noise: bool) -> float:
+    """Steps of an episode while a model is trained: halfway from uniform play to the longest.
+
+    Recorded runs lie there (experiments/plan); of random weights nothing is expected.
+    """
+    return length if noise else (length + longest) / 2
+
+
+def _trained(episodes: Sequence[Episode], members: int, share: float) -> list[Row]:
+    """The rows of the first episodes of every group; which ones are drawn is chance."""
+    kept = max(1, math.floor(share * members + 0.5))
+    return step_rows([(one, 1.0) for number, one in enumerate(episodes) if number % members < kept])

@@ -1,0 +1,272 @@
+"""`msgrpo plan`: what a run would need and take, before anything is loaded, and what to change where it does not fit.
+
+Knows how a config decides shapes, play, precision and hardware, and asks `memory_plan` and `time_plan`. Loads no
+weights. Imports nothing heavy, but a tokenizer where one is at hand and torch where an accelerator may be.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import trainer_fields
+from .architecture import Architecture, architecture_of, matrices_of
+from .config import dumped, validated
+from .disk import BYTES, optimizer_numbers
+from .engines import trainer_settings
+from .expected_play import Encode, ExpectedPlay, Sample, expected_play, play_sample
+from .hardware import Hardware, found
+from .memory import free_memory
+from .memory_plan import MemoryPlan, MemoryQuestion, memory_plan
+from .parameters import Shapes, adapter_size
+from .prompt import Messages
+from .schema import LoraConfig, RunConfig
+from .time_plan import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
+
+LIBRARIES = 700 * 2**20
+"""Bytes of the imported libraries on a CPU; on a GPU its context takes about as much. No part of the plan's total."""
+_QUICK_EPISODES = 16
+_BEFORE_AND_AFTER = 3
+"""Evaluations that every run makes: of the base on validation and test, of the best checkpoint on test."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, foreseen."""
+
+    config: RunConfig
+    hardware: Hardware
+    shape: Architecture
+    trainable: int
+    sample: Sample
+    play: ExpectedPlay
+    memory: MemoryPlan
+    time: TimePlan
+    available: int
+    """Bytes that the run may take, libraries taken off."""
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.total <= self.available
+
+    @property
+    def tokens(self) -> int:
+        """Of all decisions of an update, prompts and answers, each answer as long as it may be."""
+        return round(self.play.decisions * (self.play.prompt_tokens + self.play.answer_tokens))
+
+    @property
+    def assumptions(self) -> list[str]:
+        """What the figures rest on, one sentence each."""
+        play, real = self.play, EFFICIENCIES[self.hardware.kind]
+        by = "random answers" if self.config.model.init == "random" else "uniform play"
+        longer = "" if self.config.model.init == "random" else ", taken halfway to the longest"
+        counted = (
+            f"prompts measured with the model's tokenizer: {play.prompt_tokens:.0f} tokens on average, "
+            f"{play.longest_prompt} at most"
+            if play.measured
+            else f"no tokenizer at hand: prompts guessed by their letters ({play.prompt_tokens:.0f} tokens); memory "
+            f"for the bound rollout.max_prompt_tokens={play.longest_prompt}"
+        )
+        speed = self.hardware.speed(half=_autocasts(self.config, self.hardware)) / 1e12
+        too_long = play.measured and play.longest_prompt > self.config.rollout.max_prompt_tokens
+        limit = f"a prompt is longer than rollout.max_prompt_tokens={self.config.rollout.max_prompt_tokens}"
+        return [
+            *([f"{limit}: msgrpo train refuses it"] if too_long else []),
+            f"episodes: {play.episode_length:.1f} steps in {by} of this game{longer} ({self.config.env.max_steps})",
+            counted,
+            f"answers: memory for the bound rollout.max_new_tokens={play.answer_tokens}, time for "
+            f"{play.expected_answer:g} tokens",
+            f"{speed:.3g} TFLOP/s, of which {real.training:.0%} in training and {real.reading:.0%} in reading prompts; "
+            f"{self.hardware.bandwidth * real.bandwidth / 1e9:.0f} GB/s in decoding",
+            f"{LIBRARIES / 1e9:.1f} GB for the libraries are taken off what is available",
+            *([] if self.hardware.kind == "cpu" else ["not checked on a GPU: none was at hand"]),
+        ]
+
+
+def plan(config: RunConfig, hardware: Hardware, *, here: bool) -> Plan:
+    """Of a composed config. `here`: the hardware is this machine's, whose free memory counts.
+
+    Raises UsageError where the model's architecture is not known.
+    """
+    shape = architecture_of(config.model)
+    assert shape is not None
+    return _plan(config, hardware, shape, play_sample(config, encoder(config)), _available(hardware, here=here))
+
+
+def replanned(before: Plan, keys: Mapping[str, Any]) -> Plan:
+    """The same run with other values of some keys, such as `{"lora.enabled": True}`.
+
+    Raises UsageError for values that do not go with the rest of the config.
+    """
+    data = dumped(before.config)
+    for key, value in keys.items():
+        section, name = key.split(".")
+        data[section][name] = value
+    config = validated(data)
+    return _plan(config, before.hardware, before.shape, before.sample, before.available)
+
+
+def hours(config: RunConfig) -> float | None:
+    """Estimated hours of a run on what is found here; None where model or device is not known.
+
+    Quick: prompts are counted by their letters, and a few episodes stand for an update's.
+    """
+    shape, hardware = architecture_of(config.model, quick=True), _found(bool(config.trainer.get("use_cpu")))
+    if shape is None or hardware is None:
+        return None
+    play = expected_play(config, _quick_sample(_play_key(config)))
+    return time_plan(_time_question(config, hardware, shape, play)).hours
+
+
+@functools.lru_cache(maxsize=256)
+def _quick_sample(key: str) -> Sample:
+    return play_sample(RunConfig.model_validate_json(key), None, _QUICK_EPISODES)
+
+
+def _play_key(config: RunConfig) -> str:
+    """What the play of an update depends on: jobs of a sweep often differ in other things alone."""
+    algo = config.algo.model_copy(update={"sample_fraction": 1.0})
+    return config.model_copy(update={"seed": 0, "max_updates": 1, "algo": algo, "trainer": {}}).model_dump_json()
+
+
+@functools.cache
+def _found(use_cpu: bool) -> Hardware | None:
+    return found(use_cpu=use_cpu)
+
+
+def encoder(config: RunConfig) -> Encode | None:
+    """The model's own tokenizer where it is on this machine; None where prompts cannot be counted."""
+    from .model_paths import is_local
+    from .models import load_tokenizer, quiet_libraries
+    from .policy import prompt_ids
+
+    quiet_libraries()
+    model = config.model
+    if not is_local(model.path) and model.init == "pretrained" and not _cached_tokenizer(config):
+        return None
+    try:
+        tokenizer = load_tokenizer(model)
+    except (OSError, ValueError):
+        return None
+
+    def encode(messages: Messages) -> tuple[int, ...]:
+        return prompt_ids(tokenizer, messages, model.chat_template_kwargs)
+
+    return encode
+
+
+def _cached_tokenizer(config: RunConfig) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(
+        try_to_load_from_cache(config.model.path, "tokenizer_config.json", revision=config.model.revision), str
+    )
+
+
+def _plan(config: RunConfig, hardware: Hardware, shape: Architecture, sample: Sample, available: int) -> Plan:
+    play = expected_play(config, sample)
+    return Plan(
+        config,
+        hardware,
+        shape,
+        _trained(config, shape) or shape.parameters,
+        sample,
+        play,
+        memory_plan(memory_question(config, hardware, shape, play)),
+        time_plan(_time_question(config, hardware, shape, play)),
+        available,
+    )
+
+
+def _available(hardware: Hardware, *, here: bool) -> int:
+    if not here:
+        return hardware.memory - LIBRARIES
+    if hardware.kind != "cuda":
+        return free_memory() - LIBRARIES
+    import torch
+
+    return int(torch.cuda.mem_get_info(0)[0]) - LIBRARIES
+
+
+def _trained(config: RunConfig, shape: Architecture) -> int | None:
+    return adapter_size(matrices_of(shape), config.lora) if config.lora.enabled else None
+
+
+def _autocasts(config: RunConfig, hardware: Hardware) -> bool:
+    """As `precision.autocast_dtype` decides on that hardware."""
+    if config.trainer.get("fp16"):
+        return True
+    asked = config.trainer.get("bf16")
+    return bool(asked) if asked is not None else hardware.has_bf16 and hardware.kind == "cuda"
+
+
+def memory_question(config: RunConfig, hardware: Hardware, shape: Architecture, play: ExpectedPlay) -> MemoryQuestion:
+    """What the config decides of memory."""
+    algo, rollout, trainer = config.algo, config.rollout, config.trainer
+    live = min(rollout.max_live_episodes, max(algo.groups_per_update * algo.group_size, config.eval.episodes))
+    return MemoryQuestion(
+        shape=shape,
+        weight_bytes=BYTES[config.model.dtype],
+        autocast=_autocasts(config, hardware),
+        adapter=_trained(config, shape),
+        adapter_targets=_targets(shape, config.lora),
+        quantization=config.lora.quantization,
+        optimizer_numbers=optimizer_numbers(config),
+        steps=config.max_updates * algo.optimizer_steps * int(trainer["num_iterations"]),
+        checkpointing=bool(trainer.get("gradient_checkpointing")),
+        shared=algo.share_prompts,
+        reference=bool(trainer.get("beta")) and not config.lora.enabled,
+        on_cpu=hardware.kind == "cpu",
+        micro=play.micro,
+        single=play.single,
+        live=live,
+        prompts=max(1, round(live * play.distinct_share)),
+        longest_prompt=play.longest_prompt,
+        answer_tokens=play.answer_tokens,
+        in_process=not trainer_settings(config.engine.name).get("use_vllm"),
+        engine=_engine_share(config, hardware),
+    )
+
+
+def _engine_share(config: RunConfig, hardware: Hardware) -> int:
+    """What vLLM takes of the device that it shares with training."""
+    if trainer_settings(config.engine.name).get("vllm_mode") != "colocate":
+        return 0
+    name = "vllm_gpu_memory_utilization"
+    return round(hardware.memory * float(config.trainer.get(name, trainer_fields.fields()[name]["default"])))
+
+
+def _targets(shape: Architecture, lora: LoraConfig) -> int:
+    if not lora.enabled:
+        return 0
+    ones: Shapes = dict.fromkeys(matrices_of(shape), (1, 0))
+    return round(adapter_size(ones, lora) / shape.layers)
+
+
+def _time_question(config: RunConfig, hardware: Hardware, shape: Architecture, play: ExpectedPlay) -> TimeQuestion:
+    algo, trainer, evaluation = config.algo, config.trainer, config.eval
+    during = sum(config.evaluation_due(update) for update in _due(config))
+    return TimeQuestion(
+        shape=shape,
+        hardware=hardware,
+        half=_autocasts(config, hardware) or BYTES[config.model.dtype] == 2,
+        weight_bytes=BYTES[config.model.dtype],
+        adapter=config.lora.enabled,
+        checkpointing=bool(trainer.get("gradient_checkpointing")),
+        shared=algo.share_prompts,
+        reference=bool(trainer.get("beta")),
+        play=play,
+        live=min(config.rollout.max_live_episodes, algo.groups_per_update * algo.group_size),
+        passes=int(trainer["num_iterations"]),
+        rounds=config.env.max_steps,
+        evaluation_episodes=evaluation.episodes,
+        evaluations=during + _BEFORE_AND_AFTER,
+        updates=config.max_updates,
+    )
+
+
+def _due(config: RunConfig) -> Sequence[int]:
+    every = config.eval.every
+    return [*range(every, config.max_updates, every), config.max_updates] if every else []

@@ -1,0 +1,83 @@
+"""What an update is expected to play: the game's own bounds, counted prompts, and cuts as training makes them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from msgrpo_cli.config import compose
+from msgrpo_cli.expected_play import by_letters, expected_play, play_sample
+from msgrpo_cli.plan import encoder
+
+
+def test_bounds_are_those_of_the_dry_run() -> None:
+    from msgrpo_cli.dry_run import derived
+
+    config = compose("train", ["env=snake_20", "algo.groups_per_update=2", "algo.group_size=4"])
+    play, known = expected_play(config, play_sample(config, None)), derived(config)
+    assert play.decisions_at_most == known["decisions_per_update_at_most"]
+    assert play.rows_at_most == known["rows_per_update_at_most"]
+    assert play.episode_length * 8 < play.decisions < play.decisions_at_most
+    assert play.rows == pytest.approx(play.decisions / 2)
+
+
+def test_prompts_are_counted_by_the_tokenizer_where_there_is_one() -> None:
+    config = compose("train", ["algo.groups_per_update=1", "algo.group_size=2"])
+    measured = expected_play(config, play_sample(config, encoder(config)))
+    assert measured.measured
+    assert measured.longest_prompt == measured.prompt_tokens == 22
+    guessed = expected_play(config, play_sample(config, None))
+    assert not guessed.measured
+    assert guessed.longest_prompt == config.rollout.max_prompt_tokens  # the bound
+    assert by_letters((("user", "abc"),)) == by_letters((("user", "abc"),)) != by_letters((("user", "abd"),))
+
+
+def test_no_tokenizer_of_a_model_that_is_only_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert encoder(compose("train", ["model=qwen3b"])) is None
+    bytes_of = encoder(compose("train", ["model=qwen3b", "model.init=random"]))
+    assert bytes_of is not None
+    assert len(bytes_of((("user", "abcdef"),))) > 6
+
+
+def test_micro_batches_hold_what_fits_and_repeat_prompts_once() -> None:
+    chosen = ["algo.groups_per_update=2", "algo.group_size=8", "algo.episode_sampling=all"]
+    small = compose("train", [*chosen, "trainer.per_device_train_batch_size=4", "prompt=think"])
+    play = expected_play(small, play_sample(small, None))
+    assert max(batch.answers for batch in play.micro) == 4
+    assert all(batch.prompts <= batch.answers for batch in play.micro)
+    assert play.micro_batches == math.ceil(play.rows / 4)
+    apart = expected_play(
+        compose("train", [*small_overrides(chosen), "algo.share_prompts=false"]), play_sample(small, None)
+    )
+    assert all(batch.prompts == batch.answers for batch in apart.micro)
+    alone = compose("train", chosen)  # answers of one action repeat
+    assert expected_play(alone, play_sample(alone, None)).distinct_rows < 1
+
+
+def small_overrides(chosen: list[str]) -> list[str]:
+    return [*chosen, "trainer.per_device_train_batch_size=4", "prompt=think"]
+
+
+def test_random_weights_play_what_is_played_for_an_invalid_answer() -> None:
+    config = compose("train", ["model.init=random", "env=frozenlake", "algo.invalid_action=first"])
+    play = expected_play(config, play_sample(config, None))
+    assert play.decisions == play.episode_length * 256  # nothing is expected of them
+    assert play.expected_answer == config.rollout.max_new_tokens
+
+
+def test_a_large_update_is_played_in_part() -> None:
+    few = compose("train", ["algo.groups_per_update=4"])
+    many = compose("train", ["algo.groups_per_update=400"])
+    sample = play_sample(many, None, 64)
+    assert sum(map(len, sample.updates)) == 64
+    assert expected_play(many, sample).decisions == pytest.approx(
+        100 * expected_play(few, play_sample(few, None)).decisions, rel=0.2
+    )
+
+
+def test_evaluations_do_not_need_training_data_and_optimizer_steps_cut_rows() -> None:
+    chosen = ["algo.optimizer_steps=4", "trainer.num_iterations=2", "algo.groups_per_update=2"]
+    config = compose("train", chosen)
+    assert expected_play(config, play_sample(config, None)).micro_batches == 8

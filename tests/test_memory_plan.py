@@ -1,0 +1,158 @@
+"""Memory by part: numbers worked out by hand, and what torch itself says it keeps for the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
+from trl.trainer.utils import add_fused_lm_head
+
+from msgrpo_cli.architecture import Architecture
+from msgrpo_cli.expected_play import Batch
+from msgrpo_cli.memory_plan import MemoryQuestion, activation_bytes, memory_plan
+from msgrpo_cli.shared_prompts import SharedRows, shared_logprobs
+
+SHAPE = Architecture(
+    layers=4, hidden=64, inner=176, heads=4, kv_heads=2, head_dim=16, vocabulary=300, tied=True, parameters=204_672
+)
+ASKED = MemoryQuestion(
+    shape=SHAPE,
+    weight_bytes=4,
+    autocast=False,
+    adapter=None,
+    adapter_targets=0,
+    quantization=None,
+    optimizer_numbers=2,
+    steps=2,
+    checkpointing=False,
+    shared=True,
+    reference=False,
+    on_cpu=True,
+    micro=[Batch(2, 3, 40), Batch(2, 3, 40)],
+    single=False,
+    live=5,
+    prompts=3,
+    longest_prompt=40,
+    answer_tokens=8,
+)
+
+
+def test_parts_by_hand() -> None:
+    parts = memory_plan(ASKED).parts
+    embedding = 300 * 64 * 4
+    assert parts["weights"] == 204_672 * 4
+    assert parts["gradients"] == 204_672 * 4 + embedding  # that of the tied matrix comes twice: output layer, input
+    assert parts["optimizer"] == 204_672 * 8
+    assert parts["reference"] == parts["half_precision_copies"] == 0
+    tokens = 5 * (40 + 8)
+    # keys and values of 2 heads of 16, float32, 4 layers and one that is being made; spread over 4 heads in one
+    assert parts["kv_cache"] == tokens * 32 * 8 * 5 + tokens * 2 * 4 * 64
+
+
+def test_a_layer_by_hand() -> None:
+    # both norms' inputs and normalised values, two inputs of matrices; feed-forward three and one; attention in and out
+    whole = 4 * (4 * 64 + 2 * 64) + 4 * (3 * 176 + 176) + 4 * (2 * 64 + 4)
+    assert activation_bytes(ASKED) == whole
+    lora = replace(ASKED, adapter=1000, adapter_targets=56)
+    assert activation_bytes(lora) == whole - 4 * 2 * 64 + 4 * 56
+
+
+def test_phases_hold_what_is_there_at_once() -> None:
+    plan = memory_plan(ASKED)
+    parts, phases = plan.parts, plan.phases
+    assert phases["update"] >= sum(parts[name] for name in ("weights", "gradients", "optimizer", "activations"))
+    assert phases["rollout"] >= sum(parts[name] for name in ("weights", "optimizer", "kv_cache"))
+    assert plan.total == max(phases.values())
+    first = memory_plan(replace(ASKED, steps=1)).phases
+    assert phases["update"] - first["update"] == parts["optimizer"]  # there is none before the first step
+    beside = memory_plan(replace(ASKED, reference=True))
+    assert beside.total - plan.total == beside.parts["reference"] == parts["weights"]
+
+
+def test_an_adapter_trains_little_and_a_quantized_base_is_small() -> None:
+    parts = memory_plan(replace(ASKED, adapter=1000, adapter_targets=56)).parts
+    assert (parts["weights"], parts["gradients"], parts["optimizer"]) == (204_672 * 4 + 4000, 4000, 8000)
+    rounded = memory_plan(replace(ASKED, adapter=1000, adapter_targets=56, quantization="4bit", weight_bytes=2)).parts
+    assert rounded["weights"] < 204_672
+    served = memory_plan(replace(ASKED, in_process=False)).parts
+    assert served["kv_cache"] == 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_more_of_anything_never_takes_less(shared: bool, checkpointing: bool) -> None:
+    asked = replace(ASKED, shared=shared, checkpointing=checkpointing)
+    least = memory_plan(asked).total
+    for width in (41, 64, 512):
+        longer = replace(asked, micro=[Batch(2, 3, width)] * 2, longest_prompt=width)
+        assert least <= (least := memory_plan(longer).total)
+    least = memory_plan(asked).total
+    for more in ({"answer_tokens": 64}, {"live": 500}, {"micro": [Batch(4, 9, 40)] * 2}, {"optimizer_numbers": 3}):
+        assert memory_plan(replace(asked, **more)).total >= least
+
+
+def test_checkpointing_spares_memory_in_a_deep_model() -> None:
+    deep = replace(ASKED, shape=replace(SHAPE, layers=24), micro=[Batch(20, 40, 200)] * 2)
+    assert memory_plan(replace(deep, checkpointing=True)).total < memory_plan(deep).total
+
+
+@contextmanager
+def keeping(seen: dict[int, int], model: PreTrainedModel) -> Iterator[None]:
+    """Adds up the storages that autograd keeps, weights and their copies of half precision left out."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    shapes = {shape for p in model.parameters() for shape in (tuple(p.shape), tuple(p.shape)[::-1])}
+
+    def pack(kept: torch.Tensor) -> torch.Tensor:
+        storage = kept.untyped_storage()
+        if storage.data_ptr() not in own and tuple(kept.shape) not in shapes:
+            seen[storage.data_ptr()] = storage.nbytes()
+        alive.append(kept)  # an address is used again once it is free
+        return kept
+
+    alive: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        yield
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize(
+    ("weights", "autocast"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)]
+)
+def test_activations_are_what_torch_keeps(shared: bool, lora: bool, weights: torch.dtype, autocast: bool) -> None:
+    prompts, answers, width, length = 2, 6, 60, 8
+    config = Qwen2Config(
+        vocab_size=300, hidden_size=64, intermediate_size=176, num_hidden_layers=8, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True, max_position_embeddings=512,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).to(weights)
+    if lora:
+        get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    rng = torch.Generator().manual_seed(0)
+    beginning = torch.randint(5, 300, (prompts, width), generator=rng)[torch.arange(answers) % prompts]
+    ids = torch.cat([beginning, torch.randint(5, 300, (answers, length), generator=rng)], dim=1)
+    seen: dict[int, int] = {}
+    with keeping(seen, model), torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+        if shared:
+            shared_logprobs(model, SharedRows.of(ids, torch.ones_like(ids), length), entropy=True)
+        else:
+            labels = ids.masked_fill(torch.arange(width + length) < width, -100)
+            model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels, fused_lm_head=True)
+    asked = replace(
+        ASKED,
+        shape=replace(SHAPE, layers=8),
+        weight_bytes=weights.itemsize,
+        autocast=autocast,
+        adapter=1000 if lora else None,
+        adapter_targets=7 * 8 if lora else 0,
+        shared=shared,
+        micro=[Batch(prompts if shared else answers, answers, width)],
+        answer_tokens=length,
+    )
+    assert memory_plan(asked).parts["activations"] == pytest.approx(sum(seen.values()), rel=0.1)
