@@ -18,6 +18,7 @@ import pytest
 
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.hydra_app import hash_of_overrides
+from msgrpo_cli.report import report_on
 from msgrpo_cli.sweep import _threads, planned, resume_sweep
 from msgrpo_cli.sweep_record import Job, Sweep
 
@@ -70,6 +71,14 @@ def figures(directory: Path) -> dict[str, list[Any]]:
         ]
         for file in directory.glob("*/metrics.jsonl")
     }
+
+
+def said_by_report(directory: Path) -> list[Any]:
+    """Scores and rankings of a sweep's report, without directories and seconds."""
+    report = report_on([directory])
+    assert report.unfinished == ()
+    groups = [(group.label, group.seeds, group.scores) for group in report.groups]
+    return [groups, report.differences, report.comparisons]
 
 
 def launcher(name: str) -> list[str]:
@@ -168,6 +177,8 @@ def test_a_sweep_killed_midway_ends_as_an_uninterrupted_one(
     assert [job["status"] for job in killed["jobs"]] == [job["status"] for job in straight["jobs"]] == ["done"] * 12
     assert [job["overrides"] for job in killed["jobs"]] == [job["overrides"] for job in straight["jobs"]]
     assert figures(tmp_path / "killed") == figures(directory)
+    assert said_by_report(tmp_path / "killed") == said_by_report(directory)
+    assert (tmp_path / "killed" / "report.html").stat().st_size > 10_000
     assert {file: file.stat().st_mtime_ns for file in before} == before, "a finished job is never run twice"
 
 
