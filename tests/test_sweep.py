@@ -135,6 +135,8 @@ def test_a_changed_config_is_refused(tmp_path: Path) -> None:
     [
         (("--resume", "none"), "none: no such sweep"),
         (("--resume", "none", "seed=1"), "seed=1: a sweep goes on as it began; leave it out beside --resume"),
+        (("hydra/sweeper=optuna", "seed=0,x"), "seed=x: should be a valid integer"),
+        (("hydra/sweeper=optuna", "algo.sample_fraction=interval(0.5,2)"), "algo.sample_fraction=2"),
         (("hydra/sweeper=optuna", "seed=0"), "hydra/sweeper=optuna: nothing to search"),
         (("hydra/sweeper=optuna", "seed=0,1", "hydra.sweeper.sampler=best"), "hydra.sweeper.sampler=best: must be one"),
     ],
@@ -145,6 +147,18 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: tuple[str, ...], line:
     done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert f"error: {line}" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing is written"
+
+
+def test_an_experiment_may_bring_its_grid(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: 0,1\n      algo.sample_fraction: 0.25,1\n"
+    (tmp_path / "experiment" / "two.yaml").write_text(text)
+    found = planned(["experiment=two", "max_updates=3"], [tmp_path])
+    assert found is not None
+    assert [job["overrides"][:2] for job in found["jobs"]] == [
+        [f"seed={seed}", f"algo.sample_fraction={share}"] for seed in (0, 1) for share in ("0.25", "1")
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -187,6 +187,24 @@ def settings(
     """Those of the chosen `launcher` or `sweeper`."""
     config = look(folder, primary, overrides, user_folders, with_hydra=True)
     return dict(OmegaConf.to_container(config.hydra[part], resolve=False) or {})  # type: ignore[arg-type]
+
+
+def corners(overrides: Sequence[str]) -> list[list[str]]:
+    """Of a space that a sweeper searches: jobs in which every value, and both ends of every interval, come once."""
+    steady, swept = [], []
+    for text, override in zip(overrides, parse(overrides), strict=True):
+        if not override.is_sweep_override():
+            steady.append(text)
+            continue
+        key, value = override.get_key_element(), override.value()
+        if isinstance(value, IntervalSweep):
+            ends = [value.start, value.end]
+        else:
+            ends = list(itertools.islice(override.sweep_string_iterator(), _MOST_JOBS))
+        swept.append([f"{key}={end}" for end in ends])
+    first = [values[0] for values in swept]
+    others = [[*first[:n], text, *first[n + 1 :]] for n, values in enumerate(swept) for text in values[1:]]
+    return [[*steady, *job] for job in (first, *others)]
 
 
 def without_sweeps(overrides: Sequence[str]) -> list[str]:

@@ -59,15 +59,20 @@ def _pruners() -> dict[str, Any]:
     }
 
 
-def open_study(directory: Path, settings: Mapping[str, Any]) -> Study:
-    """The study of a sweep, made where there is none. Raises UsageError for settings that Optuna has not."""
-    optuna = _optuna()
-    seed = int(settings.get("seed") or 0)
-    samplers, pruners = _samplers(seed), _pruners()
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise UsageError for those that Optuna has not, and where it is missing."""
+    samplers, pruners = _samplers(0), _pruners()
     for key, known in (("sampler", samplers), ("pruner", pruners), ("maximize", METRICS)):
         value = settings.get(key)
         if value not in known and not (key == "pruner" and value is None):
             raise UsageError(f"hydra.sweeper.{key}={value}: must be one of {', '.join(known)}")
+
+
+def open_study(directory: Path, settings: Mapping[str, Any]) -> Study:
+    """The study of a sweep, made where there is none. Raises UsageError for settings that Optuna has not."""
+    check_settings(settings)
+    optuna = _optuna()
+    samplers, pruners = _samplers(int(settings.get("seed") or 0)), _pruners()
     storage = settings.get("storage")
     if storage is None:
         journal = optuna.storages.journal
@@ -93,8 +98,6 @@ class Search:
         self._fixed = [
             f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in overrides if not o.is_sweep_override()
         ]
-        if not self._space:
-            raise UsageError("hydra/sweeper=optuna: nothing to search; give a key several values, or an interval")
         self._study = open_study(directory, settings)
         self._asked: list[Trial] = self._left_by_another()
         self._failed = 0

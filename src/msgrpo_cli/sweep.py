@@ -43,20 +43,34 @@ def plan(
     """
     jobs = hydra_app.expand(config_dir(), "train", overrides, config_folders(config_dirs))
     if jobs is None:
-        return None
-    for job in jobs:
-        if jobs.count(job) > 1:
+        _check_search(overrides, config_dirs)
+    for job in jobs or ():
+        if jobs and jobs.count(job) > 1:
             raise UsageError(f"{' '.join(job)}: the same job twice")
     problems: dict[str, None] = {}
     configs: list[RunConfig] = []
-    for job in jobs[:_MOST_CHECKED]:
+    for job in (hydra_app.corners(overrides) if jobs is None else jobs)[:_MOST_CHECKED]:
         try:
             configs.append(check(job, config_dirs, from_checkpoint))
         except UsageError as problem:
             problems |= dict.fromkeys(str(problem).splitlines())
     if problems:
         raise UsageError("\n".join(problems))
+    if jobs is None:
+        return None
     return list(zip(jobs, [*configs, *[None] * (len(jobs) - len(configs))], strict=True))
+
+
+def _check_search(overrides: Sequence[str], config_dirs: Sequence[Path]) -> None:
+    """Raise UsageError for settings of our own sweeper that Optuna has not."""
+    steady = hydra_app.without_sweeps(overrides)
+    settings = hydra_app.settings(config_dir(), "train", steady, config_folders(config_dirs), "sweeper")
+    if str(settings["_target_"]).endswith(".OptunaSweeper"):
+        from .search import check_settings
+
+        check_settings(settings)
+        if len(steady) == len(overrides) and not settings["params"]:
+            raise UsageError("hydra/sweeper=optuna: nothing to search; give a key several values, or an interval")
 
 
 def planned(overrides: Sequence[str], config_dirs: Sequence[Path]) -> dict[str, Any] | None:
