@@ -197,10 +197,8 @@ def corners(overrides: Sequence[str]) -> list[list[str]]:
             steady.append(text)
             continue
         key, value = override.get_key_element(), override.value()
-        if isinstance(value, IntervalSweep):
-            ends = [value.start, value.end]
-        else:
-            ends = list(itertools.islice(override.sweep_string_iterator(), _MOST_JOBS))
+        ends = [str(value.start), str(value.end)] if isinstance(value, IntervalSweep) else []
+        ends = ends or list(itertools.islice(override.sweep_string_iterator(), _MOST_JOBS))
         swept.append([f"{key}={end}" for end in ends])
     first = [values[0] for values in swept]
     others = [[*first[:n], text, *first[n + 1 :]] for n, values in enumerate(swept) for text in values[1:]]
