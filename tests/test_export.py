@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
@@ -130,3 +132,35 @@ def test_nothing_is_left_of_an_export_that_failed(lora_run: Path, tmp_path: Path
     with pytest.raises(UsageError, match=r"adapter_model.safetensors: missing"):
         export(str(run), tmp_path / "out", merge=False)
     assert names(tmp_path) == {"run"}
+
+
+def test_the_folder_tells_its_run_and_the_hub_reads_its_results(finished_run: Path, tmp_path: Path) -> None:
+    folder = export(str(finished_run), tmp_path / "out", merge=False)
+    scores = json.loads((finished_run / "eval" / "best.json").read_text())
+    assert json.loads((folder / "results.json").read_text()) == scores
+    assert (folder / "curve.png").read_bytes() == (finished_run / "curve.png").read_bytes()
+    card = ModelCard.load(folder / "README.md")
+    read = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert read["success_rate"] == scores["success_rate"] and read["mean_total_reward"] == scores["mean_total_reward"]
+    assert {(result.dataset_type, result.dataset_split) for result in card.data.eval_results} == {
+        ("frozenlake", "test")
+    }
+    titles = [line for line in card.text.splitlines() if line.startswith("## ")]
+    assert titles == [
+        "## Game", "## Algorithm", "## Result", "## Learning curve", "## Commands", "## Use", "## Limits", "## License",
+    ]  # fmt: skip
+    assert "msgrpo train " + " ".join(SMALL) in card.text and "](curve.png)" in card.text
+    assert yaml.safe_load((folder / "run_config.yaml").read_text())["algo"]["group_size"] == 4
+
+
+def test_another_checkpoint_than_the_best_tells_no_results_of_it(finished_run: Path, tmp_path: Path) -> None:
+    others = [path for path in sorted(finished_run.glob("checkpoints/*")) if path != best(Run(finished_run))]
+    folder = export(str(others[0]), tmp_path / "out", merge=False)
+    assert not (folder / "results.json").exists() and (folder / "curve.png").exists()
+
+
+def test_places_on_this_machine_are_told_to_nobody(lora_run: Path, tmp_path: Path) -> None:
+    folder = export(str(lora_run), tmp_path / "out", merge=True)
+    for name in ("README.md", "run_config.yaml", "msgrpo.json"):
+        assert str(lora_run.parent) not in (folder / name).read_text(), name
+    assert "model.path=base" in (folder / "README.md").read_text()

@@ -16,9 +16,11 @@ from .adapter_files import base_of, is_adapter
 from .adapters import name_base
 from .checkpoint import describe, find_checkpoint, read_metadata
 from .errors import UsageError
+from .export_record import add_record
 from .model_card import merged_card
 from .model_paths import is_local, local_path
 from .models import load_model, quiet_libraries
+from .runs import Run
 from .schema import ModelConfig
 from .whole_files import put_in_place, write_text
 
@@ -42,7 +44,7 @@ def export(target: str, folder: Path, *, merge: bool) -> Path:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: not empty; give a new folder")
-    checkpoint, _ = find_checkpoint(target)
+    checkpoint, run = find_checkpoint(target)
     score = read_metadata(checkpoint).get("score")
     told = "not scored yet" if score is None else f"{score['mean_total_reward']:.3f} on validation"
     print(f"exporting {checkpoint} ({told})", file=sys.stderr)
@@ -54,6 +56,8 @@ def export(target: str, folder: Path, *, merge: bool) -> Path:
         write = _write_whole if not is_adapter(checkpoint) else _write_merged if merge else _write_adapter
         metadata = write(checkpoint, read_metadata(checkpoint), aside)
         describe(aside, metadata)
+        if run is not None:
+            add_record(Run(run), checkpoint, aside)
         put_in_place(aside, folder.absolute())
     finally:
         shutil.rmtree(aside, ignore_errors=True)

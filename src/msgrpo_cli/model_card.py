@@ -66,7 +66,7 @@ def model_card(
     """
     base, kind = _public_name(base_model), _ADAPTER if adapter else _WHOLE
     parts = [
-        _front_matter(base, base_license, kind),
+        _front_matter(base, base_license, kind, _model_index(base, env, evaluation)),
         f"# {base}, post-trained to play {env}" if update else f"# {base}, before training to play {env}",
         _summary(base, env, update),
         "## Game",
@@ -110,9 +110,34 @@ def _public_name(base_model: str) -> str:
     return base_model
 
 
-def _front_matter(base: str, base_license: Mapping[str, str] | None, kind: _Kind) -> str:
+def _model_index(base: str, env: str, evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
+    """The result as the hub reads it (`model-index` of its model cards); None where there is none yet."""
+    if evaluation is None:
+        return None
+    names = {
+        "mean_total_reward": "mean total reward, sampled",
+        "success_rate": "success rate, sampled",
+        "greedy_success_rate": "success rate, greedy decoding",
+        "normalized_score": "normalised score (random 0, optimal 1)",
+    }
+    metrics = [
+        {"type": key, "value": evaluation[key], "name": name}
+        for key, name in names.items()
+        if evaluation.get(key) is not None
+    ]
+    task = {"type": "reinforcement-learning", "name": "text game"}
+    part = {"type": env, "name": env, "split": str(evaluation.get("split"))}
+    name = f"{base.rpartition('/')[2]} on {env}"
+    return [{"name": name, "results": [{"task": task, "dataset": part, "metrics": metrics}]}]
+
+
+def _front_matter(
+    base: str, base_license: Mapping[str, str] | None, kind: _Kind, model_index: list[dict[str, Any]] | None
+) -> str:
     lines = ["---", f"base_model: {json.dumps(base)}", kind.library, "pipeline_tag: text-generation"]
     lines += [f"{field}: {json.dumps(value)}" for field, value in (base_license or {}).items()]
+    if model_index:
+        lines.append(f"model-index: {json.dumps(model_index)}")
     return "\n".join([*lines, "tags:", "- msgrpo", "---"])
 
 
