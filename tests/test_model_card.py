@@ -48,12 +48,18 @@ def front_matter(text: str) -> dict[str, Any]:
 
 
 def test_front_matter() -> None:
-    assert front_matter(card()) == {
+    about = {
         "base_model": "Qwen/Qwen2.5-3B-Instruct",
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["msgrpo"],
     }
+    assert front_matter(card(evaluation=None)) == about
+    [index] = front_matter(card()).pop("model-index")
+    assert index["name"] == "Qwen2.5-3B-Instruct on frozenlake"
+    assert [(metric["type"], metric["value"]) for metric in index["results"][0]["metrics"]] == [
+        ("mean_total_reward", 0.9), ("success_rate", 0.9), ("greedy_success_rate", 0.912), ("normalized_score", 0.899),
+    ]  # fmt: skip
 
 
 def test_licence_is_that_of_the_base_or_none() -> None:
