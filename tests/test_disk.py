@@ -37,7 +37,7 @@ def test_of_an_adapter_the_base_is_not_saved_again() -> None:
 def test_no_disk_has_room_for_five_checkpoints_of_a_large_model(tmp_path: Path) -> None:
     config = compose("train", ["model=qwen72b", "max_updates=700", "save.every=1", "save.keep_last=1000"])
     line = r"save.keep_last=1000: 702 checkpoints of [\d,.]+ GB need [\d,.]+ GB, and .*/new/run has [\d,.]+ GB free; "
-    with pytest.raises(UsageError, match=line + re.escape("keep fewer, or set hydra.run.dir to a larger disk")):
+    with pytest.raises(UsageError, match=line + re.escape("keep fewer, or choose a larger disk with hydra.run.dir")):
         check_room(config, tmp_path / "new" / "run")
 
 

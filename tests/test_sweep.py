@@ -270,6 +270,10 @@ def test_fail_fast_ends_the_others(tmp_path: Path) -> None:
     assert "rollout.max_prompt_tokens" in outcome["jobs"][0]["error"]
     again = swept(tmp_path, "--resume", "all", code=1)
     assert [job["status"] for job in again["jobs"]] == ["failed", "done", "done"], "without it they run"
+    (Path(again["jobs"][1]["run"]) / "run.json").write_text("[]")
+    broken = swept(tmp_path, "--resume", "all", code=1)
+    assert [job["status"] for job in broken["jobs"]] == ["failed", "failed", "done"]
+    assert "broken" in broken["jobs"][1]["error"] and Path(broken["report"]).is_file()
 
 
 @pytest.mark.slow

@@ -47,8 +47,8 @@ def check_room(config: RunConfig, run_dir: Path, existing: int = 0) -> None:
     if free < needed:
         raise UsageError(
             f"save.keep_last={save.keep_last}: {side_by_side} checkpoints of {_gigabytes(size)} need "
-            f"{_gigabytes(needed)}, and {run_dir} has {_gigabytes(free)} free; keep fewer, or set hydra.run.dir "
-            "to a larger disk"
+            f"{_gigabytes(needed)}, and {run_dir} has {_gigabytes(free)} free; keep fewer, or choose a "
+            "larger disk with hydra.run.dir (of a sweep: hydra.sweep.dir)"
         )
 
 

@@ -42,6 +42,7 @@ Filters = Annotated[
 
 _NONE = "-"
 _FOLDED = ("run", "env", "model")
+_UNFOLDED = 400  # columns of a list in a pipe, whose lines others cut
 _SHOWN = 8  # evaluations of a run
 
 
@@ -94,7 +95,7 @@ def list_all(
         if as_json:
             print(json.dumps([line.to_json() for line in found], allow_nan=False))
         elif found:
-            _show_list(found, Console(highlight=False))
+            _show_list(found, Console(highlight=False, width=None if sys.stdout.isatty() else _UNFOLDED))
         else:
             print(f"no run in outputs/ or multirun/{' fits' if filters else ''}", file=sys.stderr)
 

@@ -160,6 +160,7 @@ class Run:
             pid=os.getpid(),
             host=socket.gethostname(),
             start=before.get("start") or now(),
+            began=now(),
             end=None,
             summary=before.get("summary") or {},
         )

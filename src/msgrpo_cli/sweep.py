@@ -14,6 +14,7 @@ from typing import Any
 
 from . import hydra_app
 from .config import config_dir, config_folders, config_hash, dumped, load_saved
+from .disk import check_room
 from .errors import UsageError
 from .interruption import asked_to_end, heeding, safe_point
 from .jobs import ready, sound
@@ -111,6 +112,9 @@ def run_sweep(
         raise UsageError(
             f"hydra.sweep.dir={directory}: holds a sweep already; go on with msgrpo sweep --resume {directory}"
         )
+    for _texts, config in jobs or ():
+        if config is not None:
+            check_room(config, directory)
     directory.mkdir(parents=True, exist_ok=True)
     sweep.create(
         [

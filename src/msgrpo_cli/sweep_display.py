@@ -87,7 +87,9 @@ class SweepDisplay:
         """A line where the status of a job has changed, and every half minute for those that run."""
         for number, (state, own) in enumerate(zip(states, _own(states), strict=True), 1):
             name, still = state.job.directory.name, state.status == "running" and self._looks % _PLAIN_EVERY == 0
-            if state.status not in ("not started", "starting") and (self._told.get(name) != state.status or still):
+            if self._looks == 0:  # how a sweep that goes on was left is no news
+                self._told[name] = state.status
+            elif state.status not in ("not started", "starting") and (self._told.get(name) != state.status or still):
                 self._told[name] = state.status
                 words = [f"job {number}/{len(states)} {state.status}", *_figures(state), own, state.error]
                 self._console.print("  ".join(filter(None, words)), highlight=False, markup=False, soft_wrap=True)
@@ -135,7 +137,7 @@ def _short(override: str) -> str:
 
 
 def _figures(state: JobState) -> tuple[str, str, str]:
-    update = "" if state.update is None else f"{state.update}/{state.max_updates}"
+    update = "" if state.update is None else f"{state.update}/{state.max_updates or '?'}"
     score = "" if state.score is None else f"{state.score:.3f}"
     seconds = "" if state.seconds is None else _time(state.seconds)
     return update, score, seconds

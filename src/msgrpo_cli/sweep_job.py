@@ -56,7 +56,7 @@ class SweepJob:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
         run, stop_file = Run(run_dir.absolute()), Sweep(self.sweep).stop_file
-        if stop_file.exists() or _is_done(run):
+        if stop_file.exists() or _is_settled(run):
             return
         try:
             config = self._begun(run, data, overrides)
@@ -69,7 +69,7 @@ class SweepJob:
             if prune_file(run.path).exists() and run.record().get("status") == "interrupted":
                 run.update_record(pruned=True, error=prune_file(run.path).read_text(encoding="utf-8"))
         except Exception as problem:  # noqa: BLE001 - whatever it is, the other jobs must start
-            with contextlib.suppress(OSError):  # a full disk
+            with contextlib.suppress(OSError, UsageError):  # a full disk, a record that is broken
                 _record_failure(run, one_line(problem), self.command, overrides)
         with contextlib.suppress(OSError, UsageError):
             if self.fail_fast and run.record().get("status") == "failed":
@@ -100,11 +100,15 @@ class SweepJob:
         return {**os.environ, **shared, PARENT: str(os.getpid())}
 
 
-def _is_done(run: Run) -> bool:
-    with contextlib.suppress(UsageError):
+def _is_settled(run: Run) -> bool:
+    """Done, pruned, or with a record that is broken, which a person must mend."""
+    if not is_run(run.path):
+        return False
+    try:
         record = run.record()
-        return record.get("status") == "done" or bool(record.get("pruned"))
-    return False
+    except UsageError:
+        return True
+    return record.get("status") == "done" or bool(record.get("pruned"))
 
 
 def _work(run: Run, command: Sequence[str], environment: Mapping[str, str], stopped: Callable[[], bool]) -> None:
@@ -131,7 +135,9 @@ def _work(run: Run, command: Sequence[str], environment: Mapping[str, str], stop
                 if _ended(child, _GRACE) is None:
                     child.kill()
                     child.wait()
-    if code != 0 and (code != UsageError.exit_code or others is None or run.record().get("pid") != others):
+    if code == 0 and run.record().get("status") == "running":
+        run.update_record(status="failed", error="its process ended with exit code 0 before the run was", end=now())
+    elif code != 0 and (code != UsageError.exit_code or others is None or run.record().get("pid") != others):
         _record_end(run, code, begin)  # else it is another process that works there, and tells its end itself
 
 

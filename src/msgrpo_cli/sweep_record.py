@@ -50,6 +50,7 @@ class JobState:
     score: float | None = None
     """Mean total reward: of the best checkpoint on the test part once it is done, of the last evaluation before."""
     seconds: float | None = None
+    """Of the process that worked on it last."""
     error: str | None = None
     here: bool = False
     """Whether it was this machine that worked on it last."""
@@ -208,7 +209,7 @@ def _max_updates(config: Path) -> int | None:
 
 def _seconds(record: dict[str, Any]) -> float | None:
     try:
-        begun = datetime.fromisoformat(record["start"])
+        begun = datetime.fromisoformat(record.get("began") or record["start"])
         ended = datetime.fromisoformat(record.get("end") or now())
     except (KeyError, TypeError, ValueError):
         return None
