@@ -292,7 +292,7 @@ def test_an_interrupted_sweep_saves_its_jobs(tmp_path: Path, name: str, number: 
         command(*overrides, *launcher(name)), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    wait_for(lambda: any(file.stat().st_size for file in tmp_path.glob("all/*/metrics.jsonl")))
+    wait_for(lambda: any('"kind": "train"' in file.read_text() for file in tmp_path.glob("all/*/metrics.jsonl")))
     os.killpg(process.pid, number)  # as a terminal does
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (code, ""), err
