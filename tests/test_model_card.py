@@ -58,8 +58,11 @@ def test_front_matter() -> None:
     [index] = front_matter(card()).pop("model-index")
     assert index["name"] == "Qwen2.5-3B-Instruct on frozenlake"
     assert [(metric["type"], metric["value"]) for metric in index["results"][0]["metrics"]] == [
-        ("mean_total_reward", 0.9), ("success_rate", 0.902), ("greedy_success_rate", 0.912), ("normalized_score", 0.899),
-    ]  # fmt: skip
+        ("mean_total_reward", 0.9),
+        ("success_rate", 0.902),
+        ("greedy_success_rate", 0.912),
+        ("normalized_score", 0.899),
+    ]
 
 
 def test_licence_is_that_of_the_base_or_none() -> None:
