@@ -137,6 +137,16 @@ def test_what_is_not_done_is_named_and_not_counted(finished_run: Path, tmp_path:
     assert {Path(run.run).name: run.overrides for run in report.unfinished}["never"] == ("seed=6",)
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.6])
+def test_rows_that_are_cut_off_are_told(finished_run: Path, tmp_path: Path, kept: float) -> None:
+    run = copy_of(finished_run, tmp_path / "run")
+    assert not [note for note in report_on([run]).notes if "metrics.jsonl" in note]
+    text = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(text[: int(kept * len(text))])
+    [note] = [note for note in report_on([run]).notes if "metrics.jsonl" in note]
+    assert note.startswith("The metrics.jsonl of run is damaged or cut off")
+
+
 def test_a_config_that_the_sweep_did_not_plan_is_told(finished_run: Path, tmp_path: Path) -> None:
     run = copy_of(finished_run, tmp_path / "run")
     planned = json.loads((run / "run.json").read_text())["config_hash"]

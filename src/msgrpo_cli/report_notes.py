@@ -24,7 +24,15 @@ _OUTSIDE = {
 
 def notes_on(groups: Sequence[Group]) -> list[str]:
     """One sentence each."""
-    return [*_seeds(groups), *_again(groups), *_outside(groups), *_pairs(groups)]
+    return [*_damaged(groups), *_seeds(groups), *_again(groups), *_outside(groups), *_pairs(groups)]
+
+
+def _damaged(groups: Sequence[Group]) -> list[str]:
+    broken = [run.name for group in groups for run in group.runs if not run.rows_are_whole]
+    return [
+        f"The metrics.jsonl of {name} is damaged or cut off: its curve is incomplete, and so is the cost of its group."
+        for name in broken
+    ]
 
 
 def _seeds(groups: Sequence[Group]) -> list[str]:

@@ -80,6 +80,11 @@ class RunData:
             return []
 
     @property
+    def rows_are_whole(self) -> bool:
+        """Whether the rows of a run that is done reach its final evaluation, which is written last."""
+        return bool(self.rows) and self.rows[-1].get("checkpoint") is not None
+
+    @property
     def counts(self) -> bool:
         """Whether its final score may stand beside others: it is done, and its seed and final evaluation are known."""
         return self.status == "done" and self.final is not None and self.seed is not None
