@@ -321,3 +321,21 @@ def test_a_sweep_does_not_go_on_while_a_job_of_it_still_runs(tmp_path: Path) -> 
     finally:
         os.kill(record["pid"], signal.SIGCONT)
     wait_for(lambda: json.loads(next(tmp_path.glob("all/*/run.json")).read_text())["status"] == "interrupted")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 1.5, 8.0])
+def test_a_job_whose_directory_is_removed_does_not_come_back_half(tmp_path: Path, seconds: float) -> None:
+    """Before its process looks for it, while it comes up, and while it trains."""
+    overrides = ["experiment=smoke", "max_updates=4000", "eval.every=0", "seed=0", "hydra.sweep.dir=all", "--json"]
+    process = subprocess.Popen(
+        command(*overrides), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    wait_for(lambda: any(tmp_path.glob("all/*/run.json")))
+    time.sleep(seconds)
+    [folder] = [file.parent for file in tmp_path.glob("all/*/run.json")]
+    folder.rename(tmp_path / "elsewhere")  # its name disappears in one stroke
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert [job["status"] for job in json.loads(out)["jobs"]] == ["not started"]
+    assert not folder.exists()

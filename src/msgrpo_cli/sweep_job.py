@@ -58,8 +58,10 @@ class SweepJob:
         run, stop_file = Run(run_dir.absolute()), Sweep(self.sweep).stop_file
         if stop_file.exists() or _is_settled(run):
             return
+        begun = False
         try:
             config = self._begun(run, data, overrides)
+            begun = True
             _work(
                 run,
                 self._command_of(run, config),
@@ -70,7 +72,8 @@ class SweepJob:
                 run.update_record(pruned=True, error=prune_file(run.path).read_text(encoding="utf-8"))
         except Exception as problem:  # noqa: BLE001 - whatever it is, the other jobs must start
             with contextlib.suppress(OSError, UsageError):  # a full disk, a record that is broken
-                _record_failure(run, one_line(problem), self.command, overrides)
+                if is_run(run.path) or not begun:  # else somebody removed it: it shall not come back half
+                    _record_failure(run, one_line(problem), self.command, overrides)
         with contextlib.suppress(OSError, UsageError):
             if self.fail_fast and run.record().get("status") == "failed":
                 stop_file.write_text(f"--fail-fast: {run.path.name} failed", encoding="utf-8")

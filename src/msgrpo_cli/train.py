@@ -54,7 +54,8 @@ def train_job(
     """
     began = time.perf_counter()
     run = Run((resume or run_dir).absolute())
-    run.path.mkdir(parents=True, exist_ok=True)
+    if resume is None:  # else it is there, or was removed while this process came up
+        run.path.mkdir(parents=True, exist_ok=True)
     with locked(run.path):
         damaged: list[str] = []
         point = resume_point(config, run, damaged.append)
