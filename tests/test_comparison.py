@@ -165,3 +165,12 @@ def test_command(
     found = json.loads(capsys.readouterr().out)
     assert {"effect", "ci95", "p_value", "smallest_detectable_difference", "verdict", "success"} <= set(found)
     assert (found["effect"], found["first"]["run"]) == (-0.5, str(finished_run))
+
+
+def test_a_run_is_not_compared_with_itself(
+    finished_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["msgrpo", "compare", str(finished_run), f"{finished_run}/."])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and "the same run as" in capsys.readouterr().err

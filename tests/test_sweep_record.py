@@ -14,7 +14,7 @@ from rich.console import Console
 
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs import Run
-from msgrpo_cli.sweep_display import table
+from msgrpo_cli.sweep_display import SweepDisplay, table
 from msgrpo_cli.sweep_record import Job, JobState, Sweep, find_sweep, last_rows, state_of
 from msgrpo_cli.whole_files import append_lines
 
@@ -156,3 +156,18 @@ def test_the_record_is_strict_json(tmp_path: Path) -> None:
     record = json.loads(sweep_of(tmp_path, "a").file.read_text())
     assert record["jobs"] == [{"overrides": ["seed=a"], "run": "a", "config_hash": "hash"}]
     assert (record["status"], record["overrides"]) == ("running", ["seed=..."])
+
+
+def test_plain_lines_say_of_which_part_a_reward_is(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "a", "b")
+    for name, state in (("a", "running"), ("b", "done")):
+        run = created(tmp_path / name, [f"seed={name}"])
+        began(run)
+        run.update_record(status=state, summary={"best": {"mean_total_reward": 0.75}} if state == "done" else {})
+        append_lines(run.metrics, [{"kind": "eval", "update": 0, "mean_total_reward": 0.5}])
+    console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    display = SweepDisplay(sweep, console=console)
+    display._looks = 1
+    display._tell(sweep.states())
+    first, second = console.export_text().splitlines()
+    assert first.startswith("job 1/2 running  validation 0.500") and second.startswith("job 2/2 done  test 0.750")

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .errors import UsageError
 from .options import AsJson, Verbose
 from .reporting import ending
 
@@ -72,7 +73,10 @@ def compare(first: RunName, second: RunName, as_json: AsJson = False, verbose: V
         from .comparison import compare_runs
         from .runs import find_run
 
-        found = compare_runs(find_run(first), find_run(second))
+        one, other = find_run(first), find_run(second)
+        if one.resolve() == other.resolve():
+            raise UsageError(f"{second}: the same run as {first}; give two")
+        found = compare_runs(one, other)
         if as_json:
             print(json.dumps(found.to_json(), allow_nan=False))
         else:

@@ -91,7 +91,10 @@ class SweepDisplay:
                 self._told[name] = state.status
             elif state.status not in ("not started", "starting") and (self._told.get(name) != state.status or still):
                 self._told[name] = state.status
-                words = [f"job {number}/{len(states)} {state.status}", *_figures(state), own, state.error]
+                update, score, time = _figures(state)
+                part = "test" if state.status == "done" else "validation"
+                reward = f"{part} {score}" if score else ""
+                words = [f"job {number}/{len(states)} {state.status}", update, reward, time, own, state.error]
                 self._console.print("  ".join(filter(None, words)), highlight=False, markup=False, soft_wrap=True)
 
 
