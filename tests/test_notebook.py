@@ -117,6 +117,7 @@ def test_a_hub_out_of_reach_is_a_run_error(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.slow
 def test_an_interrupted_kernel_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     code = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where a shell says so
         "from msgrpo_cli import train\n"
         f"try:\n    train(*{SMALL!r}, 'max_updates=1000000', 'hydra.run.dir=run')\n"
         "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
