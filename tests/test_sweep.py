@@ -178,7 +178,7 @@ def test_a_sweep_killed_midway_ends_as_an_uninterrupted_one(
         command(*GRID, *launcher(name), "hydra.sweep.dir=killed"), cwd=tmp_path, env=ENVIRONMENT,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_for(lambda: len(list(tmp_path.glob("killed/*/eval/best.json"))) >= 2)
+    wait_for(lambda: any('"done"' in file.read_text() for file in tmp_path.glob("killed/*/run.json")))
     for one in (*psutil.Process(process.pid).children(recursive=True), process):
         with contextlib.suppress(psutil.Error):
             one.kill()
