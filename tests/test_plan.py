@@ -164,6 +164,7 @@ def test_hours_grow_with_the_run_and_are_none_where_nothing_is_known() -> None:
 
 
 def test_a_probe_measures_two_real_updates() -> None:
+    pytest.importorskip("torch")
     found = probe(compose("train", ["trainer.use_cpu=true", *SMALL]))
     assert found["updates"] == 2
     assert not found["skipped"]  # noise alone gives no signal: its groups are often alike
