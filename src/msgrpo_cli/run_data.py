@@ -6,7 +6,6 @@ Knows the files of a run and what may be wrong with them. Knows nothing about st
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
 from .errors import UsageError
+from .run_process import process_of
 from .runs import Run, is_run
 from .whole_files import read_json, read_lines
 
@@ -52,9 +51,8 @@ class RunData:
     @property
     def process_is_gone(self) -> bool:
         """It says that it is running, but the process that it names is not there."""
-        pid, host = self.record.get("pid"), self.record.get("host")
-        here = self.status == "running" and host == socket.gethostname()
-        return here and isinstance(pid, int) and not psutil.pid_exists(pid)
+        process = process_of(Run(self.path), self.record) if self.status == "running" else None
+        return process is not None and process.alive is False
 
     @property
     def standing(self) -> str:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from .errors import UsageError
+from .followed_rows import last_rows
 from .hydra_app import hash_of_overrides
 from .runs import Run
-from .sweep_record import Job, Sweep, last_rows, prune_file, state_of
+from .sweep_record import LAST_ROWS, Job, Sweep, prune_file, state_of
 from .whole_files import read_json
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Search:
         if state_of(self._job(trial)).status != "running" or prune_file(run.path).exists():
             return
         known = self._trials()[trial.number].intermediate_values
-        for row in last_rows(run.metrics):
+        for row in last_rows(run.metrics, LAST_ROWS):
             value = row.get(self._metric)
             if row.get("kind") == "eval" and value is not None and row["update"] and row["update"] not in known:
                 trial.report(value, row["update"])

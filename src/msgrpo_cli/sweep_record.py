@@ -5,10 +5,9 @@ Knows a sweep's directory and the records of runs. Knows nothing about Hydra, mo
 
 from __future__ import annotations
 
-import json
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -19,14 +18,15 @@ import yaml
 
 from .errors import UsageError, shown
 from .file_schema import SCHEMA, refuse_newer
+from .followed_rows import last_rows
 from .run_process import process_of
 from .runs import Run, is_run, now
 from .whole_files import read_json, write_json
 
 JobStatus = Literal["not started", "starting", "running", "done", "failed", "interrupted", "pruned", "lost"]
 UNFINISHED: tuple[JobStatus, ...] = ("not started", "starting", "running", "interrupted", "lost", "failed")
-_TAIL = 65_536
-"""Bytes at the end of metrics.jsonl in which the last rows are looked for."""
+LAST_ROWS = 100
+"""Of metrics.jsonl, in which the last update and evaluation are looked for."""
 
 
 @dataclass(frozen=True)
@@ -174,30 +174,12 @@ def state_of(job: Job) -> JobState:
 def _last(run: Run) -> tuple[int | None, float | None]:
     """The last update, and the mean total reward of the last evaluation."""
     update, score = None, None
-    for row in last_rows(run.metrics):
+    for row in last_rows(run.metrics, LAST_ROWS):
         if row.get("kind") == "train":
             update = row.get("update")
         elif row.get("kind") == "eval":
             score = row.get("mean_total_reward")
     return update, score
-
-
-def last_rows(metrics: Path) -> Iterator[dict[str, Any]]:
-    """The rows in the last part of metrics.jsonl, without reading the rest."""
-    try:
-        with metrics.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _TAIL))
-            lines = file.read().split(b"\n")
-    except OSError:
-        return
-    for line in lines[size > _TAIL :]:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
 
 
 @lru_cache(maxsize=4096)
