@@ -147,6 +147,17 @@ def test_rows_that_are_cut_off_are_told(finished_run: Path, tmp_path: Path, kept
     assert note.startswith("The metrics.jsonl of run is damaged or cut off")
 
 
+def test_final_episodes_that_are_cut_off_are_told(finished_run: Path, tmp_path: Path) -> None:
+    run = copy_of(finished_run, tmp_path / "run")
+    assert not [note for note in report_on([run]).notes if "best.episodes" in note]
+    file = run / "eval" / "best.episodes.jsonl"
+    file.write_text(file.read_text()[:-9])
+    [note] = [note for note in report_on([run]).notes if "best.episodes" in note]
+    assert note.startswith("The eval/best.episodes.jsonl of run is damaged or cut off")
+    file.unlink()
+    assert [note for note in report_on([run]).notes if "best.episodes" in note]
+
+
 def test_a_config_that_the_sweep_did_not_plan_is_told(finished_run: Path, tmp_path: Path) -> None:
     run = copy_of(finished_run, tmp_path / "run")
     planned = json.loads((run / "run.json").read_text())["config_hash"]

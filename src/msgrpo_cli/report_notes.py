@@ -28,10 +28,15 @@ def notes_on(groups: Sequence[Group]) -> list[str]:
 
 
 def _damaged(groups: Sequence[Group]) -> list[str]:
-    broken = [run.name for group in groups for run in group.runs if not run.rows_are_whole]
+    runs = [run for group in groups for run in group.runs]
     return [
-        f"The metrics.jsonl of {name} is damaged or cut off: its curve is incomplete, and so is the cost of its group."
-        for name in broken
+        f"The metrics.jsonl of {run.name} is damaged or cut off: its curve and the cost of its group are incomplete."
+        for run in runs
+        if not run.rows_are_whole
+    ] + [
+        f"The eval/best.episodes.jsonl of {run.name} is damaged or cut off: there may be better and worse episodes."
+        for run in runs
+        if not run.episodes_are_whole
     ]
 
 

@@ -83,6 +83,15 @@ class RunData:
         return bool(self.rows) and self.rows[-1].get("checkpoint") is not None
 
     @property
+    def episodes_are_whole(self) -> bool:
+        """Whether there are as many lines as the final evaluation says that it played episodes."""
+        try:
+            lines = (Run(self.path).evaluations / "best.episodes.jsonl").read_bytes().count(b"\n")
+        except OSError:
+            lines = 0
+        return lines == (self.final or {}).get("episodes")
+
+    @property
     def counts(self) -> bool:
         """Whether its final score may stand beside others: it is done, and its seed and final evaluation are known."""
         return self.status == "done" and self.final is not None and self.seed is not None
