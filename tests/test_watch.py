@@ -150,8 +150,8 @@ def test_an_end_before_its_time_comes_with_the_reason_and_the_way_on(running: Pa
     (running / "run.json").write_text(json.dumps({"schema": 1, "status": status, "error": "RunError: too hot\x07"}))
     code, out, _ = watch(running)
     assert code == 0 and f"\n{status}\n" in out
-    joined = out.replace("\n", "")
-    assert "RunError: too hot\\x07" in out and f"go on with: msgrpo train --resume {running}" in joined
+    lines = out.splitlines()
+    assert "RunError: too hot\\x07" in out and lines[-1] == f"go on with: msgrpo train --resume {running}"
 
 
 def test_a_process_that_is_gone(running: Path) -> None:

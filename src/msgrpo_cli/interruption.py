@@ -39,6 +39,7 @@ class _State:
     deadline: float | None = None
     hours: float = 0.0
     last_words: Callable[[], None] | None = None
+    heard: bytes = b""
 
 
 _state = _State()
@@ -91,11 +92,12 @@ def end_at_next_safe_point(reason: BaseException) -> None:
 
 
 @contextlib.contextmanager
-def heeding(max_hours: float | None, last_words: Callable[[], None]) -> Iterator[None]:
+def heeding(max_hours: float | None, last_words: Callable[[], None], heard: bytes = _HEARD) -> Iterator[None]:
     """Within, a signal waits for the next safe point, and so does the end of `max_hours`.
 
-    `last_words` is called where a second signal ends the process at once.
+    `last_words` is called where a second signal ends the process at once; `heard` is written to stderr at the first.
     """
+    _state.heard = heard
     _state.safe_points_only, _state.last_words, _state.hours = True, last_words, max_hours or 0.0
     _state.deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
     try:
@@ -113,7 +115,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         raise _state.asked
     if first:
         with contextlib.suppress(OSError):
-            os.write(2, _HEARD)  # print is no business of a signal handler
+            os.write(2, _state.heard)  # print is no business of a signal handler
 
 
 def _end_on_the_second(watched: socket.socket, waker: socket.socket) -> None:

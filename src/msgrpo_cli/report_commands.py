@@ -250,7 +250,9 @@ _ROWS: dict[str, Callable[[Effect], str]] = {
     "p-value (sign flips over starts)": _p,
     "smallest detectable difference": lambda effect: _number(effect.smallest_detectable_difference),
     "starts that differ": lambda effect: str(effect.starts_that_differ),
-    "A better / equal / B better": lambda effect: f"{effect.first_better} / {effect.equal} / {effect.second_better}",
+    "episodes: A better / equal / B better": lambda effect: (
+        f"{effect.first_better} / {effect.equal} / {effect.second_better}"
+    ),
 }
 
 

@@ -212,6 +212,8 @@ def find_run(text: str, root: Path = Path(".")) -> Path:
     if path.is_dir():
         if is_run(path):
             return path
+        if (path / "sweep.json").is_file():
+            raise UsageError(f"{shown(text)}: a sweep, not a run; name one of its jobs, or see msgrpo report {text}")
         raise UsageError(f"{shown(text)}: not a run directory (it has no run.json)")
     known = known_runs(root)
     if text == "last" and known:

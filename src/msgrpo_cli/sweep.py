@@ -65,7 +65,7 @@ def plan(
 def _check_search(overrides: Sequence[str], config_dirs: Sequence[Path]) -> None:
     """Raise UsageError for settings of our own sweeper that Optuna has not."""
     steady = hydra_app.without_sweeps(overrides)
-    settings = hydra_app.settings(config_dir(), "train", steady, config_folders(config_dirs), "sweeper")
+    settings = _settings(overrides, config_dirs, None, "sweeper")
     if str(settings["_target_"]).endswith(".OptunaSweeper"):
         from .search import check_settings
 
@@ -125,7 +125,8 @@ def run_sweep(
         overrides=list(overrides),
         config_dirs=[str(folder) for folder in config_folders(config_dirs)],
         from_checkpoint=None if from_checkpoint is None else str(from_checkpoint.absolute()),
-        threads=_threads(_launcher(overrides, config_dirs, jobs), None if jobs is None else len(jobs)),
+        threads=_threads(_settings(overrides, config_dirs, jobs, "launcher"), None if jobs is None else len(jobs)),
+        expected=_settings(overrides, config_dirs, None, "sweeper").get("n_trials") if jobs is None else len(jobs),
     )
     return _run(sweep, fail_fast)
 
@@ -171,7 +172,7 @@ def _run(sweep: Sweep, fail_fast: bool) -> dict[str, Any]:
             fail_fast,
             threads,
         )
-        with heeding(None, lambda: None):
+        with heeding(None, lambda: None, heard=b""):  # the display says it, whose table it would tear
             try:
                 with SweepDisplay(sweep, on_look=lambda: _stop_where_asked(sweep)):
                     hydra_app.run_jobs(
@@ -248,9 +249,9 @@ def _directory(overrides: Sequence[str], config_dirs: Sequence[Path], jobs: Any)
     return hydra_app.job_directory(config_dir(), "train", _steady(overrides, jobs), folders, multirun=True)
 
 
-def _launcher(overrides: Sequence[str], config_dirs: Sequence[Path], jobs: Any) -> dict[str, Any]:
+def _settings(overrides: Sequence[str], config_dirs: Sequence[Path], jobs: Any, part: str) -> dict[str, Any]:
     folders = config_folders(config_dirs)
-    return hydra_app.settings(config_dir(), "train", _steady(overrides, jobs), folders, "launcher")
+    return hydra_app.settings(config_dir(), "train", _steady(overrides, jobs), folders, part)
 
 
 def _threads(launcher: Mapping[str, Any], jobs: int | None) -> int | None:

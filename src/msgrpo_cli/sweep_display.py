@@ -33,6 +33,7 @@ _FIRST: tuple[JobStatus, ...] = (
     "not started",
 )
 """Which jobs are shown where there is no room for all."""
+_ENDING = "ending: running jobs reach their next safe point and save, no other starts; once more to end at once"
 _ROOM_FOR_NAMES = 80  # columns from which directories are named
 _COLUMNS, _FIGURES_FROM = ("job", "status", "update", "reward", "time"), 2
 
@@ -52,6 +53,8 @@ class SweepDisplay:
         self._thread = threading.Thread(target=self._look_on, name="sweep", daemon=True)
         self._told: dict[str, str] = {}
         self._looks = 0
+        self._said_ending = False
+        self._expected = int(sweep.record().get("expected") or 0)
 
     def __enter__(self) -> Self:
         self._console.print(f"sweep {self._sweep.path}", highlight=False, markup=False, soft_wrap=True)
@@ -77,10 +80,15 @@ class SweepDisplay:
     def _look(self) -> None:
         self._on_look()
         states = self._sweep.states()
+        ending = _ENDING if self._sweep.stop_file.exists() else ""
         if self._live:
-            self._live.update(table(states, self._console.width, self._console.height), refresh=True)
+            shown = table(states, self._console.width, self._console.height - bool(ending))
+            self._live.update(Group(shown, Text(ending)) if ending else shown, refresh=True)
         else:
+            if ending and not self._said_ending:
+                self._console.print(ending, soft_wrap=True)
             self._tell(states)
+        self._said_ending = bool(ending)
         self._looks += 1
 
     def _tell(self, states: Sequence[JobState]) -> None:
@@ -94,7 +102,14 @@ class SweepDisplay:
                 update, score, time = _figures(state)
                 part = "test" if state.status == "done" else "validation"
                 reward = f"{part} {score}" if score else ""
-                words = [f"job {number}/{len(states)} {state.status}", update, reward, time, own, state.error]
+                words = [
+                    f"job {number}/{max(len(states), self._expected)} {state.status}",
+                    update,
+                    reward,
+                    time,
+                    own,
+                    state.error,
+                ]
                 self._console.print("  ".join(filter(None, words)), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -16,6 +16,7 @@ from rich.live import Live
 
 from .errors import INTERRUPTED
 from .runs import Run
+from .visible_text import visible_line
 from .watch_screen import Screen, news
 from .watched_run import WatchedRun
 
@@ -26,8 +27,7 @@ _SILENT = 60.0  # seconds without a sign after which it is told
 
 def show_once(path: Path) -> None:
     """Print where the run stands."""
-    watched = _looked(path)
-    Console(highlight=False).print(_screen(watched))
+    _print_last(_looked(path), Console(highlight=False))
 
 
 def as_data(path: Path) -> dict[str, Any]:
@@ -73,14 +73,22 @@ def follow(path: Path) -> None:
         print(f"left; {path} goes on", file=sys.stderr)
         sys.exit(getattr(left, "exit_code", INTERRUPTED))
     if live:
-        console.print(_screen(watched))
+        _print_last(watched, console)
+
+
+def _print_last(watched: WatchedRun, console: Console) -> None:
+    """The screen, and how the run goes on: in one line however narrow the terminal is, to be copied."""
+    console.print(_screen(watched))
+    if watched.resume is not None:
+        console.print(f"go on with: {visible_line(watched.resume)}", markup=False, soft_wrap=True)
 
 
 def _follow_plainly(watched: WatchedRun, console: Console) -> None:
     """One frame, then a line for every evaluation and now and then for an update, then the last frame."""
-    console.print(_screen(watched))
     if watched.ended:
+        _print_last(watched, console)
         return
+    console.print(_screen(watched))
     told, last_line = len(watched.metrics.rows), time.monotonic()
     while not watched.ended:
         time.sleep(_EVERY)
@@ -93,7 +101,7 @@ def _follow_plainly(watched: WatchedRun, console: Console) -> None:
                 last_line = time.monotonic()
                 print(news(rows[place], watched.max_updates), flush=True)
         told = len(rows)
-    console.print(_screen(watched))
+    _print_last(watched, console)
 
 
 def _looked(path: Path) -> WatchedRun:

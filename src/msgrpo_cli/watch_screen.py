@@ -70,8 +70,6 @@ class Screen:
             lines.append(_line((f"it was in {word(phase.phase)}{done}", "")))
         if watched.record.get("error"):
             lines.append(Text(visible_line(str(watched.record["error"])), "red", overflow="fold"))
-        if watched.resume is not None:
-            lines.append(Text(f"go on with: {visible_line(watched.resume)}", overflow="fold"))
         return Group(*lines)
 
     def _process(self) -> list[str]:
