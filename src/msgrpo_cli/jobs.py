@@ -1,4 +1,4 @@
-"""Starting runs: one through Hydra, many through Hydra, or going on with one that exists.
+"""Starting a run through Hydra, or going on with one that exists; what must be right before either.
 
 Knows what must be right before a run directory exists, and what becomes of a job that fails. Knows nothing about
 models or training (`train` does) nor about Hydra (`hydra_app` does).
@@ -36,7 +36,7 @@ from .model_paths import check_reachable
 from .precision import check_precision
 from .reporting import tell_how_to_go_on
 from .resume import changed
-from .runs import Run, find_run, is_run
+from .runs import Run, find_run, is_run, now
 from .schema import RunConfig
 from .split import check_parts
 
@@ -45,40 +45,38 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class TrainJob:
-    """What Hydra calls for every job. It never raises but for interruption: one job must not end the others."""
+    """What Hydra calls for a run whose directory exists. It keeps what goes wrong, which Hydra would tell otherwise."""
 
     command: list[str]
     from_checkpoint: Path | None = None
     outcome: dict[str, Any] | None = None
-    """What `train --json` prints; only of a job in this process."""
+    """What `train --json` prints."""
     problem: Exception | None = None
     config_dirs: Sequence[Path] = ()
     """Where a mixture finds its games."""
-    created: bool = False
-    """The run directory was made before Hydra was called."""
 
     def __call__(self, data: dict[str, Any], run_dir: Path, overrides: list[str]) -> None:
         try:
-            with hydra_app.apart_from_the_callers():  # which is the Hydra that calls this
-                whole = with_games(data, self.config_dirs)
-            config = with_weights(validated(whole), self.from_checkpoint)
-            if not self.created:
-                check_room(config, run_dir)
-                Run(run_dir).create(command=self.command, overrides=overrides, config=saved_text(config))
-                self.created = True
+            config = job_config(data, self.config_dirs, self.from_checkpoint)
             from .train import train_job  # heavy; by now a killed run can be resumed
 
             self.outcome = train_job(config, run_dir, command=self.command, overrides=overrides)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the next job of a sweep must start
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the record must tell it
             self.problem = problem
             _log.info("%s failed: %s", run_dir, one_line(problem))
             _log.info("traceback", exc_info=problem)
-            if self.created or not is_run(run_dir):
-                with contextlib.suppress(OSError):  # a full disk; `problem` says what is to be said
-                    _record_failure(run_dir, problem, self.command, overrides)
+            with contextlib.suppress(OSError):  # a full disk; `problem` says what is to be said
+                record_failure(Run(run_dir), one_line(problem), self.command, overrides)
         except KeyboardInterrupt:
             tell_how_to_go_on(Run(run_dir))
             raise
+
+
+def job_config(data: dict[str, Any], config_dirs: Sequence[Path], source: Path | None) -> RunConfig:
+    """The config of a job that Hydra calls, with the weights of `source`."""
+    with hydra_app.apart_from_the_callers():  # which is the Hydra that calls this
+        whole = with_games(data, config_dirs)
+    return with_weights(validated(whole), source)
 
 
 def ready(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
@@ -117,7 +115,7 @@ def start(
     check_room(config, directory)
     there = {folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists()}
     Run(directory).create(command=command, overrides=list(overrides), config=saved_text(config))
-    job = TrainJob(command, from_checkpoint, config_dirs=config_dirs, created=True)
+    job = TrainJob(command, from_checkpoint, config_dirs=config_dirs)
     try:
         hydra_app.run_jobs(config_dir(), "train", job, overrides, directory, user_folders=folders)
     except KeyboardInterrupt:
@@ -171,13 +169,12 @@ def with_weights(config: RunConfig, source: Path | None) -> RunConfig:
     return config if source is None else from_weights(config, source)
 
 
-def _record_failure(run_dir: Path, problem: Exception, command: list[str], overrides: list[str]) -> None:
-    """Make sure that run.json tells the end, also where training failed before it began to write."""
-    run = Run(run_dir)
-    if not is_run(run_dir):
-        run.update_record(command=command, overrides=overrides)
+def record_failure(run: Run, error: str, command: Sequence[str], overrides: list[str]) -> None:
+    """Make sure that run.json tells the end, also where work failed before it began to write."""
+    if not is_run(run.path):
+        run.update_record(command=list(command), overrides=overrides, start=now())
     if run.record().get("status") in (None, "running"):
-        run.finish("failed", one_line(problem))
+        run.finish("failed", error)
 
 
 def _remove_traces(run_dir: Path, there: Collection[Path]) -> None:

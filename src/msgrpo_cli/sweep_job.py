@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import hydra_app
-from .config import config_folders, saved_text, validated, with_games
+from .config import config_folders, saved_text
 from .disk import check_room
 from .errors import INTERRUPTED, TERMINATED, UsageError
 from .explain import one_line
 from .interruption import PARENT
-from .jobs import with_weights
+from .jobs import job_config, record_failure
 from .mixture import ids_of
 from .runs import Run, is_run, now
 from .schema import RunConfig
@@ -73,16 +72,14 @@ class SweepJob:
         except Exception as problem:  # noqa: BLE001 - whatever it is, the other jobs must start
             with contextlib.suppress(OSError, UsageError):  # a full disk, a record that is broken
                 if is_run(run.path) or not begun:  # else somebody removed it: it shall not come back half
-                    _record_failure(run, one_line(problem), self.command, overrides)
+                    record_failure(run, one_line(problem), self.command, overrides)
         with contextlib.suppress(OSError, UsageError):
             if self.fail_fast and run.record().get("status") == "failed":
                 stop_file.write_text(f"--fail-fast: {run.path.name} failed", encoding="utf-8")
 
     def _begun(self, run: Run, data: dict[str, Any], overrides: list[str]) -> RunConfig:
         """The job's config; its run directory exists afterwards, ready for `train --resume`."""
-        with hydra_app.apart_from_the_callers():  # which is the Hydra that calls this
-            whole = with_games(data, self.config_dirs)
-        config = with_weights(validated(whole), self.from_checkpoint)
+        config = job_config(data, self.config_dirs, self.from_checkpoint)
         if not run.config.exists():
             check_room(config, run.path)
             (run.path / "run.json").unlink(missing_ok=True)  # of a job that failed before it had a config
@@ -169,10 +166,3 @@ def _record_end(run: Run, code: int, begin: int) -> None:
     else:
         how = said[-1] if said else f"its process ended with exit code {code}"
     run.update_record(status="failed", error=how, end=now())
-
-
-def _record_failure(run: Run, error: str, command: Sequence[str], overrides: list[str]) -> None:
-    """For what goes wrong before there is a child, or beside it."""
-    if not is_run(run.path):
-        run.update_record(command=list(command), overrides=overrides, start=now())
-    run.update_record(status="failed", error=error, end=now())
