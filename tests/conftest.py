@@ -6,6 +6,7 @@ Where torch is not installed, whatever imports it, or a library that needs it, i
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Generator
@@ -47,6 +48,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         if SkipsWithoutTorch.asked_for:
             pytest.skip(f"{SkipsWithoutTorch.asked_for} is not installed here")
         raise
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_stays() -> Generator[None]:
+    """Hydra logs to a run's log.txt for as long as the process lives; here the run is gone before."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
+        handler.close()
 
 
 SMALL = [
