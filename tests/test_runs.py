@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from msgrpo_cli import runs
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs import Run, find_run, is_run
 from msgrpo_cli.whole_files import (
@@ -307,3 +308,30 @@ def test_files_of_a_run_by_name(tmp_path: Path) -> None:
     names = [run.metrics, run.episodes, run.checkpoints, run.evaluations, run.curve, run.config]
     expected = ["metrics.jsonl", "episodes.jsonl", "checkpoints", "eval", "curve.png", "config.yaml"]
     assert [path.relative_to(tmp_path).as_posix() for path in names] == expected
+
+
+def test_the_commit_is_that_of_the_program_and_records_beside_it_do_not_spoil_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    program, record = tmp_path / "src" / "runs.py", tmp_path / "results.csv"
+    program.parent.mkdir()
+    program.write_text("")
+    record.write_text("")
+    git("init")
+    monkeypatch.setattr(runs, "__file__", str(program))
+    assert runs._commit() is None, "not under version control"
+    git("add", ".")
+    git("commit", "-m", "first")
+    commit = runs._commit()
+    assert commit is not None
+    assert len(commit) == 40
+    record.write_text("one more line")
+    assert runs._commit() == commit
+    program.write_text("changed")
+    assert runs._commit() == f"{commit}-dirty"
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "site-packages" / "runs.py"))
+    assert runs._commit() is None, "installed below a checkout of something else"

@@ -239,16 +239,21 @@ def _versions() -> dict[str, str | None]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that the program runs from, with -dirty where it was changed; None elsewhere."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+    """The commit of the checkout that the program runs from; None elsewhere.
+
+    With -dirty where the program or its conf was changed; records beside them may grow while they are made.
+    """
+    if not _git("ls-files", "--", __file__):  # installed, perhaps below somebody else's checkout
         return None
-    return described.stdout.strip() or None
+    changed = _git("status", "--porcelain", "--", ":/src", ":/conf")
+    return f"{_git('rev-parse', 'HEAD')}{'-dirty' if changed else ''}"
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the folder of this file; nothing where it fails."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said.stdout.strip()
