@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,15 @@ def played_update(
     return play_update(update, UpdateRules(seed=0, **settings), lake, agent(model, tokenizer), RULES)
 
 
+def shared(episodes: Sequence[Episode], advantage_E: Sequence[float] | np.ndarray) -> tuple[np.ndarray, ...]:
+    """One advantage for all steps of each episode."""
+    return tuple(np.full(len(one.steps), value) for one, value in zip(episodes, advantage_E, strict=True))
+
+
 def with_advantages(played: PlayedUpdate, advantages: list[float]) -> PlayedUpdate:
     """The same episodes with typed-in advantages, all drawn."""
     count = len(played.episodes)
-    chosen = np.resize(np.array(advantages, dtype=np.float64), count)
+    chosen = shared(played.episodes, np.resize(np.array(advantages, dtype=np.float64), count))
     draw = Draw(np.ones(count, dtype=bool), np.ones(count))
     return PlayedUpdate(played.update, played.episodes, chosen, draw, 0.0, 1.0)
 

@@ -116,13 +116,41 @@ def refusal(*overrides: str, folders: tuple[Path, ...] = ()) -> str:
             "env.id=... env.actions=[...] env.template=...",
         ),
         (
-            "algo.credit=gigpo",
-            "algo.credit=gigpo: this credit does not exist yet; it comes with a later version; use episode",
+            "algo.gamma=0.9",
+            "algo: gamma=0.9 changes nothing with credit=episode: leave it null, or use return_to_go or gigpo",
+        ),
+        (
+            "algo.most_groups=20",
+            "algo: most_groups=20: absolute_advantage plays groups_per_update groups; leave it null, or use "
+            "episode_sampling=dynamic",
         ),
     ],
 )
 def test_every_mistake_is_one_line(override: str, line: str) -> None:
     assert refusal(override) == line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["algo=dapo", "algo.sampling_scope=group"],
+            "algo: sampling_scope=group: dynamic chooses among groups; use update",
+        ),
+        (
+            ["algo=starpo_s", "algo.sampling_correction=inverse_probability"],
+            "algo: sampling_correction=inverse_probability: variance_filter leaves whole groups out, which no factor "
+            "undoes; use none",
+        ),
+        (["algo=dapo", "algo.most_groups=3"], "algo: most_groups=3: must be at least groups_per_update=16"),
+        (
+            ["algo=gigpo", "algo.baseline_scope=group"],
+            "algo: baseline_scope=group changes nothing with credit=gigpo: leave it null, or use return_to_go",
+        ),
+    ],
+)
+def test_keys_that_a_variant_does_not_read_are_refused(overrides: list[str], line: str) -> None:
+    assert refusal(*overrides) == line
 
 
 def test_several_mistakes_are_told_at_once() -> None:

@@ -40,7 +40,7 @@ EPISODE = Episode(
 
 
 def test_fields_of_a_line() -> None:
-    line = episode_to_json(EPISODE, kind="train", update=7, split="train", advantage=-0.5, drawn=True)
+    line = episode_to_json(EPISODE, kind="train", update=7, split="train", advantages=[-0.5] * 3, drawn=True)
     steps = line.pop("steps")
     assert line == {
         "schema": 1,
@@ -75,6 +75,13 @@ def test_fields_of_a_line() -> None:
 def test_an_evaluated_episode_has_no_advantage() -> None:
     line = episode_to_json(EPISODE, kind="eval", update=None, split="test")
     assert (line["kind"], line["update"], line["advantage"], line["drawn"]) == ("eval", None, None, None)
+
+
+def test_steps_hold_their_advantages_where_they_differ() -> None:
+    line = episode_to_json(EPISODE, kind="train", update=7, split="train", advantages=[-0.5, 0.25, 1.0], drawn=True)
+    assert line["advantage"] == 0.25
+    assert [step["advantage"] for step in line["steps"]] == [-0.5, 0.25, 1.0]
+    assert episode_from_json(line) == as_logged(EPISODE)
 
 
 def as_logged(episode: Episode) -> Episode:

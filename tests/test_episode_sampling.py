@@ -12,10 +12,11 @@ from msgrpo_cli.episode_sampling import (
     draw_episodes,
     effective_sample_size,
     inclusion_probabilities,
+    reward_spread,
     systematic_sample,
 )
 
-SAMPLINGS: tuple[EpisodeSampling, ...] = ("all", "uniform", "absolute_advantage")
+SAMPLINGS: tuple[EpisodeSampling, ...] = ("all", "uniform", "absolute_advantage", "variance_filter", "dynamic")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_exactly_as_many_are_drawn_as_were_asked_for() -> None:
 )
 def test_the_share_is_rounded_half_up_and_never_nothing(episodes: int, fraction: float, drawn: int) -> None:
     advantages = np.arange(1.0, episodes + 1).reshape(1, -1)
-    for sampling in SAMPLINGS[1:]:
+    for sampling in ("uniform", "absolute_advantage"):
         draw = draw_episodes(advantages, sampling, np.random.default_rng(0), fraction=fraction)
         assert draw.drawn_E.sum() == drawn
 
@@ -225,3 +226,29 @@ def test_effective_sample_size() -> None:
     assert effective_sample_size(np.array([0.3, -0.3, 0.3, 0.3, 0.0])) == pytest.approx(4.0)
     assert effective_sample_size(np.array([5.0, 0.0])) == 1.0
     assert effective_sample_size(np.zeros(3)) == 0.0
+
+
+REWARDS = np.array([[1.0, 0.0, 0.0, 0.0], [0.5] * 4, [3.0, -3.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]])
+"""Bessel standard deviations 0.5, 0, 2.449 and 0.577."""
+
+
+@pytest.mark.parametrize(("fraction", "kept"), [(0.25, {2}), (0.5, {2, 3}), (0.75, {0, 2, 3}), (1.0, {0, 2, 3})])
+def test_the_groups_whose_rewards_differ_most(fraction: float, kept: set[int]) -> None:
+    draw = draw_episodes(
+        group_advantages(REWARDS), "variance_filter", np.random.default_rng(0), fraction=fraction, reward_GK=REWARDS
+    )
+    assert set(np.flatnonzero(draw.drawn_E) // 4) == kept
+    assert draw.drawn_E.sum() == 4 * len(kept), "whole groups"
+    assert reward_spread(REWARDS) == pytest.approx(np.array([0.5, 0.0, 6.0**0.5, 3.0**-0.5]))
+
+
+def test_of_groups_that_differ_as_much_the_first_are_kept() -> None:
+    rewards = np.array([[1.0, 0.0]] * 4)
+    draw = draw_episodes(group_advantages(rewards), "variance_filter", np.random.default_rng(0), fraction=0.5)
+    assert draw.drawn_E.tolist() == [True] * 4 + [False] * 4
+
+
+def test_dynamic_takes_every_group_that_differs() -> None:
+    draw = draw_episodes(group_advantages(REWARDS), "dynamic", np.random.default_rng(0), fraction=0.1)
+    assert draw.drawn_E.reshape(4, 4).all(axis=1).tolist() == [True, False, True, True]
+    assert draw.factor_E.tolist() == [1.0] * 16

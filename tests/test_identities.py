@@ -26,6 +26,7 @@ from parts import (
     one_step_episodes,
     played_update,
     relative_difference,
+    shared,
     small_model,
     trainer_for,
     with_advantages,
@@ -79,7 +80,8 @@ def test_one_step_episodes_give_trl_s_own_advantages_loss_and_gradient(
     advantages = group_advantages(np.array(REWARDS).reshape(2, 4)).reshape(-1)
     assert np.allclose(advantages, batch["advantages"].numpy(), rtol=1e-5)
     episodes = one_step_episodes(ANSWERS, PROMPTS, [[0.0] * len(answer) for answer in ANSWERS])
-    played = PlayedUpdate(1, tuple(episodes), advantages, Draw(np.ones(8, dtype=bool), np.ones(8)), 0.0, 1.0)
+    draw = Draw(np.ones(8, dtype=bool), np.ones(8))
+    played = PlayedUpdate(1, tuple(episodes), shared(episodes, advantages), draw, 0.0, 1.0)
     trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, length_normalization=length_normalization)
     gradient = first_gradient(trainer)
     assert trainer.figures.loss == pytest.approx(float(theirs.detach()), rel=1e-5, abs=1e-7)
@@ -119,9 +121,8 @@ def test_micro_batches_do_not_change_the_gradient(tmp_path: Path, length_normali
 def test_order_of_episodes_does_not_change_loss_and_gradient(tmp_path: Path) -> None:
     played = _an_update()
     order = np.random.default_rng(0).permutation(len(played.episodes))
-    shuffled = PlayedUpdate(
-        1, tuple(played.episodes[i] for i in order), played.advantage_E[order], played.draw, 0.0, 1.0
-    )
+    episodes, advantages = (tuple(of_each[i] for i in order) for of_each in (played.episodes, played.advantages))
+    shuffled = PlayedUpdate(1, episodes, advantages, played.draw, 0.0, 1.0)
     assert relative_difference(_gradient(tmp_path, shuffled), _gradient(tmp_path, played)) < 1e-6
 
 
@@ -129,8 +130,9 @@ def test_absolute_advantage_with_fraction_1_has_the_direction_of_all(tmp_path: P
     played = _an_update()
     advantages = played.advantage_E.copy()
     advantages[::3] = 0.0
-    everything = PlayedUpdate(1, played.episodes, advantages, played.draw, 0.0, 1.0)
-    drawn = PlayedUpdate(1, played.episodes, advantages, Draw(advantages != 0, played.draw.factor_E), 0.0, 1.0)
+    of_steps = shared(played.episodes, advantages)
+    everything = PlayedUpdate(1, played.episodes, of_steps, played.draw, 0.0, 1.0)
+    drawn = PlayedUpdate(1, played.episodes, of_steps, Draw(advantages != 0, played.draw.factor_E), 0.0, 1.0)
     all_gradient, drawn_gradient = _gradient(tmp_path, everything), _gradient(tmp_path, drawn)
     cosine = torch.nn.functional.cosine_similarity(all_gradient.double(), drawn_gradient.double(), dim=0)
     assert float(cosine) == pytest.approx(1.0, abs=1e-6)
@@ -172,9 +174,8 @@ def test_an_update_without_signal_moves_nothing(tmp_path: Path) -> None:
     model, tokenizer = small_model()
     plays = [with_advantages(played_update(model, tokenizer), [1.0, -1.0])]
     nothing = plays[0]
-    silent = PlayedUpdate(
-        2, nothing.episodes, nothing.advantage_E * 0, Draw(np.zeros(12, dtype=bool), np.ones(12)), 1.0, 1.0
-    )
+    silence = shared(nothing.episodes, np.zeros(12))
+    silent = PlayedUpdate(2, nothing.episodes, silence, Draw(np.zeros(12, dtype=bool), np.ones(12)), 1.0, 1.0)
     trainer = trainer_for(
         tmp_path, model, tokenizer, lambda update: plays[0] if update == 1 else silent, max_updates=1, weight_decay=0.1
     )

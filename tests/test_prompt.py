@@ -31,6 +31,18 @@ def test_a_template_may_name_rules_actions_limit_and_observation() -> None:
     )
 
 
+def test_earlier_states_are_turns_answered_by_their_actions() -> None:
+    template = PromptTemplate("{{ actions[0] }}", "Seen: {{ observation }}")
+    assert template.messages(lake(), "now", [("first", "up"), ("second", None)]) == (
+        ("system", "left"),
+        ("user", "Seen: first"),
+        ("assistant", "<action>up</action>"),
+        ("user", "Seen: second"),
+        ("assistant", "<action>none</action>"),
+        ("user", "Seen: now"),
+    )
+
+
 @pytest.mark.parametrize("system", [None, ""])
 def test_without_a_system_text_there_is_no_system_message(system: str | None) -> None:
     assert PromptTemplate(system, "{{ observation }}").messages(lake(), "here") == (("user", "here"),)

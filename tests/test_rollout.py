@@ -69,6 +69,24 @@ def test_a_walk_to_the_goal() -> None:
     assert all(step.valid for step in episode.steps)
 
 
+@pytest.mark.parametrize("length", [0, 1, 3, 20])
+def test_a_policy_sees_as_much_history_as_the_rules_say(length: int) -> None:
+    script = says(*WALK)
+    episode = alone(script, PlayRules(observation="compact", history=length))
+    for number, (decision,) in enumerate(script.asked):
+        before = episode.steps[max(0, number - length) : number]
+        assert decision.history == tuple((step.observation, step.action) for step in before)
+    assert len(script.asked[-1][0].history) == min(length, len(WALK) - 1)
+
+
+def test_history_holds_what_was_played_and_not_what_was_said() -> None:
+    script = Script("nonsense")
+    alone(script, PlayRules(invalid_action="first", history=1))
+    assert script.asked[1][0].history[0][1] == "left"
+    alone(quiet := Script("nonsense"), PlayRules(invalid_action="noop", history=1))
+    assert quiet.asked[1][0].history[0][1] is None
+
+
 def test_a_walk_that_takes_too_long() -> None:
     episode = alone(says("up"), PlayRules())
     assert (episode.ended_by, episode.success, len(episode.steps)) == ("step limit", False, 8)

@@ -62,10 +62,10 @@ def test_order_of_rows_only_orders_the_factors() -> None:
 
 
 def test_every_step_of_every_episode_is_one_row() -> None:
-    rows = step_rows([(played((1, 2), (3,)), 0.5), (played((4, 5, 6)), -2.0)])
+    rows = step_rows([(played((1, 2), (3,)), np.array([0.5, 0.25])), (played((4, 5, 6)), np.array([-2.0]))])
     assert rows == [
         Row((0, 90), (1, 2), (-1.0, -2.0), 0.5, 0),
-        Row((1, 90), (3,), (-3.0,), 0.5, 0),
+        Row((1, 90), (3,), (-3.0,), 0.25, 0),
         Row((0, 90), (4, 5, 6), (-4.0, -5.0, -6.0), -2.0, 1),
     ]
     assert [row.length for row in rows] == [4, 3, 5]

@@ -25,7 +25,15 @@ from msgrpo_cli.plain_cache import has_plain_cache
 from msgrpo_cli.rows import step_rows
 from msgrpo_cli.shared_prompts import SharedRows, Sharing
 from msgrpo_cli.update import PlayedUpdate
-from parts import one_step_episodes, played_update, relative_difference, small_model, trainer_for, with_advantages
+from parts import (
+    one_step_episodes,
+    played_update,
+    relative_difference,
+    shared,
+    small_model,
+    trainer_for,
+    with_advantages,
+)
 
 SMALL: dict[str, Any] = {
     "vocab_size": 64,
@@ -103,7 +111,8 @@ def given(pairs: list[tuple[list[int], list[int]]]) -> PlayedUpdate:
         [[-1.0 - 0.1 * i for i in range(len(answer))] for _, answer in pairs],
     )
     advantages = torch.linspace(-1.5, 2.0, len(pairs), dtype=torch.float64).numpy()
-    return PlayedUpdate(1, tuple(episodes), advantages, Draw(advantages > -9.0, advantages * 0 + 1), 0.0, 1.0)
+    draw = Draw(advantages > -9.0, advantages * 0 + 1)
+    return PlayedUpdate(1, tuple(episodes), shared(episodes, advantages), draw, 0.0, 1.0)
 
 
 def uneven() -> PlayedUpdate:

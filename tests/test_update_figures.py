@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from msgrpo_cli.rows import Row
-from msgrpo_cli.update import PlayedUpdate
 from msgrpo_cli.update_figures import UpdateFigures
 from parts import first_gradient, small_model, trainer_for
 from test_shared_prompts import uneven
@@ -107,7 +106,7 @@ def test_loss_and_gradient_norm_are_means_over_optimizer_steps_and_seconds_add_u
 def test_decisions_are_the_steps_of_the_played_episodes() -> None:
     played = uneven()
     twice = tuple(replace(episode, steps=episode.steps * 2) for episode in played.episodes)
-    longer = PlayedUpdate(1, twice, played.advantage_E, played.draw, 0.0, 4.0)
+    longer = replace(played, episodes=twice, seconds=4.0)
     found = trained_once().metrics(longer, 1, with_kl=False)
     assert found["perf/decisions_per_second"] == 2 * 12 / 4.0
 

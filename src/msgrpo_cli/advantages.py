@@ -1,7 +1,7 @@
-"""Group-relative advantages: how good an episode was against others from the same initial state.
+"""Group-relative advantages: how good a reward was against others of its pool.
 
-Knows rewards and groups, as float64 arrays. Knows nothing about games, tokens or models.
-Shape suffixes: G groups, K episodes of a group.
+Knows rewards and pools, as float64 arrays. Knows nothing about episodes, games, tokens or models.
+Shape suffixes: G groups, K episodes of a group, N values of any kind.
 """
 
 from __future__ import annotations
@@ -19,23 +19,40 @@ _SPAN = 1e-9
 def group_advantages(rewards_GK: np.ndarray, scale: Scale = "group") -> np.ndarray:
     """(R - mean of group) / (std + 1e-4), float64, shape (G, K); std with Bessel's correction, as TRL computes it.
 
-    `group` takes the group's standard deviation, `batch` that of all rewards, `none` none (Dr. GRPO). A group whose
-    rewards span less than 1e-9 max(1, max |R|) has advantage 0 exactly: in float32 sixteen rewards of 0.93 would
-    otherwise give |A| = 6e-4, and a sampler that weighs by |A| would draw them. MS-GRPO gives this one number to
-    every token of every step of the episode (arXiv 2508.10839).
+    MS-GRPO gives this one number to every token of every step of the episode (arXiv 2508.10839). See `normalised`.
+    Raises ValueError where a group has fewer than two episodes.
     """
     rewards_GK = np.asarray(rewards_GK, dtype=np.float64)
     if rewards_GK.ndim != 2 or rewards_GK.shape[1] < 2:
         raise ValueError(f"rewards must have shape (groups, at least 2 episodes), not {rewards_GK.shape}")
-    centred_GK = rewards_GK - rewards_GK.mean(axis=1, keepdims=True)
-    if scale == "group":
-        centred_GK = centred_GK / (rewards_GK.std(axis=1, ddof=1, keepdims=True) + _EPSILON)
-    elif scale == "batch":
-        centred_GK = centred_GK / (rewards_GK.std(ddof=1) + _EPSILON)
-    return np.where(equal_rewards(rewards_GK)[:, None], 0.0, centred_GK)
+    group_N = np.repeat(np.arange(len(rewards_GK)), rewards_GK.shape[1])
+    return normalised(rewards_GK.reshape(-1), group_N, scale).reshape(rewards_GK.shape)
+
+
+def normalised(value_N: np.ndarray, pool_N: np.ndarray, scale: Scale = "group") -> np.ndarray:
+    """(x - mean of its pool) / (std + 1e-4), float64, shape (N,); std with Bessel's correction.
+
+    `group` takes the pool's standard deviation, `batch` that of all values, `none` none (Dr. GRPO). A pool whose
+    values span less than 1e-9 max(1, max |x|), and so one of a single value, is 0 exactly: in float32 sixteen rewards
+    of 0.93 would otherwise give |A| = 6e-4, and a sampler that weighs by |A| would draw them.
+    """
+    value_N = np.asarray(value_N, dtype=np.float64)
+    result_N = np.zeros(len(value_N))
+    whole = value_N.std(ddof=1) + _EPSILON if scale == "batch" and len(value_N) > 1 else 1.0
+    for pool in np.unique(pool_N):
+        members = pool_N == pool
+        values = value_N[members]
+        if _equal(values):
+            continue
+        divisor = values.std(ddof=1) + _EPSILON if scale == "group" else whole
+        result_N[members] = (values - values.mean()) / divisor
+    return result_N
 
 
 def equal_rewards(rewards_GK: np.ndarray) -> np.ndarray:
     """Which groups tell nothing because their rewards are equal; booleans, shape (G,)."""
-    span_G = rewards_GK.max(axis=1) - rewards_GK.min(axis=1)
-    return np.asarray(span_G < _SPAN * np.maximum(1.0, np.abs(rewards_GK).max(axis=1)))
+    return np.array([_equal(values) for values in np.asarray(rewards_GK, dtype=np.float64)])
+
+
+def _equal(values: np.ndarray) -> bool:
+    return bool(np.ptp(values) < _SPAN * max(1.0, np.abs(values).max()))

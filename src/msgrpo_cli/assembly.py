@@ -47,6 +47,7 @@ def play_rules(config: RunConfig, *, evaluation: bool) -> PlayRules:
         invalid_action=config.algo.invalid_action,
         format_penalty=0.0 if evaluation else config.algo.format_penalty,
         max_live_episodes=config.rollout.max_live_episodes,
+        history=config.prompt.history,
     )
 
 
@@ -72,7 +73,7 @@ def language_agent(
         precision=precision,
         generator=generator,
     )
-    policy.check(make_game(config.env), config.prompt.observation)
+    policy.check(make_game(config.env), config.prompt.observation, config.prompt.history)
     return policy
 
 

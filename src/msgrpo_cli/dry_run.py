@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from .config import as_yaml, dumped
+from .episode_sampling import EPISODE_SAMPLINGS
 from .parameters import adapter_count, parameter_count
 from .schema import RunConfig
 
@@ -16,7 +17,7 @@ from .schema import RunConfig
 def derived(config: RunConfig) -> dict[str, Any]:
     """The numbers that nobody wrote but everybody asks for; `at_most` where episodes may end early."""
     algo = config.algo
-    played = algo.groups_per_update * algo.group_size
+    played = algo.groups_at_most * algo.group_size
     drawn = _drawn(config)
     passes = algo.optimizer_steps * int(config.trainer.get("num_iterations", 1))
     return {
@@ -34,7 +35,7 @@ def derived(config: RunConfig) -> dict[str, Any]:
 
 def _drawn(config: RunConfig) -> int:
     algo = config.algo
-    if algo.episode_sampling == "all":
+    if not EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share:
         return algo.groups_per_update * algo.group_size
     pools = algo.groups_per_update if algo.sampling_scope == "group" else 1
     pool = algo.groups_per_update * algo.group_size // pools

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .episode import Episode, Key, Start
-from .games.core import KnownDynamics, TextMediatedStochasticGame
+from .games.core import KnownDynamics, Observation, TextMediatedStochasticGame
 from .games.registry import make_game
 from .players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from .rollout import PlayRules, Policy, play_episodes
@@ -86,7 +86,9 @@ def players_of(game: Game) -> dict[str, Policy]:
     return players
 
 
-def played(env: EnvConfig, player: Policy, episodes: int = _EPISODES) -> Sequence[Episode]:
+def played(
+    env: EnvConfig, player: Policy, episodes: int = _EPISODES, observation: Observation = "full"
+) -> Sequence[Episode]:
     """The same starts for every player, with the rewards of evaluation."""
     starts = [Start(seed, seed, 0, ("reference", seed)) for seed in range(episodes)]
-    return play_episodes(starts, lambda: make_game(env, evaluation=True), player, PlayRules(env.name))
+    return play_episodes(starts, lambda: make_game(env, evaluation=True), player, PlayRules(env.name, observation))

@@ -24,10 +24,11 @@ def shown(config: RunConfig) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model)
     game = make_game(config.env)
     game.reset(seed=0)
-    observation = config.prompt.observation
-    messages = PromptTemplate(config.prompt.system, config.prompt.user).messages(game, game.describe(observation))
+    [episode] = played(config.env, RandomPlayer(), 1, config.prompt.observation)
+    *past, now = episode.steps[: config.prompt.history + 1]  # the first decision that sees a whole history, if any does
+    template = PromptTemplate(config.prompt.system, config.prompt.user)
+    messages = template.messages(game, now.observation, [(step.observation, step.action) for step in past])
     ids = prompt_ids(tokenizer, messages, config.model.chat_template_kwargs)
-    [episode] = played(config.env, RandomPlayer(), 1)
     return {
         "env": config.env.name,
         "id": config.env.id,

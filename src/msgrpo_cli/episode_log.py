@@ -6,6 +6,7 @@ Knows the lines of episodes.jsonl. Knows nothing about run directories, models o
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,17 @@ def episode_to_json(
     kind: str,
     update: int | None,
     split: str,
-    advantage: float | None = None,
+    advantages: Sequence[float] = (),
     drawn: bool | None = None,
 ) -> dict[str, Any]:
-    """One line of episodes.jsonl; `kind` is "train" or "eval"."""
+    """One line of episodes.jsonl; `kind` is "train" or "eval".
+
+    `advantages` are those of the steps of a training episode. The line holds their mean, which is what the episode is
+    worth where all steps share it; where they differ each step holds its own as well.
+    """
+    shared = len(set(advantages)) < 2
+    of_steps = [{}] * len(episode.steps) if shared else [{"advantage": float(value)} for value in advantages]
+    advantage = None if not len(advantages) else float(advantages[0] if shared else sum(advantages) / len(advantages))
     return {
         "schema": SCHEMA,
         "kind": kind,
@@ -50,8 +58,9 @@ def episode_to_json(
                 "reward": step.reward,
                 "optimal_action": step.optimal_action,
                 "regret": step.regret,
+                **own,
             }
-            for t, step in enumerate(episode.steps)
+            for t, (step, own) in enumerate(zip(episode.steps, of_steps, strict=True))
         ],
     }
 

@@ -1,17 +1,20 @@
-"""Which of the played episodes are trained on: all, a uniform share, or a share drawn by absolute advantage.
+"""Which of the played episodes are trained on: all, a share that is drawn, or the groups that tell something.
 
-Knows advantages and probabilities, as float64 arrays. Knows nothing about games, tokens or models.
-Shape suffix: E episodes of the pool.
+Knows advantages, rewards and probabilities, as float64 arrays. Knows nothing about games, tokens or models.
+Shape suffixes: G groups, K episodes of a group, E episodes of the pool, group by group.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-EpisodeSampling = Literal["all", "uniform", "absolute_advantage"]
+from .advantages import equal_rewards
+
+EpisodeSampling = Literal["all", "uniform", "absolute_advantage", "variance_filter", "dynamic"]
 SamplingScope = Literal["update", "group"]
 SamplingCorrection = Literal["none", "inverse_probability"]
 
@@ -68,6 +71,88 @@ def systematic_sample(probability_E: np.ndarray, rng: np.random.Generator) -> np
     return drawn_E
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Episodes that are drawn from together; at least one has an advantage."""
+
+    weight_E: np.ndarray
+    """Absolute advantage; where steps differ, the mean of theirs."""
+    spread_G: np.ndarray
+    """Standard deviation of each group's total rewards, 0 exactly where they are equal."""
+    draws: int
+    """k = max(1, floor(fraction n + 0.5)): how many of its n episodes are wanted."""
+    fraction: float
+    exponent: float
+
+    def of_groups(self, chosen_G: np.ndarray) -> np.ndarray:
+        """Probabilities that take every episode of the chosen groups and no other."""
+        return np.repeat(chosen_G.astype(np.float64), len(self.weight_E) // len(self.spread_G))
+
+
+def take_all(pool: Pool) -> np.ndarray:
+    """Every episode."""
+    return np.ones(len(pool.weight_E))
+
+
+def draw_uniformly(pool: Pool) -> np.ndarray:
+    """k of n, each with the same probability."""
+    return inclusion_probabilities(np.ones(len(pool.weight_E)), pool.draws)
+
+
+def draw_by_advantage(pool: Pool) -> np.ndarray:
+    """m = min(k, number with A != 0), with weights |A|^exponent: MS-GRPO, arXiv 2508.10839 [paper: the idea].
+
+    It favours large |A| on purpose, pushing rare wins up and rare losses down: a group of 16 with 2 wins, a quarter
+    drawn, has mean A +1.1 among the drawn, against 0 in the pool.
+    """
+    weight_E = pool.weight_E**pool.exponent * (pool.weight_E > 0)
+    return inclusion_probabilities(weight_E, min(pool.draws, int(np.count_nonzero(weight_E))))
+
+
+def filter_by_variance(pool: Pool) -> np.ndarray:
+    """Every episode of the share `fraction` of groups with the largest reward standard deviation: StarPO-S, arXiv
+    2504.20073. At least one group, never one whose rewards are equal; of equal ones the first."""
+    groups = len(pool.spread_G)
+    wanted = max(1, int(pool.fraction * groups + 0.5))
+    chosen_G = np.zeros(groups, dtype=bool)
+    chosen_G[np.argsort(-pool.spread_G, kind="stable")[:wanted]] = True
+    return pool.of_groups(chosen_G & (pool.spread_G > 0))
+
+
+def take_varied(pool: Pool) -> np.ndarray:
+    """Every episode of every group whose rewards differ: DAPO's dynamic sampling, arXiv 2503.14476, for which groups
+    are played until enough differ."""
+    return pool.of_groups(pool.spread_G > 0)
+
+
+@dataclass(frozen=True)
+class SamplingKind:
+    """One way of choosing episodes."""
+
+    probabilities: Callable[[Pool], np.ndarray]
+    """Inclusion probability of each episode, shape (E,); they sum to a whole number."""
+    takes_a_share: bool
+    """Whether `sample_fraction` means anything to it."""
+    whole_groups: bool = False
+    """Chooses among groups, so that pools of one group and a correction for drawing mean nothing."""
+    replays: bool = False
+    """Groups with equal rewards are replaced by further ones, which are played."""
+
+
+EPISODE_SAMPLINGS: dict[EpisodeSampling, SamplingKind] = {
+    "all": SamplingKind(take_all, takes_a_share=False),
+    "uniform": SamplingKind(draw_uniformly, takes_a_share=True),
+    "absolute_advantage": SamplingKind(draw_by_advantage, takes_a_share=True),
+    "variance_filter": SamplingKind(filter_by_variance, takes_a_share=True, whole_groups=True),
+    "dynamic": SamplingKind(take_varied, takes_a_share=False, whole_groups=True, replays=True),
+}
+
+
+def reward_spread(reward_GK: np.ndarray) -> np.ndarray:
+    """Standard deviation (Bessel) of each group's rewards, 0 exactly where they are equal; shape (G,)."""
+    return np.where(equal_rewards(reward_GK), 0.0, np.asarray(reward_GK, dtype=np.float64).std(axis=1, ddof=1))
+
+
 def draw_episodes(
     advantage_GK: np.ndarray,
     sampling: EpisodeSampling,
@@ -77,34 +162,34 @@ def draw_episodes(
     exponent: float = 1.0,
     scope: SamplingScope = "update",
     correction: SamplingCorrection = "none",
+    reward_GK: np.ndarray | None = None,
 ) -> Draw:
     """Draw the episodes to train on from groups of shape (G, K); the pools are flattened to E = G K.
 
-    Of a pool of n episodes k = max(1, floor(fraction n + 0.5)) are wanted. `absolute_advantage` [paper: the idea]
-    draws m = min(k, number with A != 0) with weights |A|^exponent: it favours large |A| on purpose, pushing rare wins
-    up and rare losses down (a group of 16 with 2 wins, a quarter drawn, has mean A +1.1 among the drawn, against 0 in
-    the pool); `inverse_probability` undoes that by multiplying A_e by m / (n p_e). A pool without any advantage
-    yields nothing under every sampling: there is no signal in it.
+    Of advantages only the absolute value counts; where steps differ it is the mean of theirs. `reward_GK` are total
+    rewards, by default the advantages. `inverse_probability` undoes the preference of a draw by multiplying A_e by
+    m / (n p_e). A pool without any advantage yields nothing under every sampling: there is no signal in it.
     """
     groups, size = advantage_GK.shape
-    pools = np.arange(groups * size).reshape((1, -1) if scope == "update" else (groups, size))
-    advantage_E = advantage_GK.reshape(-1)
+    weight_GK = np.abs(advantage_GK)
+    spread_G = reward_spread(advantage_GK if reward_GK is None else reward_GK)
     drawn_E = np.zeros(groups * size, dtype=bool)
     factor_E = np.ones(groups * size)
-    for pool in pools:
-        signal = np.abs(advantage_E[pool])
-        if not signal.any():
+    pools = [np.arange(groups)] if scope == "update" else [np.array([group]) for group in range(groups)]
+    for members in pools:
+        weight_E = weight_GK[members].reshape(-1)
+        if not weight_E.any():
             continue
-        if sampling == "all":
-            drawn_E[pool] = True
-            continue
-        weights = signal**exponent * (signal > 0) if sampling == "absolute_advantage" else np.ones(len(pool))
-        draws = min(max(1, int(fraction * len(pool) + 0.5)), int(np.count_nonzero(weights)))
-        probability = inclusion_probabilities(weights, draws)
-        drawn_E[pool] = systematic_sample(probability, rng)
+        place_E = (members[:, None] * size + np.arange(size)).reshape(-1)
+        wanted = max(1, int(fraction * len(weight_E) + 0.5))
+        probability_E = EPISODE_SAMPLINGS[sampling].probabilities(
+            Pool(weight_E, spread_G[members], wanted, fraction, exponent)
+        )
+        drawn_E[place_E] = systematic_sample(probability_E, rng)
         if correction == "inverse_probability":
-            possible = probability > 0
-            factor_E[pool[possible]] = draws / (len(pool) * probability[possible])
+            possible_E = probability_E > 0
+            drawn = round(float(probability_E.sum()))
+            factor_E[place_E[possible_E]] = drawn / (len(weight_E) * probability_E[possible_E])
     return Draw(drawn_E, factor_E)
 
 

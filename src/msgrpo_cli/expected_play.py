@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .episode import Completion, Episode
+from .episode_sampling import EPISODE_SAMPLINGS
 from .games.registry import make_game
 from .players import RandomPlayer
 from .prompt import Messages, PromptTemplate
@@ -99,7 +100,7 @@ class _StandIn:
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
         """One answer for each; no two are alike, unless they are actions and nothing else."""
-        asked = [self._ids(self.template.messages(one.game, one.observation)) for one in decisions]
+        asked = [self._ids(self.template.messages(one.game, one.observation, one.history)) for one in decisions]
         spoken = self._player.act(decisions)
         before = self.prompts
         self.prompts += len(asked)
@@ -157,6 +158,7 @@ def play_sample(config: RunConfig, encode: Encode | None, most_episodes: int = M
         observation=config.prompt.observation,
         invalid_action=algo.invalid_action,
         max_live_episodes=config.rollout.max_live_episodes,
+        history=config.prompt.history,
     )
     played = [
         play_episodes(starts_of_update(game, seeds, update), lambda: make_game(config.env), policy, rules)
@@ -172,7 +174,7 @@ def expected_play(config: RunConfig, sample: Sample) -> ExpectedPlay:
     length = sample.episode_length
     expected = lengthened(length, config.env.max_steps, noise=config.model.init == "random")
     played = algo.groups_per_update * algo.group_size
-    share = 1.0 if algo.episode_sampling == "all" else algo.sample_fraction
+    share = algo.sample_fraction if EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share else 1.0
     drawn = max(1, math.floor(share * played + 0.5))
     longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
     of_updates = [_trained(update, sample.members, share) for update in sample.updates]
@@ -238,4 +240,4 @@ def lengthened(length: float, longest: int, *, noise: bool) -> float:
 def _trained(episodes: Sequence[Episode], members: int, share: float) -> list[Row]:
     """The rows of the first episodes of every group; which ones are drawn is chance."""
     kept = max(1, math.floor(share * members + 0.5))
-    return step_rows([(one, 1.0) for number, one in enumerate(episodes) if number % members < kept])
+    return step_rows([(one, np.ones(len(one.steps))) for number, one in enumerate(episodes) if number % members < kept])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import checkpoint
+from .errors import UsageError
 from .games.core import TextMediatedStochasticGame
 
 Opponent = Callable[[TextMediatedStochasticGame, np.random.Generator], str]
@@ -37,6 +38,8 @@ def checkpoint_opponent(path: str) -> Opponent:
     quiet_libraries()
     with hydra_app.apart_from_the_callers():
         [(_, config)] = asked_for(path, [])
+    if config.prompt.history:
+        raise UsageError(f"{path}: plays with prompt.history={config.prompt.history}; an opponent sees no history")
     model, tokenizer = load_model(config.model, config.seed, merge=True)
     policy = language_agent(config, model.to(device_for(config.trainer)), tokenizer, single(config))  # type: ignore[arg-type]
     observation = config.prompt.observation

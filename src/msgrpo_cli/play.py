@@ -45,7 +45,7 @@ class Person:
         return [self._decide(decision) for decision in decisions]
 
     def _decide(self, decision: Decision) -> Completion:
-        messages = self._template.messages(decision.game, decision.observation)
+        messages = self._template.messages(decision.game, decision.observation, decision.history)
         first = decision.key[-1] == 0
         print("\n\n".join(text for role, text in messages if first or role != "system"))
         while True:
@@ -69,7 +69,7 @@ def play_in_terminal(config: RunConfig, seed: int | None = None) -> None:
     """Play one episode from a start of its own; raises KeyboardInterrupt where the person leaves by Ctrl-C."""
     chosen = secrets.randbelow(2**31) if seed is None else seed
     start = Start(chosen, 0, 0, ("play", chosen))
-    rules = PlayRules(config.env.name, config.prompt.observation)
+    rules = PlayRules(config.env.name, config.prompt.observation, history=config.prompt.history)
     in_terminal = sys.stdin.isatty()
     if in_terminal:
         print("Arrow keys, or a typed action and Enter; quit or Ctrl-D leaves.\n")

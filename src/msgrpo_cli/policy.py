@@ -33,7 +33,7 @@ class Precision(Protocol):
 
 
 class LanguageAgentPolicy:
-    """pi(a|s): the share of sampled completions that parse to action a, given only the current state.
+    """pi(a|s): the share of sampled completions that parse to action a, given only what the template shows.
 
     Training and evaluation both use this class, so what is trained is what is scored. A prompt is never cut: `act`
     raises RunError for one of more than `max_prompt_tokens`, or that leaves no room for the answer in the model's
@@ -67,7 +67,9 @@ class LanguageAgentPolicy:
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
         """One sampled completion for each decision, all in one batch."""
-        prompts = [self._encode(self._template.messages(asked.game, asked.observation)) for asked in decisions]
+        prompts = [
+            self._encode(self._template.messages(asked.game, asked.observation, asked.history)) for asked in decisions
+        ]
         with self._precision():
             keys = [asked.key for asked in decisions]
             request = Request(prompts, keys, self.sampling, pad_id(self._tokenizer), self._eos_token_ids)
@@ -97,12 +99,18 @@ class LanguageAgentPolicy:
             raise RunError(problem)
         return ids
 
-    def check(self, game: TextMediatedStochasticGame, observation: Observation) -> None:
-        """Encode the first prompt of some games. Raises UsageError where one is too long, or cannot be encoded."""
+    def check(self, game: TextMediatedStochasticGame, observation: Observation, history: int = 0) -> None:
+        """Encode the first prompt of some games, behind as much `history` of its like as there will be.
+
+        Raises UsageError where one is too long, or cannot be encoded.
+        """
+        longest = max(game.actions, key=len)
         for seed in _TRIED_SEEDS:
             game.reset(seed=seed)
             try:
-                self._encode(self._template.messages(game, game.describe(observation)))
+                text = game.describe(observation)
+                past = [(text, longest)] * min(history, game.max_steps - 1)
+                self._encode(self._template.messages(game, text, past))
             except RunError as problem:
                 raise UsageError(str(problem)) from problem
             except (TemplateError, ValueError, TypeError, KeyError) as problem:  # the tokenizer's own template
@@ -121,7 +129,7 @@ class LanguageAgentPolicy:
         if tokens > self._max_prompt_tokens:
             return (
                 f"rollout.max_prompt_tokens={self._max_prompt_tokens}: a prompt has {tokens} tokens, and prompts are "
-                "never cut: raise the limit, or choose prompt.observation=compact or a smaller game"
+                "never cut: raise the limit, or choose prompt.observation=compact, less history or a smaller game"
             )
         if self._context is not None and tokens + answer > self._context:
             return (

@@ -119,7 +119,8 @@ def worth_training(played: PlayedUpdate, rules: UpdateRules) -> PlayedUpdate:
         fraction=rules.sample_fraction,
         scope=rules.sampling_scope,
     )
-    return replace(played, advantage_E=advantage_GK.reshape(-1), draw=draw)
+    alike = [np.full(len(one.steps), worth) for one, worth in zip(played.episodes, advantage_GK.flat, strict=True)]
+    return replace(played, advantages=tuple(alike), draw=draw)
 
 
 def figures(rows: list[Mapping[str, Any]]) -> dict[str, Any]:

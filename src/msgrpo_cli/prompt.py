@@ -5,6 +5,7 @@ Knows games and words. Knows nothing about tokens or models.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,8 @@ from .sandbox import BoundedRange, template_of
 
 Messages = tuple[tuple[str, str], ...]
 """(role, content) pairs; hashable, so that equal states share one encoding."""
+Past = tuple[str, str | None]
+"""An earlier state of the episode, as it was described, and the action played there; None where none was."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,27 @@ class PromptTemplate:
         texts = [("system", self.system), ("user", self.user)]
         return [(role, template_of(text)) for role, text in texts if text]
 
-    def messages(self, game: TextMediatedStochasticGame, observation: str) -> Messages:
-        """The conversation for one decision: the current state and nothing before it."""
+    def messages(self, game: TextMediatedStochasticGame, observation: str, history: Sequence[Past] = ()) -> Messages:
+        """The conversation for one decision: the current state, by the paper's rule with nothing before it.
+
+        With a history, each earlier state is a turn of the user and the action played there the answer to it, as if
+        it had been given and nothing else: thoughts are not repeated.
+        """
         values = {
             "rules": game.rules(),
             "actions": list(game.actions),
             "max_steps": game.max_steps,
-            "observation": observation,
             "range": BoundedRange().range,
         }
-        return tuple((role, template.render(values).strip()) for role, template in self._templates)
+
+        def said(role: str, observation: str) -> Messages:
+            texts = [template for whose, template in self._templates if whose == role]
+            return tuple((role, text.render({**values, "observation": observation}).strip()) for text in texts)
+
+        turns = said("system", observation)
+        for earlier, action in history:
+            turns += (*said("user", earlier), ("assistant", f"<action>{action or 'none'}</action>"))
+        return turns + said("user", observation)
 
     def check(self, game: TextMediatedStochasticGame) -> None:
         """Render the present state once, so that a broken template is found before anything is played."""

@@ -133,10 +133,10 @@ class Recorder(TrainerCallback):
                 kind="train",
                 update=played.update,
                 split="train",
-                advantage=float(advantage),
+                advantages=advantage_T.tolist(),
                 drawn=bool(drawn),
             )
-            for episode, advantage, drawn in zip(played.episodes, played.advantage_E, played.draw.drawn_E, strict=True)
+            for episode, advantage_T, drawn in zip(played.episodes, played.advantages, played.draw.drawn_E, strict=True)
         ]
         if not is_there(self.run.path):
             raise RunError(f"{self.run.path}: removed")

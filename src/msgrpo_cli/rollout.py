@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from .episode import Completion, Episode, Key, Start, Step
 from .games.core import Observation, TextMediatedStochasticGame
 from .games.guard import AT_START, AT_STEP, blaming, check_length, checked_metrics, checked_outcome
+from .prompt import Past
 from .seeding import generator, uniforms
 
 InvalidAction = Literal["first", "random", "noop", "end"]
@@ -27,6 +28,8 @@ class Decision:
     observation: str
     key: Key
     """Names the randomness of this decision: the episode's key and the step."""
+    history: tuple[Past, ...] = ()
+    """The states before this one that the policy may see, oldest first; none by the paper's rule."""
 
 
 class Policy(Protocol):
@@ -54,6 +57,8 @@ class PlayRules:
     format_penalty: float = 0.0
     """Subtracted from the reward of a step with an invalid answer."""
     max_live_episodes: int = 256
+    history: int = 0
+    """How many of the states before the current one a policy sees."""
 
 
 @dataclass(slots=True)
@@ -65,8 +70,10 @@ class _Live:
     game: TextMediatedStochasticGame
     steps: list[Step] = field(default_factory=list)
 
-    def decision(self, observation: Observation) -> Decision:
-        return Decision(self.game, self.game.describe(observation), (*self.start.key, len(self.steps)))
+    def decision(self, rules: PlayRules) -> Decision:
+        seen = self.steps[-rules.history :] if rules.history else ()
+        history = tuple((step.observation, step.action) for step in seen)
+        return Decision(self.game, self.game.describe(rules.observation), (*self.start.key, len(self.steps)), history)
 
     def blaming(self, name: str) -> blaming:
         """Around whatever the game does now."""
@@ -101,7 +108,7 @@ def play_episodes(
         decisions = []
         for episode in live:
             with episode.blaming(rules.env):
-                decisions.append(episode.decision(rules.observation))
+                decisions.append(episode.decision(rules))
         for episode, decision, completion in zip(live, decisions, policy.act(decisions), strict=True):
             with episode.blaming(rules.env):
                 ended = _take_step(episode, decision, completion, rules, judge)

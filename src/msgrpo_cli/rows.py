@@ -27,7 +27,7 @@ class Row:
     logprobs: tuple[float, ...]
     """Log-probabilities under the sampling distribution, one per completion token."""
     advantage: float
-    """The episode's advantage, times its drawing correction."""
+    """The step's advantage, times the drawing correction of its episode."""
     episode: int
     """Number of the episode among the drawn ones."""
 
@@ -36,12 +36,12 @@ class Row:
         return len(self.prompt_ids) + len(self.completion_ids)
 
 
-def step_rows(trained: Sequence[tuple[Episode, float]]) -> list[Row]:
-    """Every step of every drawn episode, once, with the whole episode's advantage (MS-GRPO's credit)."""
+def step_rows(trained: Sequence[tuple[Episode, np.ndarray]]) -> list[Row]:
+    """Every step of every drawn episode, once, with its own advantage, which all of its tokens get."""
     return [
-        Row(step.completion.prompt_ids, step.completion.token_ids, step.completion.logprobs, advantage, number)
-        for number, (episode, advantage) in enumerate(trained)
-        for step in episode.steps
+        Row(step.completion.prompt_ids, step.completion.token_ids, step.completion.logprobs, float(advantage), number)
+        for number, (episode, advantage_T) in enumerate(trained)
+        for step, advantage in zip(episode.steps, advantage_T, strict=True)
     ]
 
 

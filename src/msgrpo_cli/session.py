@@ -93,7 +93,7 @@ class Session:
         self._curriculum = curriculum
         self._games = [game_factory(env, evaluation=False) for env in stages(config.env, config.curriculum)]
         for make in self._games:
-            self.policy.check(make(), config.prompt.observation)
+            self.policy.check(make(), config.prompt.observation, config.prompt.history)
         self._rules = play_rules(config, evaluation=False)
         self._update_rules = update_rules(config)
         self._judge = ExactPlayer()

@@ -31,12 +31,14 @@ def update_rules(config: RunConfig) -> UpdateRules:
         seed=config.seed,
         groups_per_update=algo.groups_per_update,
         group_size=algo.group_size,
-        scale=algo.scale,
-        episode_sampling=algo.episode_sampling,  # type: ignore[arg-type]
+        credit=algo.credit,
+        credit_rules=algo.credit_rules,
+        episode_sampling=algo.episode_sampling,
         sample_fraction=algo.sample_fraction,
         sampling_exponent=algo.sampling_exponent,
         sampling_scope=algo.sampling_scope,
         sampling_correction=algo.sampling_correction,
+        most_groups=algo.groups_at_most,
     )
 
 

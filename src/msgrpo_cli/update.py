@@ -6,14 +6,16 @@ Knows groups, episodes, advantages and draws. Knows nothing about tokens, models
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .advantages import Scale, equal_rewards, group_advantages
+from .advantages import equal_rewards
+from .credit import CreditName, CreditRules, step_advantages
 from .episode import Episode, Start
 from .episode_sampling import (
+    EPISODE_SAMPLINGS,
     Draw,
     EpisodeSampling,
     SamplingCorrection,
@@ -35,43 +37,61 @@ class UpdateRules:
     seed: int
     groups_per_update: int
     group_size: int
-    scale: Scale = "group"
+    credit: CreditName = "episode"
+    credit_rules: CreditRules = field(default_factory=CreditRules)
     episode_sampling: EpisodeSampling = "absolute_advantage"
     sample_fraction: float = 0.25
     sampling_exponent: float = 1.0
     sampling_scope: SamplingScope = "update"
     sampling_correction: SamplingCorrection = "none"
+    most_groups: int = 0
+    """Where groups with equal rewards are replaced by further ones: how many are played at most, all together."""
 
 
 @dataclass(frozen=True)
 class PlayedUpdate:
-    """The episodes of one update with their advantages; arrays of shape (E,), episodes group by group."""
+    """The episodes of one update with their advantages, group by group."""
 
     update: int
     episodes: tuple[Episode, ...]
-    advantage_E: np.ndarray
+    advantages: tuple[np.ndarray, ...]
+    """Of every step of every episode; each of shape (T,)."""
     draw: Draw
     zero_advantage_groups: float
-    """Share of groups whose rewards are equal."""
+    """Share of groups whose total rewards are equal."""
     seconds: float
     mixed: bool = False
     """The episodes come from a mixture of games."""
 
     @property
-    def trained(self) -> list[tuple[Episode, float]]:
-        """The drawn episodes, each with the advantage that every token of it gets (correction included)."""
-        weighted_E = self.advantage_E * self.draw.factor_E
-        return [
-            (episode, float(advantage))
-            for episode, advantage, drawn in zip(self.episodes, weighted_E, self.draw.drawn_E, strict=True)
-            if drawn
-        ]
+    def advantage_E(self) -> np.ndarray:
+        """Of each episode: the mean of its steps' advantages, which is theirs where they share one; shape (E,)."""
+        return means(self.advantages)
+
+    @property
+    def abs_advantage_E(self) -> np.ndarray:
+        """Of each episode: the mean absolute advantage of its steps; shape (E,)."""
+        return means([np.abs(advantage_T) for advantage_T in self.advantages])
+
+    @property
+    def trained(self) -> list[tuple[Episode, np.ndarray]]:
+        """The drawn episodes, each with the advantages that the tokens of its steps get (correction included)."""
+        draw = self.draw
+        of_each = zip(self.episodes, self.advantages, draw.factor_E, draw.drawn_E, strict=True)
+        return [(episode, advantage_T * factor) for episode, advantage_T, factor, drawn in of_each if drawn]
 
 
-def starts_of_update(game: TextMediatedStochasticGame, rules: UpdateRules, update: int) -> list[Start]:
-    """The initial states of an update, each `group_size` times, all of the train part."""
+def means(advantages: Iterable[np.ndarray]) -> np.ndarray:
+    """The mean of each array, and where all of it is one number that very number; shape (E,)."""
+    return np.array([values[0] if (values == values[0]).all() else values.mean() for values in advantages])
+
+
+def starts_of_update(
+    game: TextMediatedStochasticGame, rules: UpdateRules, update: int, groups: range | None = None
+) -> list[Start]:
+    """The initial states of an update, or of some of its groups, each `group_size` times, all of the train part."""
     starts = []
-    for group in range(rules.groups_per_update):
+    for group in groups if groups is not None else range(rules.groups_per_update):
         seed = keyed_seed(game, "train", (rules.seed, update, group))
         starts += [
             Start(seed, group, member, (rules.seed, update, group, member)) for member in range(rules.group_size)
@@ -94,29 +114,51 @@ def play_update(
     """
     began = time.perf_counter()
     game = make_game()
-    starts = starts_of_update(game, rules, update)
-    episodes = play_episodes(starts, make_game, policy, play_rules, judge, on_progress)
+    episodes: list[Episode] = []
+    for groups in _groups_to_play(episodes, rules):
+        starts = starts_of_update(game, rules, update, groups)
+        episodes += play_episodes(starts, make_game, policy, play_rules, judge, on_progress)
     _check_groups(episodes, rules.group_size)
-    reward_GK = np.array([episode.total_reward for episode in episodes]).reshape(-1, rules.group_size)
-    advantage_GK = group_advantages(reward_GK, rules.scale)
+    reward_GK = _rewards(episodes, rules)
+    advantages = step_advantages(episodes, rules.group_size, rules.credit, rules.credit_rules)
     draw = draw_episodes(
-        advantage_GK,
+        means([np.abs(advantage_T) for advantage_T in advantages]).reshape(reward_GK.shape),
         rules.episode_sampling,
         generator((rules.seed, update, "draw")),
         fraction=rules.sample_fraction,
         exponent=rules.sampling_exponent,
         scope=rules.sampling_scope,
         correction=rules.sampling_correction,
+        reward_GK=reward_GK,
     )
     return PlayedUpdate(
         update=update,
         episodes=tuple(episodes),
-        advantage_E=advantage_GK.reshape(-1),
+        advantages=advantages,
         draw=draw,
         zero_advantage_groups=float(equal_rewards(reward_GK).mean()),
         seconds=time.perf_counter() - began,
         mixed=game.label is not None,
     )
+
+
+def _rewards(episodes: Sequence[Episode], rules: UpdateRules) -> np.ndarray:
+    return np.array([episode.total_reward for episode in episodes]).reshape(-1, rules.group_size)
+
+
+def _groups_to_play(episodes: Sequence[Episode], rules: UpdateRules) -> Iterable[range]:
+    """All groups at once; then, where the sampling replays, as many more as had equal rewards, up to `most_groups`."""
+    played = rules.groups_per_update
+    yield range(played)
+    replays = EPISODE_SAMPLINGS[rules.episode_sampling].replays
+    while replays and played < rules.most_groups:
+        equal = equal_rewards(_rewards(episodes, rules))
+        missing = rules.groups_per_update - int((~equal).sum())
+        if not missing:
+            return
+        more = range(played, min(rules.most_groups, played + missing))
+        played = more.stop
+        yield more
 
 
 def _check_groups(episodes: Sequence[Episode], group_size: int) -> None:
@@ -156,7 +198,7 @@ def _of_game(played: PlayedUpdate, game: str) -> dict[str, float | int | None]:
 
 
 def _of_all(played: PlayedUpdate) -> dict[str, float | int | None]:
-    episodes, absolute_E = played.episodes, np.abs(played.advantage_E)
+    episodes, absolute_E, advantage_E = played.episodes, played.abs_advantage_E, played.advantage_E
     steps = [step for episode in episodes for step in episode.steps]
     rewards = np.array([episode.total_reward for episode in episodes])
     drawn_E = played.draw.drawn_E
@@ -174,8 +216,8 @@ def _of_all(played: PlayedUpdate) -> dict[str, float | int | None]:
         "episodes_played": len(episodes),
         "episodes_drawn": int(drawn_E.sum()),
         "steps_played": len(steps),
-        "effective_sample_size": effective_sample_size(played.advantage_E),
+        "effective_sample_size": effective_sample_size(absolute_E),
         "abs_advantage_pool": float(absolute_E.mean()),
         "abs_advantage_drawn": float(absolute_E[drawn_E].mean()) if any_drawn else None,
-        "advantage_drawn": float(played.advantage_E[drawn_E].mean()) if any_drawn else None,
+        "advantage_drawn": float(advantage_E[drawn_E].mean()) if any_drawn else None,
     }
