@@ -1,0 +1,5 @@
+#!/bin/sh
+# Four ways of choosing episodes, two games, eight seeds: whatever is not in results.csv yet.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+python "$here/../compare.py" "$here"
