@@ -293,7 +293,7 @@ MODEL_ROWS = [
         "SMOKE rollout.max_prompt_tokens=10 trainer.beta=0.1",
         2,
         "rollout.max_prompt_tokens=10: a prompt has 22 tokens, and prompts are never cut: raise the limit, or choose "
-        "prompt.observation=compact or a smaller game",
+        "prompt.observation=compact or a smaller game, or less prompt.history",
     ),
     (
         "SMOKE rollout.max_new_tokens=250",
@@ -373,7 +373,7 @@ GAME_ROWS = [
         "SMOKE --GAMES env=speaks",
         2,
         "rollout.max_prompt_tokens=64: a prompt has 163 tokens, and prompts are never cut: raise the limit, or choose "
-        "prompt.observation=compact or a smaller game",
+        "prompt.observation=compact or a smaller game, or less prompt.history",
     ),
     (
         "SMOKE --GAMES env=good +env.width=3",

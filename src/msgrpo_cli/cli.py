@@ -22,6 +22,7 @@ from .env_commands import app as env_app
 from .env_commands import play
 from .errors import INTERRUPTED, RunError, UsageError
 from .interruption import follow_parent, heed_signals
+from .lab_commands import app as lab_app
 from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
 from .plan_commands import plan
 from .report_commands import compare, report, runs_app
@@ -39,6 +40,7 @@ config_app = typer.Typer(help="Show or check a composed config.", rich_markup_mo
 app.add_typer(config_app, name="config")
 app.add_typer(env_app, name="env")
 app.add_typer(bench_app, name="bench")
+app.add_typer(lab_app, name="lab")
 app.add_typer(runs_app, name="runs")
 
 

@@ -129,7 +129,8 @@ class LanguageAgentPolicy:
         if tokens > self._max_prompt_tokens:
             return (
                 f"rollout.max_prompt_tokens={self._max_prompt_tokens}: a prompt has {tokens} tokens, and prompts are "
-                "never cut: raise the limit, or choose prompt.observation=compact, less history or a smaller game"
+                "never cut: raise the limit, or choose prompt.observation=compact or a smaller game, or less "
+                "prompt.history"
             )
         if self._context is not None and tokens + answer > self._context:
             return (

@@ -166,3 +166,11 @@ class KnownDynamics(Protocol):
 
     def transitions(self, state: Hashable, action: str) -> Sequence[Transition]:
         """All outcomes of `action` in `state`."""
+
+
+@runtime_checkable
+class PlaceableDynamics(KnownDynamics, Protocol):
+    """Known dynamics that can be put into any of their states, so that a policy can be asked about each."""
+
+    def place(self, state: Any) -> None:
+        """Be in `state`; the step count stays."""

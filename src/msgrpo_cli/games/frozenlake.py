@@ -125,6 +125,9 @@ class FrozenLake(TextMediatedStochasticGame):
     def state(self) -> LakeState:
         return self.board, self.slippery, self.cell
 
+    def place(self, state: LakeState) -> None:
+        self.board, self.slippery, self.cell = state
+
     def transitions(self, state: LakeState, action: str) -> list[Transition]:
         board, slippery, cell = state
         outcomes = _table(board, slippery)[cell][self.actions.index(action)]

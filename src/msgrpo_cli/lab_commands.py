@@ -1,0 +1,121 @@
+"""The command `msgrpo lab credit`: arguments in; a table, a plot and one JSON object out.
+
+Knows options and how figures are shown. Imports nothing heavy; what is measured is in `lab`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
+from .reporting import ending, talk_on_stderr
+
+app = typer.Typer(rich_markup_mode=None, help="Compare ways of training on the same episodes, before a long run.")
+
+Batches = Annotated[int, typer.Option("--batches", min=2, help="Updates that are played, each with starts of its own.")]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="Answers in every state, to estimate the policy.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where lab-credit.json and lab-credit.png go.")]
+
+_COLUMNS = {
+    "correlation_optimal": "Q*-V*",
+    "correlation_policy": "Qpi-Vpi",
+    "towards_policy_gradient": "aim",
+    "cosine": "steady",
+    "signal_to_noise": "S/N",
+    "effective_sample_size": "effective",
+    "zero_steps": "silent",
+    "seconds": "ms",
+}
+_LEGEND = """Q*-V*, Qpi-Vpi: correlation over steps with the exact advantage, of optimal play and of
+the model's own policy. aim: cosine of the mean gradient to that of Qpi-Vpi. steady:
+cosine of one update's gradient to the mean of all others; S/N: signal to noise of it.
+effective: sample size of an update, in episodes. silent: share of steps without any
+advantage. ms: milliseconds of an update for its advantages."""
+_EXACT = {"optimal": "(Q*-V*)", "policy": "(Qpi-Vpi)"}
+
+
+@app.command()
+def credit(
+    overrides: Overrides = None,
+    batches: Batches = 8,
+    samples: Samples = 32,
+    out: Out = Path(),
+    config_dir: ConfigDirs = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Every credit's advantages and gradient on one set of episodes, beside what the choices were really worth."""
+    with ending(verbose):
+        from .config import compose
+
+        config = compose("train", only_overrides(overrides), config_dir or [])
+        with talk_on_stderr():
+            from .lab import measure_credit
+            from .whole_files import write_json
+
+            out.mkdir(parents=True, exist_ok=True)
+            found = measure_credit(config, batches, samples)
+            write_json(out / "lab-credit.json", found)
+            _draw(found, out / "lab-credit.png")
+        if as_json:
+            print(json.dumps(found, allow_nan=False))
+        else:
+            _show(found, out)
+
+
+def _show(found: Mapping[str, Any], out: Path) -> None:
+    shown = [name for name in _COLUMNS if any(figures[name] is not None for figures in found["credits"].values())]
+    table = Table(box=None, header_style="", pad_edge=False)
+    table.add_column("credit", no_wrap=True)
+    for name in shown:
+        table.add_column(_COLUMNS[name], justify="right", no_wrap=True)
+    for name, figures in found["credits"].items():
+        table.add_row(_EXACT.get(name, name), *(_cell(figures, column) for column in shown))
+    console = Console(highlight=False)
+    console.print(
+        f"{found['model']} on {found['env']}, seed {found['seed']}: {found['batches']} updates, {found['episodes']} "
+        f"episodes, {found['steps']} steps, mean reward {found['mean_total_reward']:.3f}",
+        soft_wrap=True,
+    )
+    console.print(table)
+    for what, why in found["unknown"].items():
+        console.print(f"{_EXACT[what]} is unknown: {why}", soft_wrap=True)
+    console.print(_LEGEND, soft_wrap=True)
+    console.print(f"written to {out / 'lab-credit.json'} and {out / 'lab-credit.png'}", soft_wrap=True)
+
+
+def _cell(figures: Mapping[str, Any], column: str) -> str:
+    value = figures[column]
+    if value is None:
+        return "-"
+    if column == "seconds":
+        return f"{1000 * value:.1f}"
+    return f"{value:.0f}" if column == "effective_sample_size" else f"{value:.3g}" if value >= 10 else f"{value:.3f}"
+
+
+def _draw(found: Mapping[str, Any], path: Path) -> None:
+    """Bars, as far as they are known: agreement with the exact advantages, and of gradients with each other."""
+    from matplotlib.figure import Figure
+
+    shown = ("correlation_optimal", "correlation_policy", "towards_policy_gradient", "cosine")
+    known = [one for one in shown if any(figures[one] is not None for figures in found["credits"].values())]
+    names = [name for name in found["credits"] if name not in _EXACT]
+    axes = (figure := Figure(figsize=(8, 4), dpi=120, layout="constrained")).subplots()
+    width = 0.8 / len(known)
+    looks = zip(known, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), ("", "//", "..", "xx"), strict=False)
+    for number, (one, colour, hatch) in enumerate(looks):
+        heights = [found["credits"][name][one] or 0.0 for name in names]
+        places = [place + (number - (len(known) - 1) / 2) * width for place in range(len(names))]
+        axes.bar(places, heights, width, color=colour, hatch=hatch, edgecolor="white", label=_COLUMNS[one])
+    axes.axhline(0.0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(ylabel="correlation, or cosine", title=f"{found['model']} on {found['env']}", ylim=(None, 1.25))
+    axes.legend(fontsize=8, ncols=4, loc="upper center")
+    figure.savefig(path)
