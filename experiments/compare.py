@@ -1,4 +1,4 @@
-"""Runs the arms of an experiment with several seeds and says what differs: `python compare.py FOLDER [--report]`.
+"""Runs the arms of an experiment with several seeds and says what differs: `python compare.py FOLDER [GAME...]`.
 
 Knows `experiment.yaml`, the command line, run directories and statistics over seeds. A run that is in the committed
 `results.csv` is not repeated; a line is added as soon as a run ends. `table.md`, `summary.json` and `curve.png` are
@@ -76,10 +76,10 @@ def lines_of(experiment: Experiment) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def run_all(experiment: Experiment) -> int:
-    """Run what is missing; returns how many failed."""
+def run_all(experiment: Experiment, games: Sequence[str]) -> int:
+    """Run what is missing of these games; returns how many failed."""
     there = {(line["game"], line["arm"], int(line["seed"])) for line in lines_of(experiment)}
-    missing = [job for job in experiment.jobs() if job not in there]
+    missing = [job for job in experiment.jobs() if job not in there and job[0] in games]
     print(f"{experiment.folder.name}: {len(there)} lines are there, {len(missing)} runs are missing", file=sys.stderr)
     writing = threading.Lock()
 
@@ -260,7 +260,7 @@ def draw(experiment: Experiment) -> None:
 
 def main() -> int:
     experiment = Experiment.read(Path(sys.argv[1]))
-    failed = 0 if "--report" in sys.argv else run_all(experiment)
+    failed = run_all(experiment, sys.argv[2:] or list(experiment.games))
     found = summary(experiment)
     (experiment.folder / "summary.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (experiment.folder / "table.md").write_text(table(experiment, found), encoding="utf-8")
