@@ -131,7 +131,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def test_a_dry_run_tells_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "train", "experiment=frozenlake_qwen3b", "--dry-run") == 0
+    assert run(monkeypatch, "train", "experiment=paper_frozenlake", "--dry-run") == 0
     text = capsys.readouterr().out
     assert (
         "# Not run here" in text and "# parameters: 3 085 938 688" in text and "# rows_per_update_at_most: 128" in text

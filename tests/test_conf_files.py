@@ -117,12 +117,19 @@ def test_without_an_experiment_the_values_of_frozenlake_tiny_hold() -> None:
 
 
 def test_the_paper_s_experiment() -> None:
-    config = compose("train", ["experiment=frozenlake_qwen3b"])
+    config = compose("train", ["experiment=paper_frozenlake"])
     assert config.note is not None and config.note.startswith("Not run here")
     assert (config.model.path, config.prompt.name, config.max_updates) == ("Qwen/Qwen2.5-3B-Instruct", "paper", 700)
     assert (config.algo.groups_per_update, config.algo.group_size, config.algo.format_penalty) == (2, 16, 1.0)
     assert (config.rollout.temperature, config.eval.temperature) == (1.25, 0.5)
     assert [config.trainer[name] for name in ("learning_rate", "epsilon", "beta")] == [1e-6, 0.2, 0.0]
+
+
+def test_the_paper_s_snake_differs_in_the_game_alone() -> None:
+    lake, snake = (compose("train", [f"experiment=paper_{game}"]).model_dump() for game in ("frozenlake", "snake"))
+    assert snake.pop("env")["name"] == "snake_8"
+    assert lake.pop("env")["name"] == "frozenlake"
+    assert snake == lake
 
 
 def test_eval_has_the_keys_and_values_of_train() -> None:

@@ -171,7 +171,7 @@ def test_a_trainer_field_that_no_file_lists_needs_no_plus() -> None:
         (["lora.enabled=true", "lora.learning_rate_factor=3"], 1.5e-3),
         (["lora.enabled=true", "trainer.learning_rate=2e-4"], 2e-4),
         (["lora.enabled=true", "model=qwen3b"], 1e-5),
-        (["lora.enabled=true", "experiment=frozenlake_qwen3b"], 1e-5),
+        (["lora.enabled=true", "experiment=paper_frozenlake"], 1e-5),
         (["lora.enabled=true", "model.learning_rate=2e-6"], 2e-5),
     ],
 )
@@ -191,7 +191,7 @@ def test_a_config_of_before_the_learning_rate_was_the_model_s_is_read() -> None:
 
 
 def test_saved_and_read_back(tmp_path: Path) -> None:
-    config = compose("train", ["experiment=frozenlake_qwen3b", "trainer.learning_rate=3e-7"])
+    config = compose("train", ["experiment=paper_frozenlake", "trainer.learning_rate=3e-7"])
     file = tmp_path / "config.yaml"
     file.write_text(as_yaml(config), encoding="utf-8")
     assert load_saved(file) == config

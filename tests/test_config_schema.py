@@ -31,7 +31,7 @@ def problems(config: Any, *, partial: bool = False) -> list[str]:
     return [f"{'.'.join(map(str, e.path))}: {e.message}" for e in validator(partial).iter_errors(config)]
 
 
-@pytest.mark.parametrize("overrides", [[], ["experiment=frozenlake_qwen3b"], ["experiment=smoke"]])
+@pytest.mark.parametrize("overrides", [[], ["experiment=paper_frozenlake"], ["experiment=smoke"]])
 def test_a_composed_config_fits(overrides: list[str]) -> None:
     assert problems(dumped(compose("train", overrides))) == []
 

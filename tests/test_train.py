@@ -209,7 +209,7 @@ def small_qwen(tmp_path: Path) -> Path:
 def test_the_large_settings_train_a_local_checkpoint(small_qwen: Path, tmp_path: Path) -> None:
     run = tmp_path / "qwen"
     overrides = [
-        "experiment=frozenlake_qwen3b", f"model.path={small_qwen}", "max_updates=2", "rollout.max_new_tokens=6",
+        "experiment=paper_frozenlake", f"model.path={small_qwen}", "max_updates=2", "rollout.max_new_tokens=6",
         "rollout.max_prompt_tokens=3000", "algo.groups_per_update=1", "algo.group_size=8", "env.max_steps=3",
         "env.size=2", "env.p=1.0", "eval.split=any",
         "algo.invalid_action=random", "algo.format_penalty=0", "eval.episodes=4", "eval.every=0", "save.every=1",
