@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from msgrpo_cli.config import compose, config_dir
 from msgrpo_cli.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.models import load_model
+from msgrpo_cli.replay_steps import verdict
 from msgrpo_cli.train import train_job
 
 VARIANTS = sorted(file.stem for file in (config_dir() / "algo").glob("*.yaml"))
@@ -76,3 +77,10 @@ def test_history_lengthens_the_prompts_of_training_and_of_evaluation(tmp_path: P
     assert per_row[1] > 1.8 * per_row[0], "episodes of eight steps hold two earlier states most of the time"
     kept = json.loads((tmp_path / "seen" / "checkpoints" / "checkpoint-2" / "msgrpo.json").read_text())
     assert kept["prompt"]["history"] == 2
+
+
+def test_a_replay_tells_the_advantage_of_a_step_where_the_steps_of_its_episode_differ() -> None:
+    step = {"valid": True, "action": "up", "optimal_action": None, "regret": None}
+    assert verdict(step).words == "optimal play is not known here"
+    assert verdict({**step, "advantage": -0.25}).words == "optimal play is not known here; advantage -0.250"
+    assert verdict({**step, "advantage": "much"}).words == verdict(step).words

@@ -196,7 +196,7 @@ class Recorder(TrainerCallback):
             base_model=config.model.path,
             env=config.env.name,
             env_keys=config.env.keys,
-            algorithm={**config.algo.model_dump(), "learning_rate": config.trainer["learning_rate"]}
+            algorithm={**config.algo.model_dump(exclude_none=True), "learning_rate": config.trainer["learning_rate"]}
             | ({"lora": adapter} if config.lora.enabled else {}),
             update=update,
             evaluation=evaluation,

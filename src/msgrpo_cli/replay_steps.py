@@ -6,7 +6,7 @@ Knows rows of episodes.jsonl. Knows nothing about terminals or pages.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .episode_file import Row
@@ -27,7 +27,16 @@ class Verdict:
 
 
 def verdict(step: Mapping[str, Any]) -> Verdict:
-    """An answer without an action is invalid, whatever was played in its place."""
+    """An answer without an action is invalid, whatever was played in its place.
+
+    The step's own advantage goes along where training gave the steps of the episode different ones.
+    """
+    found = _judged(step)
+    own = step.get("advantage")
+    return found if not isinstance(own, (int, float)) else replace(found, words=f"{found.words}; advantage {own:+.3f}")
+
+
+def _judged(step: Mapping[str, Any]) -> Verdict:
     best, regret = step["optimal_action"], step["regret"]
     if not step["valid"]:
         return Verdict("invalid", "×", "invalid: no action in the answer")
