@@ -41,6 +41,15 @@ def test_by_hand() -> None:
     assert values.advantage(start, 3, "right") == pytest.approx(3 / 8 - 1 / 4)
 
 
+def test_along_an_episode_fewer_and_fewer_steps_are_left() -> None:
+    """Right, up (stays), down: 3/8 - 1/4, then V_1 = 1/4 against V_2 = 3/8, then 1 against V_1 = 1/4."""
+    game = pond()
+    start, beside = game.state(), (game.board, False, 1)
+    choices = [(start, "right", False), (beside, "up", False), (beside, "down", False)]
+    found = values_on(game, UNIFORM).along(choices, steps_left=3)
+    assert found.tolist() == pytest.approx([1 / 8, -1 / 8, 3 / 4])
+
+
 def test_an_invalid_answer_costs_its_penalty() -> None:
     game = pond()
     values = values_on(game, Habit({"down": 1.0}, invalid=0.5), penalty=0.2)

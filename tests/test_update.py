@@ -69,6 +69,17 @@ def test_every_step_of_a_drawn_episode_is_trained_with_its_own_advantage() -> No
     assert rollout_metrics(update)["abs_advantage_pool"] == pytest.approx(np.mean(weights))
 
 
+def test_the_correction_of_the_draw_goes_into_every_step() -> None:
+    drawing = {"episode_sampling": "absolute_advantage", "sample_fraction": 0.25}
+    update = played(group_size=8, sampling_correction="inverse_probability", **drawing)
+    factors = {float(factor) for factor in update.draw.factor_E[update.draw.drawn_E]}
+    assert factors != {1.0}
+    drawn = [number for number, taken in enumerate(update.draw.drawn_E) if taken]
+    for number, (episode, advantage_T) in zip(drawn, update.trained, strict=True):
+        assert episode is update.episodes[number]
+        assert advantage_T.tolist() == (update.advantages[number] * update.draw.factor_E[number]).tolist()
+
+
 def test_drawing_follows_the_mean_absolute_advantage_of_the_steps() -> None:
     """An episode whose steps cancel each other is drawn all the same."""
     rules = CREDITS["return_to_go"].rules("group", baseline_scope="group_and_time")

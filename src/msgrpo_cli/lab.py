@@ -139,13 +139,11 @@ class _Laboratory:
         if all(regret is not None for of_episode in regrets for regret in of_episode):
             advantages["optimal"] = tuple(-np.array(of_episode, dtype=np.float64) for of_episode in regrets)
         if values is not None:
-            most = self.config.env.max_steps
+            states = self.judge.states
             advantages["policy"] = tuple(
-                np.array(
-                    [
-                        values.advantage(self.judge.states[s.state_key], most - t, s.action or "", invalid=not s.valid)
-                        for t, s in enumerate(episode.steps)
-                    ]
+                values.along(
+                    [(states[step.state_key], step.action or "", not step.valid) for step in episode.steps],
+                    self.config.env.max_steps,
                 )
                 for episode in played.episodes
             )

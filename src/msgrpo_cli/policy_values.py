@@ -5,8 +5,10 @@ Knows states, transitions and how often a policy chooses what. Knows nothing abo
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from .games.core import KnownDynamics
 
@@ -55,6 +57,18 @@ class PolicyValues:
         """Q_h(s, a) - V_h(s), the penalty subtracted where the answer was invalid and `action` took its place."""
         value = self.value(state, steps_left)
         return self._q(state, steps_left, action) - (self._penalty if invalid else 0.0) - value
+
+    def along(self, choices: Sequence[tuple[Hashable, str, bool]], steps_left: int) -> np.ndarray:
+        """Advantages of an episode's choices (state, action, whether it took an invalid answer's place), shape (T,).
+
+        `steps_left` are left at the first of them, and one fewer at each that follows.
+        """
+        return np.array(
+            [
+                self.advantage(state, steps_left - t, action, invalid=invalid)
+                for t, (state, action, invalid) in enumerate(choices)
+            ]
+        )
 
     def _known(self, state: Hashable, steps_left: int) -> float:
         if steps_left == 0:
