@@ -154,7 +154,7 @@ def summary(experiment: Experiment) -> dict[str, Any]:
             arm: {int(x["seed"]): float(x[measure]) for x in lines if (x["game"], x["arm"]) == (game, arm)}
             for arm in experiment.arms
         }
-        first, *others = (arm for arm in experiment.arms if scores[arm])
+        first, *others = [arm for arm in experiment.arms if scores[arm]] or [""]
         tests = {arm: _difference(scores[arm], scores[first]) for arm in others}
         adjusted = holm([test["p"] for test in tests.values()])
         for test, p in zip(tests.values(), adjusted, strict=True):
@@ -192,6 +192,9 @@ def table(experiment: Experiment, found: Mapping[str, Any]) -> str:
     """Markdown: a table for every game."""
     lines, text = lines_of(experiment), []
     for game in experiment.games:
+        if not found[f"{game} final"]:
+            text += [f"### {game}", "", "not run", ""]
+            continue
         text += [
             f"### {game}", "",
             "| arm | seeds | final score | best run | area | updates to 0.8 | seconds to 0.8 | training s "
@@ -238,9 +241,10 @@ def _compared(test: Mapping[str, Any] | None) -> str:
 def draw(experiment: Experiment) -> None:
     """Normalised score on validation by update, mean and 95 % bootstrap band over seeds, a panel for every game."""
     lines = lines_of(experiment)
-    figure = Figure(figsize=(1 + 4.6 * len(experiment.games), 4), dpi=120, layout="constrained")
-    panels = figure.subplots(1, len(experiment.games), squeeze=False)[0]
-    for panel, game in zip(panels, experiment.games, strict=True):
+    games = [game for game in experiment.games if any(line["game"] == game for line in lines)]
+    figure = Figure(figsize=(1.5 + 4.6 * len(games), 4), dpi=120, layout="constrained")
+    panels = figure.subplots(1, max(1, len(games)), squeeze=False)[0]
+    for panel, game in zip(panels, games, strict=False):
         for arm, colour, dashes in zip(experiment.arms, COLOURS, DASHES, strict=False):
             curves = [json.loads(line["curve"]) for line in lines if (line["game"], line["arm"]) == (game, arm)]
             if not curves:
@@ -254,7 +258,8 @@ def draw(experiment: Experiment) -> None:
         panel.set(xlabel="update", title=game)
         panel.grid(alpha=0.25)
     panels[0].set_ylabel("normalised score, validation\n(0 random, 1 best known play)")
-    panels[-1].legend(fontsize=8, loc="lower right")
+    if games:
+        figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside right upper")
     figure.savefig(experiment.folder / "curve.png")
 
 
