@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from msgrpo_cli.cli import app
 from msgrpo_cli.config import compose
 from msgrpo_cli.credit import CREDITS
-from msgrpo_cli.lab import _gradient_figures, measure_credit
+from msgrpo_cli.lab import _aim, _gradient_figures, measure_credit
 
 SMALL = ["algo.groups_per_update=4", "algo.group_size=8", "trainer.use_cpu=true"]
 
@@ -68,6 +68,24 @@ def test_a_table_for_people_fits_eighty_columns(tmp_path: Path) -> None:
     assert "…" not in ended.stdout
     assert max(len(line) for line in ended.stdout.splitlines()[1:-1]) <= 88
     assert "(Qpi-Vpi)" in ended.stdout
+
+
+def test_aim_by_hand() -> None:
+    """Means (1, 0) and (1, 1): the cosine is 1 / sqrt 2; without an exact gradient there is none."""
+    first = [np.array([1.0, 1.0]), np.array([1.0, -1.0])]
+    exact = [np.array([2.0, 0.0]), np.array([0.0, 2.0])]
+    assert _aim(first, exact)["towards_policy_gradient"] == pytest.approx(0.5**0.5)
+    assert _aim(first, None)["towards_policy_gradient"] is None
+    alike = _aim([np.array([1.0, 0.1 * i]) for i in range(4)], [np.array([1.0, 0.0])] * 4)
+    low, high = alike["towards_policy_gradient_ci95"]
+    assert low < alike["towards_policy_gradient"] < high < 1.0
+
+
+def test_the_chosen_credit_is_measured_with_the_keys_that_are_given(found: dict[str, Any]) -> None:
+    heavy = measure_credit(compose("train", [*SMALL, "algo.credit=gigpo", "algo.step_weight=9.0"]), 3, 8)
+    for name in CREDITS:
+        figures = [one["credits"][name]["correlation_policy"] for one in (found, heavy)]
+        assert (figures[0] == figures[1]) == (name != "gigpo")
 
 
 def test_gradients_by_hand() -> None:

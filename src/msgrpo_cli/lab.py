@@ -93,13 +93,13 @@ class _Laboratory:
         self.stride = -(-coordinates // _MOST_COORDINATES)
 
     def measure(self, batches: int, samples: int) -> dict[str, Any]:
+        """What `measure_credit` returns."""
         seconds: dict[str, float] = dict.fromkeys(CREDITS, 0.0)
         played = [self._play(update) for update in range(1, batches + 1)]
         values, why_not = self._policy_values(played, samples)
         whole = [self._batch(one, values, seconds) for one in played]
         gradients = {name: [self._gradient(one, name) for one in whole] for name in whole[0].advantages}
         truth = {name: _flat(whole, name) for name in EXACT if name in gradients}
-        towards = np.mean(gradients["policy"], axis=0) if "policy" in gradients else None
         missing = {} if "optimal" in truth else {"optimal": "the game does not tell its transitions"}
         return {
             "env": self.config.env.name,
@@ -117,7 +117,7 @@ class _Laboratory:
                     **_signal(whole, name),
                     **{f"correlation_{exact}": _correlation(_flat(whole, name), truth.get(exact)) for exact in EXACT},
                     **_gradient_figures(gradients[name]),
-                    "towards_policy_gradient": _cosine(np.mean(gradients[name], axis=0), towards),
+                    **_aim(gradients[name], gradients.get("policy")),
                     "seconds": seconds[name] / batches if name in seconds else None,
                 }
                 for name in gradients
@@ -132,7 +132,8 @@ class _Laboratory:
         advantages: dict[str, Advantages] = {}
         for name, credit in CREDITS.items():
             began = time.perf_counter()
-            rules = credit.rules(self.config.algo.scale)
+            chosen = name == self.config.algo.credit  # with the keys that the config gives it
+            rules = self.config.algo.credit_rules if chosen else credit.rules(self.config.algo.scale)
             advantages[name] = step_advantages(played.episodes, self.rules.group_size, name, rules)
             seconds[name] += time.perf_counter() - began
         regrets = [[step.regret for step in episode.steps] for episode in played.episodes]
@@ -246,6 +247,26 @@ def _cosine(first: np.ndarray, second: np.ndarray | None) -> float | None:
         return None
     norms = float(np.linalg.norm(first) * np.linalg.norm(second))
     return float(first @ second) / norms if norms else None
+
+
+def _aim(gradients: Sequence[np.ndarray], exact: Sequence[np.ndarray] | None) -> dict[str, Any]:
+    """Cosine of the mean gradient to the mean exact one, with a bootstrap interval over the updates of both."""
+    if exact is None:
+        return {"towards_policy_gradient": None, "towards_policy_gradient_ci95": None}
+    count = len(gradients)
+    mixed, own, other = (np.array([[a @ b for b in second] for a in first])
+                         for first, second in ((gradients, exact), (gradients, gradients), (exact, exact)))  # fmt: skip
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=2000)
+    weights_rb = np.vstack([np.ones((1, count)), drawn])
+    products, squares, others = (np.einsum("rb,bc,rc->r", weights_rb, gram, weights_rb) for gram in (mixed, own, other))
+    norms = np.sqrt(np.maximum(squares, 0.0) * np.maximum(others, 0.0))
+    cosines = np.divide(products, norms, out=np.full(len(norms), np.nan), where=norms > 0)
+    aim, known = cosines[0], cosines[1:][np.isfinite(cosines[1:])]
+    ends = tuple(map(float, np.quantile(known, (0.025, 0.975)))) if count > 2 and len(known) else None
+    return {
+        "towards_policy_gradient": float(aim) if np.isfinite(aim) else None,
+        "towards_policy_gradient_ci95": ends,
+    }
 
 
 def _gradient_figures(gradients: Sequence[np.ndarray]) -> dict[str, Any]:
