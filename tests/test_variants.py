@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from msgrpo_cli.config import compose, config_dir
+from msgrpo_cli.dry_run import derived
 from msgrpo_cli.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.models import load_model
 from msgrpo_cli.replay_steps import verdict
@@ -84,3 +85,22 @@ def test_a_replay_tells_the_advantage_of_a_step_where_the_steps_of_its_episode_d
     assert verdict(step).words == "optimal play is not known here"
     assert verdict({**step, "advantage": -0.25}).words == "optimal play is not known here; advantage -0.250"
     assert verdict({**step, "advantage": "much"}).words == verdict(step).words
+
+
+@pytest.mark.parametrize(
+    ("overrides", "played", "at_most", "drawn"),
+    [
+        (["algo=dapo"], 256, 1024, 256),
+        (["algo=dapo", "algo.most_groups=20"], 256, 320, 256),
+        (["algo=starpo_s", "algo.groups_per_update=4", "algo.sample_fraction=0.4"], 64, 64, 32),
+        (["algo=grpo"], 256, 256, 256),
+    ],
+)
+def test_a_dry_run_knows_how_much_is_played_and_drawn(
+    overrides: list[str], played: int, at_most: int, drawn: int
+) -> None:
+    found = derived(compose("train", overrides))
+    assert found["episodes_played_per_update"] == played
+    assert found["episodes_played_per_update_at_most"] == at_most
+    assert found["episodes_drawn_per_update_at_most"] == drawn
+    assert found["decisions_per_update_at_most"] == 8 * at_most

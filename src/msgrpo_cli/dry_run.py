@@ -17,12 +17,13 @@ from .schema import RunConfig
 def derived(config: RunConfig) -> dict[str, Any]:
     """The numbers that nobody wrote but everybody asks for; `at_most` where episodes may end early."""
     algo = config.algo
-    played = algo.groups_at_most * algo.group_size
+    played = algo.groups_at_most * algo.group_size  # with groups that are played in place of others
     drawn = _drawn(config)
     passes = algo.optimizer_steps * int(config.trainer.get("num_iterations", 1))
     return {
         "learning_rate": config.trainer.get("learning_rate"),
-        "episodes_played_per_update": played,
+        "episodes_played_per_update": algo.groups_per_update * algo.group_size,
+        "episodes_played_per_update_at_most": played,
         "episodes_drawn_per_update_at_most": drawn,
         "rows_per_update_at_most": drawn * config.env.max_steps,
         "decisions_per_update_at_most": played * config.env.max_steps,
@@ -37,6 +38,8 @@ def _drawn(config: RunConfig) -> int:
     algo = config.algo
     if not EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share:
         return algo.groups_per_update * algo.group_size
+    if EPISODE_SAMPLINGS[algo.episode_sampling].whole_groups:
+        return max(1, math.floor(algo.sample_fraction * algo.groups_per_update + 0.5)) * algo.group_size
     pools = algo.groups_per_update if algo.sampling_scope == "group" else 1
     pool = algo.groups_per_update * algo.group_size // pools
     return pools * max(1, math.floor(algo.sample_fraction * pool + 0.5))
