@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from msgrpo_cli.config import compose
+from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.games.snake import Snake
 from msgrpo_cli.opponents import checkpoint_opponent
@@ -61,3 +64,12 @@ def test_a_run_trains_against_a_checkpoint(tmp_path: Path, opponent: str) -> Non
     assert isinstance(make_game(config.env), Snake)
     result = train_job(config, tmp_path / "run", command=["msgrpo", "train"], overrides=overrides)
     assert result["status"] == "done"
+
+
+def test_a_checkpoint_that_reads_a_history_is_no_opponent(opponent: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(opponent, tmp_path / "checkpoint-3")
+    metadata = json.loads((copy / "msgrpo.json").read_text())
+    metadata["prompt"]["history"] = 2
+    (copy / "msgrpo.json").write_text(json.dumps(metadata))
+    with pytest.raises(UsageError, match=r"prompt\.history=2; an opponent sees no history"):
+        checkpoint_opponent(str(copy))
