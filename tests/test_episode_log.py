@@ -40,7 +40,9 @@ EPISODE = Episode(
 
 
 def test_fields_of_a_line() -> None:
-    line = episode_to_json(EPISODE, kind="train", update=7, split="train", advantages=[-0.5] * 3, drawn=True)
+    line = episode_to_json(
+        EPISODE, kind="train", update=7, split="train", advantage=-0.5, step_advantages=[-0.5] * 3, drawn=True
+    )
     steps = line.pop("steps")
     assert line == {
         "schema": 1,
@@ -78,9 +80,10 @@ def test_an_evaluated_episode_has_no_advantage() -> None:
 
 
 def test_steps_hold_their_advantages_where_they_differ() -> None:
-    line = episode_to_json(EPISODE, kind="train", update=7, split="train", advantages=[-0.5, 0.25, 1.0], drawn=True)
+    own = [-0.5, 0.25, 1.0]
+    line = episode_to_json(EPISODE, kind="train", update=7, split="train", advantage=0.25, step_advantages=own)
     assert line["advantage"] == 0.25
-    assert [step["advantage"] for step in line["steps"]] == [-0.5, 0.25, 1.0]
+    assert [step["advantage"] for step in line["steps"]] == own
     assert episode_from_json(line) == as_logged(EPISODE)
 
 

@@ -21,17 +21,16 @@ def episode_to_json(
     kind: str,
     update: int | None,
     split: str,
-    advantages: Sequence[float] = (),
+    advantage: float | None = None,
+    step_advantages: Sequence[float] = (),
     drawn: bool | None = None,
 ) -> dict[str, Any]:
     """One line of episodes.jsonl; `kind` is "train" or "eval".
 
-    `advantages` are those of the steps of a training episode. The line holds their mean, which is what the episode is
-    worth where all steps share it; where they differ each step holds its own as well.
+    `advantage` is that of a training episode, the mean of its steps'. Where those differ each step holds its own too.
     """
-    shared = len(set(advantages)) < 2
-    of_steps = [{}] * len(episode.steps) if shared else [{"advantage": float(value)} for value in advantages]
-    advantage = None if not len(advantages) else float(advantages[0] if shared else sum(advantages) / len(advantages))
+    differ = len(set(step_advantages)) > 1
+    of_steps = [{"advantage": float(value)} for value in step_advantages] if differ else [{}] * len(episode.steps)
     return {
         "schema": SCHEMA,
         "kind": kind,

@@ -133,10 +133,13 @@ class Recorder(TrainerCallback):
                 kind="train",
                 update=played.update,
                 split="train",
-                advantages=advantage_T.tolist(),
+                advantage=float(advantage),
+                step_advantages=advantage_T.tolist(),
                 drawn=bool(drawn),
             )
-            for episode, advantage_T, drawn in zip(played.episodes, played.advantages, played.draw.drawn_E, strict=True)
+            for episode, advantage, advantage_T, drawn in zip(
+                played.episodes, played.advantage_E, played.advantages, played.draw.drawn_E, strict=True
+            )
         ]
         if not is_there(self.run.path):
             raise RunError(f"{self.run.path}: removed")
