@@ -253,12 +253,13 @@ def _aim(gradients: Sequence[np.ndarray], exact: Sequence[np.ndarray] | None) ->
     """Cosine of the mean gradient to the mean exact one, with a bootstrap interval over the updates of both."""
     if exact is None:
         return {"towards_policy_gradient": None, "towards_policy_gradient_ci95": None}
-    count = len(gradients)
-    mixed, own, other = (np.array([[a @ b for b in second] for a in first])
-                         for first, second in ((gradients, exact), (gradients, gradients), (exact, exact)))  # fmt: skip
+    count, own_bd, exact_bd = len(gradients), np.stack(gradients), np.stack(exact)
     drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=2000)
     weights_rb = np.vstack([np.ones((1, count)), drawn])
-    products, squares, others = (np.einsum("rb,bc,rc->r", weights_rb, gram, weights_rb) for gram in (mixed, own, other))
+    products, squares, others = (
+        np.einsum("rb,bc,rc->r", weights_rb, first @ second.T, weights_rb)
+        for first, second in ((own_bd, exact_bd), (own_bd, own_bd), (exact_bd, exact_bd))
+    )
     norms = np.sqrt(np.maximum(squares, 0.0) * np.maximum(others, 0.0))
     cosines = np.divide(products, norms, out=np.full(len(norms), np.nan), where=norms > 0)
     aim, known = cosines[0], cosines[1:][np.isfinite(cosines[1:])]
