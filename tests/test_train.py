@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import SMALL
-from msgrpo_cli.byte_tokenizer import byte_tokenizer
 from msgrpo_cli.checkpoint import from_weights, read_metadata
 from msgrpo_cli.config import compose, load_saved
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.train import train_job
 from msgrpo_cli.trainer_fields import problems
+from small_qwen import small_qwen
 
 TRAIN_FIELDS = """kind update global_step skipped total_reward total_reward_std success_rate episode_length
     valid_action_rate truncated_completion_rate zero_advantage_groups episodes_played episodes_drawn steps_played rows
@@ -188,28 +188,15 @@ def test_the_kl_reference_is_the_policy_at_update_0_and_survives_a_resume(tmp_pa
 
 
 @pytest.fixture
-def small_qwen(tmp_path: Path) -> Path:
-    """A Qwen2 of two layers with a chat template, on disk as the real ones would be."""
-    folder = tmp_path / "small-qwen"
-    tokenizer = byte_tokenizer()
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    model = Qwen2ForCausalLM(config)
-    model.generation_config.do_sample = True  # as Qwen ships it; none of this may leak into sampling
-    model.generation_config.repetition_penalty = 1.3
-    model.generation_config.top_k = 3
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def qwen(tmp_path: Path) -> Path:
+    """None of what its generation config says may leak into sampling."""
+    return small_qwen(tmp_path / "small-qwen", do_sample=True, repetition_penalty=1.3, top_k=3)
 
 
-def test_the_large_settings_train_a_local_checkpoint(small_qwen: Path, tmp_path: Path) -> None:
+def test_the_large_settings_train_a_local_checkpoint(qwen: Path, tmp_path: Path) -> None:
     run = tmp_path / "qwen"
     overrides = [
-        "experiment=paper_frozenlake", f"model.path={small_qwen}", "max_updates=2", "rollout.max_new_tokens=6",
+        "experiment=paper_frozenlake", f"model.path={qwen}", "max_updates=2", "rollout.max_new_tokens=6",
         "rollout.max_prompt_tokens=3000", "algo.groups_per_update=1", "algo.group_size=8", "env.max_steps=3",
         "env.size=2", "env.p=1.0", "eval.split=any",
         "algo.invalid_action=random", "algo.format_penalty=0", "eval.episodes=4", "eval.every=0", "save.every=1",

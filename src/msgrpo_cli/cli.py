@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +30,9 @@ from .report_commands import compare, report, runs_app
 from .reporting import Forgiving, ending, say, talk_on_stderr
 from .see_commands import replay, watch
 from .sweep_commands import run_or_show, sweep
+
+if TYPE_CHECKING:
+    from .schema import RunConfig
 
 app = typer.Typer(
     help="Post-train language models to act over many steps in text games (MS-GRPO, arXiv 2508.10839).",
@@ -111,6 +115,7 @@ def evaluate(
         typer.Argument(metavar="RUN|CHECKPOINT|HUB_ID|KEY=VALUE", help="What is scored; else the config's model."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Score every checkpoint of the run.")] = False,
+    dry_run: DryRun = False,
     config_dir: ConfigDirs = None,
     allow_module: AllowModules = None,
     as_json: AsJson = False,
@@ -129,7 +134,10 @@ def evaluate(
             all_checkpoints=every,
             config_dirs=config_dir or [],
             allow_modules=allow_module or [],
+            reach=not dry_run,
         )
+        if dry_run:
+            return _show_evaluations([config for _, config in asked], as_json)
         from .evaluate import evaluate_subjects
 
         evaluate_subjects(asked, as_json=as_json)
@@ -263,7 +271,19 @@ def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
 
     config = compose("train", overrides, folders)
     check_starts(config)
-    print(json.dumps(dry_run.as_data(config), allow_nan=False) if as_json else dry_run.as_text(config))
+    numbers = dry_run.derived(config)
+    print(json.dumps(dry_run.as_data(config, numbers)) if as_json else dry_run.as_text(config, numbers))
+
+
+def _show_evaluations(configs: Sequence[RunConfig], as_json: bool) -> None:
+    from . import dry_run
+
+    numbers = [(config, dry_run.of_evaluation(config)) for config in configs]
+    if as_json:
+        data = [dry_run.as_data(*pair) for pair in numbers]
+        print(json.dumps(data if len(data) > 1 else data[0]))
+    else:
+        print("\n---\n".join(dry_run.as_text(*pair) for pair in numbers))
 
 
 def main() -> None:

@@ -12,17 +12,18 @@ from typing import Any
 
 from .errors import UsageError
 
-_VARIABLES = (
-    "HF_TOKEN",
-    "HUGGING_FACE_HUB_TOKEN",
-    "WANDB_API_KEY",
-    "MLFLOW_TRACKING_TOKEN",
-    "MLFLOW_TRACKING_PASSWORD",
-)
+_VARIABLES = re.compile(r"[A-Z][A-Z0-9_]*_(TOKEN|API_KEY|PASSWORD)")
 _SHORTEST = 8  # a shorter value may be an ordinary word
 _LOOKS_LIKE_ONE = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _KEYS = ("api_key", "hub_token", "password", "token")
-_ADVICE = "would be saved with the run; log in with `hf auth login`, or set the variable HF_TOKEN"
+_ADVICE = (
+    "would be saved with the run; log in with `hf auth login`, or set a variable such as HF_TOKEN or OPENAI_API_KEY"
+)
+
+
+def names_a_secret(variable: str) -> bool:
+    """Whether an environment variable holds a secret, by its name, such as HF_TOKEN or OPENAI_API_KEY."""
+    return _VARIABLES.fullmatch(variable) is not None
 
 
 def masked(text: str) -> str:
@@ -48,8 +49,9 @@ def refuse_in_config(data: Mapping[str, Any]) -> None:
 
 
 def _is_secret(key: str, value: str) -> bool:
-    named_so = key.rpartition(".")[2].lstrip("+~") in _KEYS and value not in ("", "null")
-    return named_so or masked(value) != value
+    name = key.rpartition(".")[2].lstrip("+~")
+    named_so = name in _KEYS and value not in ("", "null")
+    return named_so or (name == "base_url" and "@" in value) or masked(value) != value
 
 
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -62,5 +64,5 @@ def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 def _known() -> list[str]:
     """Longest first, so that no rest of one stays."""
-    values = (os.environ.get(name, "").strip() for name in _VARIABLES)
+    values = (value.strip() for name, value in os.environ.items() if names_a_secret(name))
     return sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)

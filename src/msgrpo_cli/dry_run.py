@@ -1,17 +1,23 @@
-"""What a run would be: the resolved config and the numbers that follow from it. Writes nothing, loads no weights.
+"""What a run or an evaluation would be: the resolved config and the numbers that follow from it.
 
-Knows arithmetic on a config. Knows nothing about Hydra, models or training.
+Knows arithmetic on a config. Writes nothing, loads no weights. Knows nothing about Hydra, models or training.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from .config import as_yaml, dumped
 from .episode_sampling import EPISODE_SAMPLINGS
+from .games.registry import make_game
 from .parameters import adapter_count, parameter_count
+from .prompt import PromptTemplate
 from .schema import RunConfig
+
+_CHARACTERS = 4  # of a token, roughly, in English
+_UNKNOWN = {"learning_rate": "missing", "cost_usd_about_at_most": "give api.input_price and api.output_price"}
 
 
 def derived(config: RunConfig) -> dict[str, Any]:
@@ -45,19 +51,54 @@ def _drawn(config: RunConfig) -> int:
     return pools * max(1, math.floor(algo.sample_fraction * pool + 0.5))
 
 
-def as_data(config: RunConfig) -> dict[str, Any]:
+def of_evaluation(config: RunConfig) -> dict[str, Any]:
+    """The numbers of `msgrpo eval`. Where a server is asked, tokens of prompts are a guess, and so is the cost."""
+    decisions = config.eval.episodes * config.env.max_steps
+    if config.policy != "api":
+        model = config.policy == "model"
+        return {
+            "decisions_at_most": decisions * (2 if model else 1),  # sampled, and decoded greedily
+            "parameters": parameter_count(config.model) if model else None,
+        }
+    assert config.api is not None
+    tokens = {
+        "prompt_tokens_about_at_most": decisions * _prompt_tokens(config),
+        "answer_tokens_at_most": decisions * config.rollout.max_new_tokens,
+    }
+    prices = config.api.input_price, config.api.output_price
+    spent = [count * price / 1e6 for count, price in zip(tokens.values(), prices, strict=True) if price is not None]
+    return {
+        "requests_at_most": decisions,
+        **tokens,
+        "cost_usd_about_at_most": round(sum(spent), 4) if len(spent) == len(prices) else None,
+    }
+
+
+def _prompt_tokens(config: RunConfig) -> int:
+    """About as many as the longest prompts have, by the characters of some first ones."""
+    game, longest = make_game(config.env, evaluation=True), 0
+    template = PromptTemplate(config.prompt.system, config.prompt.user)
+    for seed in range(8):
+        game.reset(seed=seed)
+        text = game.describe(config.prompt.observation)
+        past = [(text, None)] * min(config.prompt.history, game.max_steps - 1)
+        longest = max(longest, sum(len(words) for _, words in template.messages(game, text, past)))
+    return math.ceil(longest / _CHARACTERS)
+
+
+def as_data(config: RunConfig, numbers: Mapping[str, Any]) -> dict[str, Any]:
     """For `--dry-run --json`."""
-    return {"config": dumped(config), "derived": derived(config)}
+    return {"config": dumped(config), "derived": dict(numbers)}
 
 
-def as_text(config: RunConfig) -> str:
+def as_text(config: RunConfig, numbers: Mapping[str, Any]) -> str:
     """For `--dry-run`: YAML, with the derived values as comments."""
-    lines = [f"# {name}: {_shown(name, value)}" for name, value in derived(config).items()]
+    lines = [f"# {name}: {_shown(name, value)}" for name, value in numbers.items()]
     lines[:0] = [f"# {note}" for note in (config.note, config.engine.note) if note]
     return as_yaml(config) + "\n".join(lines)
 
 
 def _shown(name: str, value: Any) -> str:
     if value is None:
-        return "missing" if name == "learning_rate" else "unknown until loaded"
+        return _UNKNOWN.get(name, "unknown until loaded")
     return f"{value:,}".replace(",", " ") if isinstance(value, int) else str(value)

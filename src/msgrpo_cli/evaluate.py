@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from .adapter_files import base_of
+from .api_policy import ApiPolicy
 from .assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
 from .config import config_hash
 from .env_play import players_of
@@ -21,11 +23,14 @@ from .episode import Episode
 from .errors import RunError, UsageError
 from .evaluator import Evaluator, Played
 from .generators import single
+from .kept_answers import KeptAnswers
 from .ladder import References, render
 from .models import load_model, quiet_libraries
 from .players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from .policy import LanguageAgentPolicy
 from .precision import check_precision, device_for
+from .progress import tally
+from .prompt import PromptTemplate
 from .recorder import evaluate_policy, record_evaluation
 from .reporting import talk_on_stderr
 from .resume import stored_base
@@ -65,6 +70,7 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
         split=config.eval.split or "test",
         seed=config.eval.seed,
         episodes=config.eval.episodes,
+        on_progress=tally(config.env.name),
     )
     if config.eval.split not in (None, evaluator.split):
         print(
@@ -72,6 +78,8 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
             file=sys.stderr,
         )
     references = {"random": score(evaluator.random_episodes)}
+    if config.policy == "api":
+        return _ask_server(config, evaluator), references
     if config.policy != "model":
         _refuse_unknown(config, evaluator)
         try:
@@ -96,6 +104,27 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
         record_evaluation(subject.run, played, subject.metadata.get("update"), name)
         print(f"{subject.run.path}: scored {subject.name}, kept as eval/{name}.json")  # on stderr, as all but results
     return played, references
+
+
+def _ask_server(config: RunConfig, evaluator: Evaluator) -> Played:
+    """Scored as sampled alone: decoding greedily as well would cost as much again."""
+    assert config.api is not None
+    sampling = sampling_of(config.rollout)
+    if config.eval.temperature is not None:
+        sampling = replace(sampling, temperature=config.eval.temperature)
+    kept = KeptAnswers(answers_file(config))
+    template = PromptTemplate(config.prompt.system, config.prompt.user)
+    policy = ApiPolicy(config.model.path, template, sampling, config.api, kept)
+    print(f"{config.env.name}: asking {policy.usage.base_url}; answers are kept in {kept.path}", file=sys.stderr)
+    played = evaluator.evaluate("api", policy, sampling=sampling.to_json())
+    return replace(played, evaluation=replace(played.evaluation, usage=policy.usage.to_json()))
+
+
+def answers_file(config: RunConfig) -> Path:
+    """Where the answers of a server are kept."""
+    if config.api is not None and config.api.answers is not None:
+        return Path(config.api.answers).expanduser()
+    return Path("outputs") / "api" / f"{config.model.name}-{config.env.name}.jsonl"
 
 
 def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:

@@ -28,7 +28,6 @@ _PLAYERS = {
     "optimal": "optimal, as played",
     "greedy": "heuristic player",
     "search": "search",
-    "api": "api",
 }
 
 
@@ -127,6 +126,7 @@ def _notes(evaluations: Sequence[Evaluation]) -> Table:
     _add_note(
         notes, "normalised", [(name, f"{reason}, so there is no such score") for name, reason in reasons if reason]
     )
+    _add_note(notes, "server", [(_name(evaluation), _server(evaluation)) for evaluation in evaluations])
     _add_note(notes, "sampling", [(_name(evaluation), _sampling(evaluation)) for evaluation in evaluations])
     return notes
 
@@ -181,6 +181,17 @@ def _sampling(evaluation: Evaluation) -> str:
     return f"{_settings(evaluation.sampling)}; training: {_settings(other) or 'the same'}"
 
 
+def _server(evaluation: Evaluation) -> str:
+    """What was asked of a server, and what it cost."""
+    if (usage := evaluation.usage) is None:
+        return ""
+    cost = "cost unknown" if usage["cost_usd"] is None else f"{usage['cost_usd']:.4f} US dollars"
+    kept = f" ({usage['kept']} of them answered before)" if usage["kept"] else ""
+    retries = f", {usage['retries']} retries" if usage["retries"] else ""
+    tokens = f"{usage['prompt_tokens']} prompt tokens, {usage['completion_tokens']} answer tokens"
+    return f"{usage['base_url']}; {usage['requests']} requests{kept}{retries}, {tokens}, {cost}"
+
+
 def _settings(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {'none' if value is None else value}" for key, value in settings.items())
 
@@ -198,6 +209,8 @@ def _warnings(evaluations: Sequence[Evaluation]) -> list[Text]:
 
 
 def _name(evaluation: Evaluation) -> str:
+    if evaluation.usage is not None:
+        return PurePath(evaluation.usage["model"]).name
     if evaluation.policy != "model":
         return _PLAYERS.get(evaluation.policy, evaluation.policy)
     return "this model" if evaluation.checkpoint is None else PurePath(evaluation.checkpoint).name

@@ -133,3 +133,16 @@ def _news(metrics: dict[str, Any]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def tally(name: str) -> Callable[[int, int], None]:
+    """Says now and then how many episodes have been played; nothing where it is over within seconds."""
+    last = time.monotonic()
+
+    def said(finished: int, total: int) -> None:
+        nonlocal last
+        if finished < total and time.monotonic() - last >= _PLAIN_EVERY:
+            last = time.monotonic()
+            _stderr().print(f"{name}: {finished} of {total} episodes", highlight=False, markup=False)
+
+    return said

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from .algo_schema import AlgoConfig
+from .api_schema import ApiConfig
 from .schema_types import Count, NonNegative, Positive, Section, Seed, Share
 
 NotYet = "does not exist yet; it comes with a later version"
@@ -254,6 +255,8 @@ class RunConfig(Section):
     stop: StopConfig
     engine: EngineConfig
     curriculum: CurriculumConfig = CurriculumConfig()  # not in runs of before it existed
+    api: ApiConfig | None = None
+    """Of `msgrpo eval` alone."""
 
     @property
     def default_learning_rate(self) -> float | None:
@@ -262,13 +265,6 @@ class RunConfig(Section):
         if whole is None or not self.lora.enabled:
             return whole
         return float(f"{whole * self.lora.learning_rate_factor:.12g}")  # 1e-6 times ten is 9.999999999999999e-06
-
-    @field_validator("policy")
-    @classmethod
-    def _player_exists(cls, policy: str) -> str:
-        if policy == "api":
-            raise ValueError(f"playing through an API {NotYet}; use model, random, greedy or optimal")
-        return policy
 
     def evaluation_due(self, update: int) -> bool:
         """Whether the weights after this update are scored on validation."""

@@ -112,6 +112,8 @@ class Evaluation:
     sampling: dict[str, Any]
     training_sampling: dict[str, Any] | None
     wall_seconds: float
+    usage: dict[str, Any] | None = None
+    """Model, requests, tokens and cost where a server was asked; None where none was."""
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON: lists for tuples, None for numbers that are not finite."""

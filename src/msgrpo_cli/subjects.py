@@ -16,10 +16,12 @@ from .config import compose, options_of, write_checkpoint_options
 from .errors import UsageError
 from .games.registry import check_allowed
 from .mixture import ids_of
-from .model_paths import check_local, check_reachable
+from .model_paths import EMBEDDED, check_local, check_reachable
 from .runs import Run
 from .schema import RunConfig
 
+_API = "policy=api"
+_AT_SERVER = "such as msgrpo eval NAME policy=api, or model=qwen72b"
 _NEEDED = {"env": dict, "prompt": dict, "model": dict, "rollout": dict, "invalid_action": str}
 """Of a checkpoint's msgrpo.json."""
 
@@ -45,8 +47,12 @@ def asked_for(
     all_checkpoints: bool = False,
     config_dirs: Sequence[Path] = (),
     allow_modules: Sequence[str] = (),
+    reach: bool = True,
 ) -> list[tuple[Subject, RunConfig]]:
-    """Every subject with its config, once for each scenario. Raises UsageError for whatever cannot be meant."""
+    """Every subject with its config, once for each scenario. Raises UsageError for whatever cannot be meant.
+
+    `reach`: see as well that a model of the hub, or of this machine, is there.
+    """
     subjects, implied = _subjects(target, overrides, all_checkpoints)
     pairs = [
         (subject, config) for subject in subjects for config in _configs(subject, implied, config_dirs, allow_modules)
@@ -54,13 +60,19 @@ def asked_for(
     for subject, config in pairs:
         if config.engine.name != "single":
             raise UsageError(f"engine={config.engine.name}: msgrpo eval plays with engine=single; leave engine out")
-        if config.policy == "model" and subject.checkpoint is None:
+        if reach and config.policy == "model" and subject.checkpoint is None:
             check_reachable(config.model)
+        if config.policy == "api" and config.model.path.startswith(EMBEDDED):
+            raise UsageError(f"policy=api: no server has model={config.model.name}; name one of its own, {_AT_SERVER}")
     return pairs
 
 
 def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tuple[list[Subject], list[str]]:
     """What the target names, and the overrides that it implies."""
+    if _API in overrides:
+        if every:
+            raise UsageError("--all: needs a run, whose checkpoints are all scored")
+        return [Subject()], [*(_named(target, overrides) if target else []), *overrides]
     if target is None:
         if every:
             raise UsageError("--all: needs a run, whose checkpoints are all scored")
@@ -71,11 +83,7 @@ def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tupl
         return [Subject()], list(overrides)
     if _is_foreign(target):
         check_local(target)
-        chosen = [] if any(text.startswith("model=") for text in overrides) else ["model=any"]
-        from .hydra_app import quoted
-
-        name = Path(target).name or Path(target).resolve().name
-        return [Subject(name=name)], [*chosen, f"model.path={quoted(target)}", f"model.name={quoted(name)}", *overrides]
+        return [Subject(name=_short(target))], [*_named(target, overrides), *overrides]
     if any(text.startswith(("model=", "model.path=")) for text in overrides):
         raise UsageError(f"model: {target} brings its own model; leave model= out, or leave the checkpoint out")
     found, run_path = checkpoint.find_checkpoint(target)
@@ -85,6 +93,18 @@ def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tupl
     if run is None:
         raise UsageError(f"--all: {target} belongs to no run")
     return [_subject(path, run) for path in checkpoint.checkpoints(run)], list(overrides)
+
+
+def _named(target: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides that choose a model of this name, with the prompt of any model unless another is chosen."""
+    from .hydra_app import quoted
+
+    chosen = [] if any(text.startswith("model=") for text in overrides) else ["model=any"]
+    return [*chosen, f"model.path={quoted(target)}", f"model.name={quoted(_short(target))}"]
+
+
+def _short(target: str) -> str:
+    return Path(target).name or Path(target).resolve().name
 
 
 def _is_foreign(target: str) -> bool:

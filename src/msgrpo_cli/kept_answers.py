@@ -1,0 +1,81 @@
+"""The answers that a server has given, kept in a file: what was answered once is neither asked nor paid for again.
+
+Knows lines of JSON. Knows nothing about servers, games or prices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+from .whole_files import append_lines, cut_lines, length_of_lines, read_lines
+
+_BEGINNING = b'{"request": "'  # of every line
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said to one request."""
+
+    text: str
+    truncated: bool
+    """The token limit ended it."""
+    prompt_tokens: int
+    """As the server counts and bills, as are the next."""
+    completion_tokens: int
+
+
+def request_hash(request: Mapping[str, Any]) -> str:
+    """Equal for equal requests."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class KeptAnswers:
+    """A file of answers by the hash of their request.
+
+    A last line that breaks off, as a killed process leaves it, is cut. Raises UsageError, and leaves the file alone,
+    where it holds anything else than answers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._refuse_foreign()
+            whole = length_of_lines(path, self._is_answer)
+            if path.exists() and path.stat().st_size > whole:
+                cut_lines(path, whole)
+            self._answers = {row["request"]: Answer(**row["answer"]) for row in read_lines(path)}
+        except OSError as problem:
+            raise UsageError(f"api.answers={path}: cannot be used: {problem.strerror}") from problem
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, request: str) -> Answer | None:
+        """The answer to the request of this hash, where there is one."""
+        return self._answers.get(request)
+
+    def keep(self, request: str, answer: Answer, observation: str) -> None:
+        """Add an answer to the file. `observation` is for those who read it."""
+        self._answers[request] = answer
+        append_lines(self.path, [{"request": request, "observation": observation, "answer": asdict(answer)}])
+
+    def _refuse_foreign(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            beginning = file.read(len(_BEGINNING))
+        if not _BEGINNING.startswith(beginning):
+            raise UsageError(f"api.answers={self.path}: no file of answers; give another name")
+
+    def _is_answer(self, row: Mapping[str, Any]) -> bool:
+        if not isinstance(row, Mapping) or row.keys() != {"request", "observation", "answer"}:
+            raise UsageError(f"api.answers={self.path}: holds a line that is no answer; give another name")
+        Answer(**row["answer"])
+        return True
