@@ -85,15 +85,18 @@ def run_all(experiment: Experiment, games: Sequence[str]) -> int:
 
     def work(job: tuple[str, str, int]) -> bool:
         game, arm, seed = job
-        run = experiment.folder / "runs" / f"{game}-{arm}-{seed}"
+        place = f"runs/{game}-{arm}-{seed}"
+        run = experiment.folder / place
         record = run / "run.json"
         done = record.exists() and json.loads(record.read_text())["status"] == "done"
-        begun = ["--resume", str(run)] if record.exists() else []
-        where = [] if begun else [*experiment.overrides(*job), f"hydra.run.dir={run}"]
+        begun = ["--resume", place] if record.exists() else []
+        where = [] if begun else [*experiment.overrides(*job), f"hydra.run.dir={place}"]
         if not done:
-            command = ["msgrpo", "train", *where, *begun]
-            threads = {**os.environ, "OMP_NUM_THREADS": "1"}
-            ended = subprocess.run(command, env=threads, capture_output=True, text=True, check=False)
+            ended = subprocess.run(
+                [sys.executable, "-m", "msgrpo_cli", "train", *where, *begun],
+                env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=experiment.folder,
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
             if ended.returncode:
                 print(f"{run.name} failed: {ended.stderr.splitlines()[-1:]}", file=sys.stderr)
                 return False

@@ -11,12 +11,12 @@ from typing import Any
 
 from .config import as_yaml, dumped
 from .episode_sampling import EPISODE_SAMPLINGS
+from .expected_play import by_letters
 from .games.registry import make_game
 from .parameters import adapter_count, parameter_count
 from .prompt import PromptTemplate
 from .schema import RunConfig
 
-_CHARACTERS = 4  # of a token, roughly, in English
 _UNKNOWN = {"learning_rate": "missing", "cost_usd_about_at_most": "give api.input_price and api.output_price"}
 
 
@@ -75,15 +75,15 @@ def of_evaluation(config: RunConfig) -> dict[str, Any]:
 
 
 def _prompt_tokens(config: RunConfig) -> int:
-    """About as many as the longest prompts have, by the characters of some first ones."""
+    """About as many as the longest of some first prompts has, by its letters."""
     game, longest = make_game(config.env, evaluation=True), 0
     template = PromptTemplate(config.prompt.system, config.prompt.user)
     for seed in range(8):
         game.reset(seed=seed)
         text = game.describe(config.prompt.observation)
         past = [(text, None)] * min(config.prompt.history, game.max_steps - 1)
-        longest = max(longest, sum(len(words) for _, words in template.messages(game, text, past)))
-    return math.ceil(longest / _CHARACTERS)
+        longest = max(longest, len(by_letters(template.messages(game, text, past))))
+    return longest
 
 
 def as_data(config: RunConfig, numbers: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The recipe of the embedded bases: a small Llama that imitates players of the train part of the state space.
 
-Knows how `tiny` and `tiny_random` were made: tokenizer, architecture, training. Knows nothing about MS-GRPO, nor how
-any game is played. They are stand-ins for pretraining, no more. `python -m msgrpo_cli.imitation NAME DIR` makes one
-again, bit for bit on one machine with the same number of threads.
+Knows how `tiny`, `tiny_random` and the `large` of an experiment were made: tokenizer, architecture, training. Knows
+nothing about MS-GRPO, nor how any game is played. They are stand-ins for pretraining, no more.
+`python -m msgrpo_cli.imitation NAME DIR` makes one again, bit for bit on one machine with the same number of threads.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -43,7 +43,6 @@ _CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}<end>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-_PEAK_RATE = 3e-3
 Base = tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
 
 
@@ -67,7 +66,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 96, layers: int = 4) -> LlamaForCausalLM:
-    """A Llama of under 0.45 million float32 parameters, with random weights."""
+    """A Llama with random float32 weights; by default of under 0.45 million parameters."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -95,6 +94,11 @@ class Recipe:
     batches: int
     says: str
     """What the base is, for its card."""
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    """Of every batch, by game."""
+    hidden: int = 96
+    layers: int = 4
+    peak_rate: float = 3e-3
 
 
 RECIPES = {
@@ -106,7 +110,18 @@ RECIPES = {
         "the words and plays uniformly",
     ),
     "tiny_random": Recipe({}, 400, "imitates a uniformly random player of the games that msgrpo ships"),
+    "large": Recipe(
+        BLUNDERING,
+        800,  # 20 minutes of one core
+        "is 24 times as large as tiny and imitates the same player of Frozen Lake, from the same share of a batch, for "
+        "as long as 20 minutes of one core last; it knows no other game",
+        shares={"frozenlake": SHARES["frozenlake"]},
+        hidden=336,
+        layers=8,
+        peak_rate=1e-3,
+    ),
 }
+"""The first two ship with the package; `large` is made where `experiments/small_and_large` wants it."""
 
 
 @dataclass(frozen=True)
@@ -123,19 +138,20 @@ def imitate(recipe: Recipe, *, batch_size: int = 256, seed: int = 0) -> Base:
     """Train a base from random weights on what its players would do, in float32.
 
     The loss is the cross-entropy of the whole answer against the player's own distribution: the tags and the end of
-    the turn are certain, the action has the player's probabilities. Every batch holds all games, by their shares.
+    the turn are certain, the action has the player's probabilities. Every batch holds its games by their shares.
     """
     tokenizer = make_tokenizer()
-    model = make_model(tokenizer, seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=recipe.batches, pct_start=0.1)
+    model = make_model(tokenizer, seed, recipe.hidden, recipe.layers)
+    peak = recipe.peak_rate
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=recipe.batches, pct_start=0.1)
     lessons = [
         _Lesson(
             demonstrations(name, recipe.players.get(name, uniform_player), seed),
             _ids(tokenizer, make_game(compose("train", [f"env={name}"]).env).actions),
             max(1, round(share * batch_size)),
         )
-        for name, share in SHARES.items()
+        for name, share in recipe.shares.items()
     ]
     for batch in range(recipe.batches):
         optimizer.zero_grad()
