@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from msgrpo_cli.comparison import sign_flip_p
 from msgrpo_cli.seed_statistics import holm, interquartile_mean, seed_interval
@@ -259,6 +260,7 @@ def draw(experiment: Experiment) -> None:
             panel.fill_between(updates, *zip(*bands, strict=True), color=colour, alpha=0.13, linewidth=0)
         panel.axhline(GOAL, color="#595959", linewidth=0.7, linestyle=":")
         panel.set(xlabel="update", title=game)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         panel.grid(alpha=0.25)
     panels[0].set_ylabel("normalised score, validation\n(0 random, 1 best known play)")
     if games:
