@@ -133,7 +133,10 @@ def test_the_paper_s_snake_differs_in_the_game_alone() -> None:
 
 
 def test_eval_has_the_keys_and_values_of_train() -> None:
-    assert compose("eval", []) == compose("train", [])
+    """And the server that policy=api asks, which training never does."""
+    evaluation, training = compose("eval", []), compose("train", [])
+    assert evaluation.api is not None and training.api is None
+    assert evaluation.model_copy(update={"api": None}) == training
 
 
 def test_no_own_directory_holds_an_equals_sign() -> None:

@@ -96,7 +96,7 @@ def test_twice_in_one_process_with_a_hydra_and_a_log_of_its_own(
         (lambda: train(config_dirs="nowhere"), "no such config folder"),
         (lambda: evaluate("nowhere/at/all"), "no such run"),
         (lambda: evaluate(all_checkpoints=True), "needs a run"),
-        (lambda: evaluate(None, "policy=api"), "does not exist yet"),
+        (lambda: evaluate(None, "policy=api"), "no server has model=tiny"),
     ],
 )
 def test_mistakes_are_usage_errors_and_leave_nothing(

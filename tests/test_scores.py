@@ -16,7 +16,7 @@ env policy checkpoint episodes distinct_initial_states seeds split overlap_with_
 success_ci95 mean_total_reward mean_total_reward_ci95 normalized_score normalized_reason random_score base_score
 optimal_score optimal_is_exact greedy_success_rate greedy_mean_total_reward game_metrics valid_action_rate mean_length
 ends smallest_detectable_difference sampling training_sampling wall_seconds
-"""
+ usage"""
 
 
 def played(

@@ -11,6 +11,7 @@ import pytest
 HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "matplotlib", "hydra", "scipy", "click")
 LIGHT = (
     "adapter_files",
+    "api_schema",
     "architecture",
     "base_license",
     "checkpoint",
@@ -37,6 +38,7 @@ LIGHT = (
     "games.registry",
     "hardware",
     "interruption",
+    "kept_answers",
     "kept_episodes",
     "memory",
     "memory_plan",

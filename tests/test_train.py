@@ -28,7 +28,7 @@ TRAIN_FIELDS = """kind update global_step skipped total_reward total_reward_std 
 EVAL_FIELDS = """env policy checkpoint episodes distinct_initial_states seeds split overlap_with_training success_rate
     success_ci95 mean_total_reward mean_total_reward_ci95 normalized_score normalized_reason random_score base_score
     optimal_score optimal_is_exact greedy_success_rate greedy_mean_total_reward game_metrics valid_action_rate
-    mean_length ends smallest_detectable_difference sampling training_sampling wall_seconds"""
+    mean_length ends smallest_detectable_difference sampling training_sampling wall_seconds usage"""
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ def test_metrics_have_the_documented_names(finished_run: Path) -> None:
         (3, "validation"),
     ]
     assert evaluated[-1]["split"] == "test"
-    expected = {"kind", "update", "global_step", *EVAL_FIELDS.split(), "perf/wall_seconds"} - {"wall_seconds"}
+    expected = {"kind", "update", "global_step", *EVAL_FIELDS.split(), "perf/wall_seconds"} - {"wall_seconds", "usage"}
     assert set(evaluated[0]) == expected
 
 
