@@ -92,6 +92,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ("export x", "Missing argument 'DIR'."),
         ("export x out", "x: no such run; give a run directory, `last`, or the beginning of one name"),
         ("train --dry-run seed=x", "seed=x: should be a valid integer"),
+        ("train --dry-run policy=optimal", "policy=optimal: only a model is trained; use msgrpo eval policy=optimal"),
         ("train --cfg job seed=x", "seed=x: should be a valid integer"),
         ("train policy=random", "policy=random: only a model is trained; use msgrpo eval policy=random"),
         ("train model.path=./nothing", "model.path=./nothing: no model here (no nothing/config.json)"),

@@ -90,3 +90,9 @@ def test_options_are_the_files_of_every_folder(tmp_path: Path) -> None:
     assert complete("env.long", ["env=corridor"], [tmp_path]) == ["env.longest="]
     assert complete("mi", [], [tmp_path]) == ["mine="]
     assert set(complete("env=", [], [tmp_path / "not there"])) == own
+
+
+def test_the_server_s_keys_are_those_of_an_evaluation() -> None:
+    assert "api.base_url=" in complete("api.", [], [], "eval") and "api." in complete("ap", [], [], "eval")
+    assert "api.max_tokens_key=max_tokens" in complete("api.max_tokens_key=", [], [], "eval")
+    assert complete("api.", [], []) == [] == complete("ap", [], [])

@@ -6,8 +6,10 @@ Knows prompts, the `openai` package and kept answers. Knows nothing about reward
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 _MILLION = 1e6
 _NO_KEY = "none"  # a server that wants no key ignores it, and the package does not start without one
+_APART = 5.0  # seconds between two words about retries
 _SHOWN = 300  # characters of what a server says is wrong
 _PATIENCE = 5.0  # seconds for the list of models, which only an advice needs
 
@@ -42,10 +45,15 @@ class Usage:
     kept: int = 0
     """Of these, how many an earlier evaluation had asked."""
     retries: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    empty: int = 0
+    """Answers without a word, such as those of a model that was still thinking; they are invalid."""
+    prompt_tokens: int | None = 0
+    """None where the server does not say, as in the next."""
+    completion_tokens: int | None = 0
     cost_usd: float | None = None
-    """None where a price is unknown."""
+    """None where tokens or a price are unknown, as in the next."""
+    cost_usd_now: float | None = None
+    """Without what was answered before."""
 
     def to_json(self) -> dict[str, Any]:
         """As stored with the evaluation."""
@@ -61,9 +69,17 @@ class ApiPolicy:
     """
 
     def __init__(
-        self, model: str, template: PromptTemplate, sampling: Sampling, config: ApiConfig, kept: KeptAnswers
+        self,
+        model: str,
+        template: PromptTemplate,
+        sampling: Sampling,
+        config: ApiConfig,
+        kept: KeptAnswers,
+        on_answer: Callable[[int], None] = lambda answers: None,
     ) -> None:
+        """`on_answer` is told how many answers this evaluation has."""
         self.sampling = sampling
+        self._on_answer = on_answer
         self._model = model
         self._template = template
         self._config = config
@@ -71,6 +87,8 @@ class ApiPolicy:
         self._client = _client(config)
         self._body = _body(sampling, config)
         self._seen: set[str] = set()
+        self._paid: tuple[int | None, int | None] = (0, 0)  # tokens of prompts and answers that were asked now
+        self._answers = 0  # that this evaluation has, whether counted yet or not
         self.usage = Usage(model, str(self._client.base_url).rstrip("/"))
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
@@ -81,23 +99,32 @@ class ApiPolicy:
             said = self._template.messages(decision.game, decision.observation, decision.history)
             messages = [{"role": role, "content": content} for role, content in said]
             drawn_by = list(decision.key) if self.sampling.temperature else None
-            request = request_hash({"model": self._model, "messages": messages, **self._body, "key": drawn_by})
+            asking = {"server": self.usage.base_url, "model": self._model, "messages": messages, "key": drawn_by}
+            request = request_hash({**asking, **self._body})
             requests.append(request)
             if request not in asked and request not in self._seen:
                 asked[request] = decision, messages
         self._answer(asked)
         return [self._completion(*pair) for pair in zip(decisions, requests, strict=True)]
 
+    @property
+    def progress(self) -> str:
+        """What is not lost when the evaluation ends here."""
+        return f"{self._answers} answers are kept in {self._kept.path}: the same command goes on from there"
+
     def _answer(self, asked: dict[str, tuple[Decision, list[dict[str, str]]]]) -> None:
         """See that every request has a kept answer, and count it."""
         missing = {request: pair for request, pair in asked.items() if self._kept.get(request) is None}
         self.usage.kept += len(asked) - len(missing)
+        self._answers += len(asked) - len(missing)
         for request, (answer, retries) in self._ask({request: pair[1] for request, pair in missing.items()}):
             self._kept.keep(request, answer, missing[request][0].observation)
             self.usage.retries += retries
+            self._answers += 1
+            self._on_answer(self._answers)
         for request in asked:
             self._seen.add(request)
-            self._count(self._kept_answer(request))
+            self._count(self._kept_answer(request), now=request in missing)
 
     def _ask(self, messages: dict[str, list[dict[str, str]]]) -> Iterator[tuple[str, tuple[Answer, int]]]:
         """Answers with the retries that each took, as they come.
@@ -138,23 +165,27 @@ class ApiPolicy:
         if not getattr(said, "choices", None):
             raise RunError(f"{self.usage.base_url}: the answer holds no choices, so the server speaks another protocol")
         choice, usage = said.choices[0], said.usage
-        answer = Answer(
-            text=choice.message.content or "",
-            truncated=choice.finish_reason == "length",
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            completion_tokens=usage.completion_tokens if usage else 0,
-        )
+        try:
+            answer = Answer(
+                text="" if choice.message.content is None else choice.message.content,
+                truncated=choice.finish_reason == "length",
+                prompt_tokens=usage.prompt_tokens if usage else None,
+                completion_tokens=usage.completion_tokens if usage else None,
+            )
+        except (AttributeError, ValueError) as problem:
+            raise RunError(f"{self.usage.base_url}: speaks another protocol: {problem}") from problem
         return answer, raw.retries_taken
 
-    def _count(self, answer: Answer) -> None:
+    def _count(self, answer: Answer, *, now: bool) -> None:
         usage, config = self.usage, self._config
         usage.requests += 1
-        usage.prompt_tokens += answer.prompt_tokens
-        usage.completion_tokens += answer.completion_tokens
-        if config.input_price is not None and config.output_price is not None:
-            usage.cost_usd = (
-                usage.prompt_tokens * config.input_price + usage.completion_tokens * config.output_price
-            ) / _MILLION
+        usage.empty += not answer.text.strip()
+        usage.prompt_tokens = _sum(usage.prompt_tokens, answer.prompt_tokens)
+        usage.completion_tokens = _sum(usage.completion_tokens, answer.completion_tokens)
+        usage.cost_usd = _cost(usage.prompt_tokens, usage.completion_tokens, config)
+        if now:
+            self._paid = _sum(self._paid[0], answer.prompt_tokens), _sum(self._paid[1], answer.completion_tokens)
+        usage.cost_usd_now = _cost(*self._paid, config)
 
     def _kept_answer(self, request: str) -> Answer:
         answer = self._kept.get(request)
@@ -174,11 +205,7 @@ class ApiPolicy:
         config, where = self._config, self.usage.base_url
         text = problem.response.text if isinstance(problem, openai.APIStatusError) else str(problem)
         said = masked(" ".join(text.split()))[:_SHOWN]
-        kept = (
-            f"; {len(self._kept)} answers are kept in {self._kept.path}: the same command goes on from there"
-            if len(self._kept)
-            else ""
-        )
+        kept = f"; {self.progress}" if self._answers else ""
         match problem:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 have = "refuses the key in" if os.environ.get(config.key_variable) else "wants a key, and none is in"
@@ -211,12 +238,50 @@ class ApiPolicy:
         return ""
 
 
+@contextlib.contextmanager
+def retries_told() -> Iterator[None]:
+    """Let the package say on stderr, now and then, that it sends a request again: waiting in silence looks broken."""
+    log, last = logging.getLogger("openai._base_client"), 0.0
+
+    def is_due(record: logging.LogRecord) -> bool:
+        nonlocal last
+        due = record.msg.startswith("Retrying") and time.monotonic() - last >= _APART
+        last = time.monotonic() if due else last
+        return due
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("no usable answer yet; %(message)s"))
+    handler.addFilter(is_due)
+    level, above = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = above
+
+
+def _sum(before: int | None, more: int | None) -> int | None:
+    return None if before is None or more is None else before + more
+
+
+def _cost(prompts: int | None, answers: int | None, config: ApiConfig) -> float | None:
+    if prompts is None or answers is None or config.input_price is None or config.output_price is None:
+        return None
+    return (prompts * config.input_price + answers * config.output_price) / _MILLION
+
+
 def _client(config: ApiConfig) -> openai.OpenAI:
     try:
         import openai
     except ImportError:
         raise UsageError("policy=api: the openai package is not installed; pip install 'msgrpo[api]'") from None
     key = os.environ.get(config.key_variable, "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError(f"policy=api: what the variable {config.key_variable} holds is no key: it has odd characters")
     if not key and config.base_url is None and not os.environ.get("OPENAI_BASE_URL"):
         raise UsageError(
             f"policy=api: no server is named and {config.key_variable} holds no key; give api.base_url=http://HOST/v1, "

@@ -267,9 +267,10 @@ def _refuse_both(*pairs: dict[str, Any]) -> None:
 def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
     from . import dry_run
     from .config import compose
-    from .jobs import check_starts
+    from .jobs import check_starts, refuse_players
 
     config = compose("train", overrides, folders)
+    refuse_players(config)
     check_starts(config)
     numbers = dry_run.derived(config)
     print(json.dumps(dry_run.as_data(config, numbers)) if as_json else dry_run.as_text(config, numbers))
@@ -284,6 +285,8 @@ def _show_evaluations(configs: Sequence[RunConfig], as_json: bool) -> None:
         print(json.dumps(data if len(data) > 1 else data[0]))
     else:
         print("\n---\n".join(dry_run.as_text(*pair) for pair in numbers))
+        if len(numbers) > 1:
+            print("\n".join(["---", *dry_run.in_all([found for _, found in numbers])]))
 
 
 def main() -> None:

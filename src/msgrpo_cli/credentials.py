@@ -17,7 +17,8 @@ _SHORTEST = 8  # a shorter value may be an ordinary word
 _LOOKS_LIKE_ONE = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _KEYS = ("api_key", "hub_token", "password", "token")
 _ADVICE = (
-    "would be saved with the run; log in with `hf auth login`, or set a variable such as HF_TOKEN or OPENAI_API_KEY"
+    "would be saved with the run; log in with `hf auth login`, or set a variable such as HF_TOKEN or OPENAI_API_KEY, "
+    "whose name ends in _TOKEN or _API_KEY"
 )
 
 
@@ -51,7 +52,8 @@ def refuse_in_config(data: Mapping[str, Any]) -> None:
 def _is_secret(key: str, value: str) -> bool:
     name = key.rpartition(".")[2].lstrip("+~")
     named_so = name in _KEYS and value not in ("", "null")
-    return named_so or (name == "base_url" and "@" in value) or masked(value) != value
+    misplaced = (name == "base_url" and "@" in value) or (name == "key_variable" and not names_a_secret(value))
+    return named_so or misplaced or masked(value) != value
 
 
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ Knows arithmetic on a config. Writes nothing, loads no weights. Knows nothing ab
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .config import as_yaml, dumped
@@ -17,7 +17,7 @@ from .parameters import adapter_count, parameter_count
 from .prompt import PromptTemplate
 from .schema import RunConfig
 
-_UNKNOWN = {"learning_rate": "missing", "cost_usd_about_at_most": "give api.input_price and api.output_price"}
+_UNKNOWN = {"learning_rate": "missing", "cost_usd_about": "give api.input_price and api.output_price"}
 
 
 def derived(config: RunConfig) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def _drawn(config: RunConfig) -> int:
 
 
 def of_evaluation(config: RunConfig) -> dict[str, Any]:
-    """The numbers of `msgrpo eval`. Where a server is asked, tokens of prompts are a guess, and so is the cost."""
+    """The numbers of `msgrpo eval`. Tokens of a server's prompts are a guess by their letters, and so is the cost."""
     decisions = config.eval.episodes * config.env.max_steps
     if config.policy != "api":
         model = config.policy == "model"
@@ -62,7 +62,7 @@ def of_evaluation(config: RunConfig) -> dict[str, Any]:
         }
     assert config.api is not None
     tokens = {
-        "prompt_tokens_about_at_most": decisions * _prompt_tokens(config),
+        "prompt_tokens_about": decisions * _prompt_tokens(config),
         "answer_tokens_at_most": decisions * config.rollout.max_new_tokens,
     }
     prices = config.api.input_price, config.api.output_price
@@ -70,7 +70,7 @@ def of_evaluation(config: RunConfig) -> dict[str, Any]:
     return {
         "requests_at_most": decisions,
         **tokens,
-        "cost_usd_about_at_most": round(sum(spent), 4) if len(spent) == len(prices) else None,
+        "cost_usd_about": round(sum(spent), 4) if len(spent) == len(prices) else None,
     }
 
 
@@ -84,6 +84,15 @@ def _prompt_tokens(config: RunConfig) -> int:
         past = [(text, None)] * min(config.prompt.history, game.max_steps - 1)
         longest = max(longest, len(by_letters(template.messages(game, text, past))))
     return longest
+
+
+def in_all(numbers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The sums of several evaluations, as comments."""
+    return [
+        f"# in all, {name}: {_shown(name, sum(one[name] for one in numbers))}"
+        for name in numbers[0]
+        if name != "parameters" and all(one.get(name) is not None for one in numbers)
+    ]
 
 
 def as_data(config: RunConfig, numbers: Mapping[str, Any]) -> dict[str, Any]:

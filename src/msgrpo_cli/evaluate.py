@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from .adapter_files import base_of
-from .api_policy import ApiPolicy
+from .api_policy import ApiPolicy, retries_told
 from .assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
 from .config import config_hash
 from .env_play import players_of
@@ -23,7 +23,7 @@ from .episode import Episode
 from .errors import RunError, UsageError
 from .evaluator import Evaluator, Played
 from .generators import single
-from .kept_answers import KeptAnswers
+from .kept_answers import kept_answers
 from .ladder import References, render
 from .models import load_model, quiet_libraries
 from .players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
@@ -70,7 +70,7 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
         split=config.eval.split or "test",
         seed=config.eval.seed,
         episodes=config.eval.episodes,
-        on_progress=tally(config.env.name),
+        on_progress=tally(config.env.name, "episodes, of") if config.policy != "api" else lambda *_: None,
     )
     if config.eval.split not in (None, evaluator.split):
         print(
@@ -112,19 +112,25 @@ def _ask_server(config: RunConfig, evaluator: Evaluator) -> Played:
     sampling = sampling_of(config.rollout)
     if config.eval.temperature is not None:
         sampling = replace(sampling, temperature=config.eval.temperature)
-    kept = KeptAnswers(answers_file(config))
     template = PromptTemplate(config.prompt.system, config.prompt.user)
-    policy = ApiPolicy(config.model.path, template, sampling, config.api, kept)
-    print(f"{config.env.name}: asking {policy.usage.base_url}; answers are kept in {kept.path}", file=sys.stderr)
-    played = evaluator.evaluate("api", policy, sampling=sampling.to_json())
+    most, said = config.eval.episodes * config.env.max_steps, tally(config.env.name, "answers, at most")
+    with kept_answers(_answers_folder(config)) as kept, retries_told():
+        policy = ApiPolicy(
+            config.model.path, template, sampling, config.api, kept, on_answer=lambda answers: said(answers, most)
+        )
+        print(f"{config.env.name}: asking {policy.usage.base_url}\nanswers are kept in {kept.path}", file=sys.stderr)
+        try:
+            played = evaluator.evaluate("api", policy, sampling=sampling.to_json())
+        except KeyboardInterrupt:
+            print(policy.progress, file=sys.stderr)
+            raise
     return replace(played, evaluation=replace(played.evaluation, usage=policy.usage.to_json()))
 
 
-def answers_file(config: RunConfig) -> Path:
-    """Where the answers of a server are kept."""
+def _answers_folder(config: RunConfig) -> Path:
     if config.api is not None and config.api.answers is not None:
         return Path(config.api.answers).expanduser()
-    return Path("outputs") / "api" / f"{config.model.name}-{config.env.name}.jsonl"
+    return Path("outputs") / "api" / f"{config.model.name}-{config.env.name}"
 
 
 def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:

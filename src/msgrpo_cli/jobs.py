@@ -91,12 +91,17 @@ def ready(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | 
 def sound(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
     """As `ready`, for whatever machine it is meant."""
     config = with_weights(compose("train", overrides, config_dirs), source)
-    if config.policy != "model":
-        raise UsageError(f"policy={config.policy}: only a model is trained; use msgrpo eval policy={config.policy}")
+    refuse_players(config)
     if config.trainer.get("learning_rate") is None:
         raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
     check_starts(config)
     return config
+
+
+def refuse_players(config: RunConfig) -> None:
+    """Raise UsageError where somebody else than a model is to be trained."""
+    if config.policy != "model":
+        raise UsageError(f"policy={config.policy}: only a model is trained; use msgrpo eval policy={config.policy}")
 
 
 def check_starts(config: RunConfig) -> None:

@@ -1,4 +1,4 @@
-"""The answers that a server has given, kept in a file: what was answered once is neither asked nor paid for again.
+"""The answers that a server has given, kept in a folder: what was answered once is neither asked nor paid for again.
 
 Knows lines of JSON. Knows nothing about servers, games or prices.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .run_lock import locked
 from .whole_files import append_lines, cut_lines, length_of_lines, read_lines
 
 _BEGINNING = b'{"request": "'  # of every line
@@ -20,19 +22,41 @@ _BEGINNING = b'{"request": "'  # of every line
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said to one request."""
+    """What a server said to one request. Raises ValueError for what is none."""
 
     text: str
     truncated: bool
     """The token limit ended it."""
-    prompt_tokens: int
-    """As the server counts and bills, as are the next."""
-    completion_tokens: int
+    prompt_tokens: int | None
+    """As the server counts and bills, as are the next; None where it does not say."""
+    completion_tokens: int | None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not isinstance(self.truncated, bool):
+            raise ValueError(f"an answer of {type(self.text).__name__} in place of text")
+        for tokens in (self.prompt_tokens, self.completion_tokens):
+            if tokens is not None and (type(tokens) is not int or tokens < 0):
+                raise ValueError(f"{tokens!r} tokens")
 
 
 def request_hash(request: Mapping[str, Any]) -> str:
     """Equal for equal requests."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def kept_answers(folder: Path) -> Iterator[KeptAnswers]:
+    """Hold a folder, made where there is none, and its answers. Raises UsageError where it cannot be used."""
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder))
+            answers = KeptAnswers(folder / "answers.jsonl")
+        except OSError as problem:
+            raise UsageError(f"api.answers={folder}: cannot be used: {problem.strerror}") from problem
+        except UsageError as problem:
+            raise UsageError(f"{problem}, or name another folder with api.answers") from problem
+        yield answers
 
 
 class KeptAnswers:
@@ -44,15 +68,11 @@ class KeptAnswers:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._refuse_foreign()
-            whole = length_of_lines(path, self._is_answer)
-            if path.exists() and path.stat().st_size > whole:
-                cut_lines(path, whole)
-            self._answers = {row["request"]: Answer(**row["answer"]) for row in read_lines(path)}
-        except OSError as problem:
-            raise UsageError(f"api.answers={path}: cannot be used: {problem.strerror}") from problem
+        self._refuse_foreign()
+        whole = length_of_lines(path, self._is_answer)
+        if path.exists() and path.stat().st_size > whole:
+            cut_lines(path, whole)
+        self._answers = {row["request"]: Answer(**row["answer"]) for row in read_lines(path)}
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -72,10 +92,13 @@ class KeptAnswers:
         with self.path.open("rb") as file:
             beginning = file.read(len(_BEGINNING))
         if not _BEGINNING.startswith(beginning):
-            raise UsageError(f"api.answers={self.path}: no file of answers; give another name")
+            raise UsageError(f"{self.path}: no file of answers; move it away")
 
     def _is_answer(self, row: Mapping[str, Any]) -> bool:
         if not isinstance(row, Mapping) or row.keys() != {"request", "observation", "answer"}:
-            raise UsageError(f"api.answers={self.path}: holds a line that is no answer; give another name")
-        Answer(**row["answer"])
+            raise UsageError(f"{self.path}: holds a line that is no answer; move it away")
+        try:
+            Answer(**row["answer"])
+        except (TypeError, ValueError) as problem:
+            raise UsageError(f"{self.path}: holds a line that is no answer ({problem}); move it away") from problem
         return True

@@ -33,11 +33,16 @@ _COLUMNS = {
     "zero_steps": "silent",
     "seconds": "ms",
 }
-_LEGEND = """Q*-V*, Qpi-Vpi: correlation over steps with the exact advantage, of optimal play and of
-the model's own policy. aim: cosine of the mean gradient to that of Qpi-Vpi. steady:
-cosine of one update's gradient to the mean of all others; S/N: signal to noise of it.
-effective: sample size of an update, in episodes. silent: share of steps without any
-advantage. ms: milliseconds of an update for its advantages."""
+_LEGEND = {
+    "correlation_optimal": "correlation over steps with the exact advantage of optimal play",
+    "correlation_policy": "the same with the exact advantage of the model's own policy",
+    "towards_policy_gradient": "cosine of the mean gradient to that of Qpi-Vpi",
+    "cosine": "cosine of one update's gradient to the mean of all others",
+    "signal_to_noise": "signal to noise of it",
+    "effective_sample_size": "sample size of an update, in episodes",
+    "zero_steps": "share of steps without any advantage",
+    "seconds": "milliseconds of an update for its advantages",
+}
 _EXACT = {"optimal": "(Q*-V*)", "policy": "(Qpi-Vpi)"}
 
 
@@ -81,13 +86,12 @@ def _show(found: Mapping[str, Any], out: Path) -> None:
     console = Console(highlight=False)
     console.print(
         f"{found['model']} on {found['env']}, seed {found['seed']}: {found['batches']} updates, {found['episodes']} "
-        f"episodes, {found['steps']} steps, mean reward {found['mean_total_reward']:.3f}",
-        soft_wrap=True,
+        f"episodes, {found['steps']} steps, mean reward {found['mean_total_reward']:.3f}"
     )
     console.print(table)
     for what, why in found["unknown"].items():
-        console.print(f"{_EXACT[what]} is unknown: {why}", soft_wrap=True)
-    console.print(_LEGEND, soft_wrap=True)
+        console.print(f"{_EXACT[what]} is unknown: {why}", markup=False)
+    console.print(". ".join(f"{_COLUMNS[name]}: {_LEGEND[name]}" for name in shown) + ".", markup=False)
     console.print(f"written to {out / 'lab-credit.json'} and {out / 'lab-credit.png'}", soft_wrap=True)
 
 

@@ -187,8 +187,11 @@ def _server(evaluation: Evaluation) -> str:
         return ""
     cost = "cost unknown" if usage["cost_usd"] is None else f"{usage['cost_usd']:.4f} US dollars"
     kept = f" ({usage['kept']} of them answered before)" if usage["kept"] else ""
+    if kept and usage["cost_usd"] is not None:
+        cost += f", {usage['cost_usd_now']:.4f} of them now"
     retries = f", {usage['retries']} retries" if usage["retries"] else ""
-    tokens = f"{usage['prompt_tokens']} prompt tokens, {usage['completion_tokens']} answer tokens"
+    counts = (usage["prompt_tokens"], usage["completion_tokens"])
+    tokens = "tokens unknown" if None in counts else f"{counts[0]} prompt tokens, {counts[1]} answer tokens"
     return f"{usage['base_url']}; {usage['requests']} requests{kept}{retries}, {tokens}, {cost}"
 
 
@@ -197,6 +200,26 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 
 def _warnings(evaluations: Sequence[Evaluation]) -> list[Text]:
+    asked = [evaluation for evaluation in evaluations if evaluation.usage is not None]
+    return [*filter(None, map(_unheard, asked)), *_below_random(evaluations)]
+
+
+def _unheard(evaluation: Evaluation) -> Text | None:
+    """A server may answer without a word, or in words that no parser was made for."""
+    usage = evaluation.usage or {}
+    if usage["empty"]:
+        said = (
+            f"said nothing in {usage['empty']} of {usage['requests']} answers: a model that thinks first may need more "
+            "rollout.max_new_tokens"
+        )
+    elif evaluation.valid_action_rate == 0.0:
+        said = "named no action in any answer; what it said stands in the file of answers"
+    else:
+        return None
+    return Text(f"warning: {_name(evaluation)} {said}", style="bold yellow")
+
+
+def _below_random(evaluations: Sequence[Evaluation]) -> list[Text]:
     return [
         Text(
             f"warning: {_name(evaluation)} plays below random: mean total reward "

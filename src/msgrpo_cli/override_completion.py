@@ -21,6 +21,7 @@ from .errors import UsageError
 from .model_paths import ASSETS, EMBEDDED
 from .schema import SCENARIOS, RunConfig
 
+_OF_EVAL = ("api",)  # sections that training does not have
 _ONLY_COMPOSED = ("env", "hydra")  # sections whose keys no schema holds
 _NAMES_OF_GROUP = {"eval.scenarios": "env", "env.games": "env"}
 _PATHS = {"model.path", "hydra.run.dir", "hydra.sweep.dir"}
@@ -46,6 +47,10 @@ class _Composed:
 
     def __init__(self, primary: str, before: Sequence[str], folders: Sequence[Path]) -> None:
         self._primary, self._before, self._folders = primary, before, folders
+
+    def has(self, section: str) -> bool:
+        """Whether the primary config has a section, which not every one needs."""
+        return section not in _OF_EVAL or self._primary == "eval"
 
     def at(self, path: Sequence[str]) -> Any:
         """What lies at a dotted key; None where there is nothing."""
@@ -108,9 +113,13 @@ def _names(path: Sequence[str], composed: _Composed) -> list[str]:
         section = composed.at(path)
         return [f"{key}{_end(value)}" for key, value in section.items()] if isinstance(section, Mapping) else []
     model = _section(path)
-    if model is None:
+    if model is None or not composed.has(path[0] if path else ""):
         return []
-    names = [f"{name}{_end_of_type(field.annotation)}" for name, field in model.model_fields.items()]
+    names = [
+        f"{name}{_end_of_type(field.annotation)}"
+        for name, field in model.model_fields.items()
+        if path or composed.has(name)
+    ]
     return names if path else [*names, "hydra."]
 
 
@@ -119,18 +128,25 @@ def _end(value: Any) -> str:
 
 
 def _end_of_type(annotation: Any) -> str:
-    section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return "." if section or typing.get_origin(annotation) is dict else "="
+    return "." if _as_section(annotation) or typing.get_origin(annotation) is dict else "="
+
+
+def _as_section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field is, or may be."""
+    for part in typing.get_args(annotation) or (annotation,):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part
+    return None
 
 
 def _section(path: Sequence[str]) -> type[BaseModel] | None:
     model: type[BaseModel] = RunConfig
     for name in path:
         field = model.model_fields.get(name)
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        inner = _as_section(field.annotation) if field else None
+        if inner is None:
             return None
-        model = annotation
+        model = inner
     return model
 
 

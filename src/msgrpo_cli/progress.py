@@ -135,14 +135,14 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def tally(name: str) -> Callable[[int, int], None]:
-    """Says now and then how many episodes have been played; nothing where it is over within seconds."""
+def tally(name: str, of_what: str) -> Callable[[int, int], None]:
+    """Says now and then how far it is, such as "snake_8: 12 episodes, of 500"; nothing where that takes seconds."""
     last = time.monotonic()
 
     def said(finished: int, total: int) -> None:
         nonlocal last
         if finished < total and time.monotonic() - last >= _PLAIN_EVERY:
             last = time.monotonic()
-            _stderr().print(f"{name}: {finished} of {total} episodes", highlight=False, markup=False)
+            _stderr().print(f"{name}: {finished} {of_what} {total}", highlight=False, markup=False)
 
     return said

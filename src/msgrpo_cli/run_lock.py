@@ -1,4 +1,4 @@
-"""One process per run directory: a lock that the operating system lets go when its holder dies, however it dies.
+"""One process per directory, such as a run: a lock that the operating system lets go when its holder dies, however.
 
 Knows a directory and processes. Knows nothing about what a run holds.
 """

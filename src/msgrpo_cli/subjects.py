@@ -72,6 +72,13 @@ def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tupl
     if _API in overrides:
         if every:
             raise UsageError("--all: needs a run, whose checkpoints are all scored")
+        if target and (
+            target == "last" or Path(target, "run.json").is_file() or checkpoint.is_checkpoint(Path(target))
+        ):
+            raise UsageError(
+                f"{target}: a run or checkpoint of this machine; of a server's model give the name, "
+                f"{_AT_SERVER}, or model.path=NAME"
+            )
         return [Subject()], [*(_named(target, overrides) if target else []), *overrides]
     if target is None:
         if every:
