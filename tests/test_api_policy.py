@@ -261,6 +261,14 @@ def test_a_key_that_is_none_is_not_repeated(key: str, monkeypatch: pytest.Monkey
     assert "SECRET" not in str(refused.value)
 
 
+@pytest.mark.parametrize(("reason", "cut"), [("length", True), ("stop", False)])
+def test_an_answer_that_the_limit_ended_is_marked(reason: str, cut: bool) -> None:
+    with Gate("", answering("<action>up</action>", None, finish_reason=reason)).open() as gate:
+        score(gate.url, episodes=1)
+    lines = [json.loads(line)["answer"] for line in file_of_answers().read_text().splitlines()]
+    assert {line["truncated"] for line in lines} == {cut}
+
+
 def test_answers_that_name_no_action_are_told(capfd: pytest.CaptureFixture[str]) -> None:
     with Gate("", answering("hmm", None)).open() as gate:
         assert score(gate.url, episodes=2)["valid_action_rate"] == 0.0
