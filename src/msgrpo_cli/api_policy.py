@@ -1,37 +1,26 @@
-"""A language model behind an OpenAI-compatible server as a policy: state to messages, request to text, text to action.
+"""A language model behind a server as a policy: state to messages, answer to text, text to action.
 
-Knows prompts, the `openai` package and kept answers. Knows nothing about rewards, statistics or how results are shown.
+Knows prompts, a server and kept answers, and counts what was asked. Knows nothing about how a server is spoken to, nor
+about rewards, statistics or how results are shown.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .api_schema import ApiConfig
-from .credentials import masked
+from .api_server import Conversation, Server
 from .episode import Completion
-from .errors import RunError, UsageError
 from .games.guard import blaming
 from .generation import Sampling
 from .kept_answers import Answer, KeptAnswers, request_hash
 from .prompt import PromptTemplate
 from .rollout import Decision
 
-if TYPE_CHECKING:
-    import openai
-
 _MILLION = 1e6
-_NO_KEY = "none"  # a server that wants no key ignores it, and the package does not start without one
-_APART = 5.0  # seconds between two words about retries
-_SHOWN = 300  # characters of what a server says is wrong
-_PATIENCE = 5.0  # seconds for the list of models, which only an advice needs
 
 
 @dataclass
@@ -80,27 +69,25 @@ class ApiPolicy:
         """`on_answer` is told how many answers this evaluation has."""
         self.sampling = sampling
         self._on_answer = on_answer
-        self._model = model
         self._template = template
         self._config = config
         self._kept = kept
-        self._client = _client(config)
-        self._body = _body(sampling, config)
+        self._server = Server(model, sampling, config)
         self._seen: set[str] = set()
         self._paid: tuple[int | None, int | None] = (0, 0)  # tokens of prompts and answers that were asked now
         self._answers = 0  # that this evaluation has, whether counted yet or not
-        self.usage = Usage(model, str(self._client.base_url).rstrip("/"))
+        self.usage = Usage(model, self._server.base_url)
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
         """One completion for each decision; equal requests are sent once."""
-        asked: dict[str, tuple[Decision, list[dict[str, str]]]] = {}
+        asked: dict[str, tuple[Decision, Conversation]] = {}
         requests = []
         for decision in decisions:
             said = self._template.messages(decision.game, decision.observation, decision.history)
             messages = [{"role": role, "content": content} for role, content in said]
             drawn_by = list(decision.key) if self.sampling.temperature else None
-            asking = {"server": self.usage.base_url, "model": self._model, "messages": messages, "key": drawn_by}
-            request = request_hash({**asking, **self._body})
+            asking = {"server": self._server.base_url, "model": self._server.model, "messages": messages}
+            request = request_hash({**asking, "key": drawn_by, **self._server.body})
             requests.append(request)
             if request not in asked and request not in self._seen:
                 asked[request] = decision, messages
@@ -112,7 +99,7 @@ class ApiPolicy:
         """What is not lost when the evaluation ends here."""
         return f"{self._answers} answers are kept in {self._kept.path}: the same command goes on from there"
 
-    def _answer(self, asked: dict[str, tuple[Decision, list[dict[str, str]]]]) -> None:
+    def _answer(self, asked: dict[str, tuple[Decision, Conversation]]) -> None:
         """See that every request has a kept answer, and count it."""
         missing = {request: pair for request, pair in asked.items() if self._kept.get(request) is None}
         self.usage.kept += len(asked) - len(missing)
@@ -126,7 +113,7 @@ class ApiPolicy:
             self._seen.add(request)
             self._count(self._kept_answer(request), now=request in missing)
 
-    def _ask(self, messages: dict[str, list[dict[str, str]]]) -> Iterator[tuple[str, tuple[Answer, int]]]:
+    def _ask(self, messages: dict[str, Conversation]) -> Iterator[tuple[str, tuple[Answer, int]]]:
         """Answers with the retries that each took, as they come.
 
         After a failure no request begins any more; those under way are paid for, so they are waited for.
@@ -138,7 +125,7 @@ class ApiPolicy:
                 pool.shutdown(wait=False, cancel_futures=True)
 
         try:
-            waiting = {pool.submit(self._request, of_one): request for request, of_one in messages.items()}
+            waiting = {pool.submit(self._server.ask, of_one): request for request, of_one in messages.items()}
             for future in waiting:
                 future.add_done_callback(end_after_failure)
             for future in as_completed(waiting):
@@ -151,30 +138,13 @@ class ApiPolicy:
                 if future.exception() is None:
                     yield waiting[future], future.result()
             if failures := [failure for future in ended if (failure := future.exception()) is not None]:
-                raise self._explained(failures[0]) from failures[0]
+                hint = f"; {self.progress}" if self._answers else ""
+                raise self._server.explained(failures[0], hint) from failures[0]
         except BaseException:  # interrupted: nobody waits for what is under way
-            self._client.close()
+            self._server.close()
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-    def _request(self, messages: list[dict[str, str]]) -> tuple[Answer, int]:
-        sent: Any = self._client.chat.completions.with_raw_response
-        raw = sent.create(model=self._model, messages=messages, **self._body)
-        said = raw.parse()
-        if not getattr(said, "choices", None):
-            raise RunError(f"{self.usage.base_url}: the answer holds no choices, so the server speaks another protocol")
-        choice, usage = said.choices[0], said.usage
-        try:
-            answer = Answer(
-                text="" if choice.message.content is None else choice.message.content,
-                truncated=choice.finish_reason == "length",
-                prompt_tokens=usage.prompt_tokens if usage else None,
-                completion_tokens=usage.completion_tokens if usage else None,
-            )
-        except (AttributeError, ValueError) as problem:
-            raise RunError(f"{self.usage.base_url}: speaks another protocol: {problem}") from problem
-        return answer, raw.retries_taken
 
     def _count(self, answer: Answer, *, now: bool) -> None:
         usage, config = self.usage, self._config
@@ -198,71 +168,6 @@ class ApiPolicy:
             action = decision.game.parse(answer.text)
         return Completion(answer.text, action, truncated=answer.truncated)
 
-    def _explained(self, problem: BaseException) -> BaseException:
-        """What the server or the way to it said, with a remedy, and where the answers so far lie."""
-        import openai
-
-        config, where = self._config, self.usage.base_url
-        text = problem.response.text if isinstance(problem, openai.APIStatusError) else str(problem)
-        said = masked(" ".join(text.split()))[:_SHOWN]
-        kept = f"; {self.progress}" if self._answers else ""
-        match problem:
-            case openai.AuthenticationError() | openai.PermissionDeniedError():
-                have = "refuses the key in" if os.environ.get(config.key_variable) else "wants a key, and none is in"
-                return UsageError(f"{where} {have} the variable {config.key_variable}: {said}{kept}")
-            case openai.NotFoundError():
-                return UsageError(
-                    f"model.path={self._model}: {where} does not know it ({said}); {self._models()}"
-                    f"api.base_url usually ends in /v1{kept}"
-                )
-            case openai.APIStatusError() if problem.status_code in (400, 413, 422):
-                return UsageError(f"policy=api: {where} refuses the request ({problem.status_code}): {said}{kept}")
-            case openai.APITimeoutError():
-                return RunError(f"api.timeout={config.timeout:g}: no answer from {where} in so many seconds{kept}")
-            case openai.APIConnectionError():
-                cause = masked(str(problem.__cause__ or said))
-                return RunError(f"api.base_url={where}: cannot be reached: {cause}{kept}")
-            case openai.APIStatusError():
-                tried = f"{config.retries} retries"
-                return RunError(f"{where} answers {problem.status_code} after {tried}: {said}{kept}")
-            case openai.APIError() | ValueError():
-                return RunError(f"{where}: an answer that the protocol does not know: {said}{kept}")
-        return problem
-
-    def _models(self) -> str:
-        import openai
-
-        with contextlib.suppress(openai.OpenAIError):  # only an advice
-            known = self._client.with_options(max_retries=0, timeout=_PATIENCE).models.list()
-            return f"it serves {', '.join(sorted(model.id for model in known)[:20])}; "
-        return ""
-
-
-@contextlib.contextmanager
-def retries_told() -> Iterator[None]:
-    """Let the package say on stderr, now and then, that it sends a request again: waiting in silence looks broken."""
-    log, last = logging.getLogger("openai._base_client"), 0.0
-
-    def is_due(record: logging.LogRecord) -> bool:
-        nonlocal last
-        due = record.msg.startswith("Retrying") and time.monotonic() - last >= _APART
-        last = time.monotonic() if due else last
-        return due
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("no usable answer yet; %(message)s"))
-    handler.addFilter(is_due)
-    level, above = log.level, log.propagate
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        log.propagate = above
-
 
 def _sum(before: int | None, more: int | None) -> int | None:
     return None if before is None or more is None else before + more
@@ -272,36 +177,3 @@ def _cost(prompts: int | None, answers: int | None, config: ApiConfig) -> float 
     if prompts is None or answers is None or config.input_price is None or config.output_price is None:
         return None
     return (prompts * config.input_price + answers * config.output_price) / _MILLION
-
-
-def _client(config: ApiConfig) -> openai.OpenAI:
-    try:
-        import openai
-    except ImportError:
-        raise UsageError("policy=api: the openai package is not installed; pip install 'msgrpo[api]'") from None
-    key = os.environ.get(config.key_variable, "").strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise UsageError(f"policy=api: what the variable {config.key_variable} holds is no key: it has odd characters")
-    if not key and config.base_url is None and not os.environ.get("OPENAI_BASE_URL"):
-        raise UsageError(
-            f"policy=api: no server is named and {config.key_variable} holds no key; give api.base_url=http://HOST/v1, "
-            f"or set the variable {config.key_variable} to a key of OpenAI"
-        )
-    return openai.OpenAI(
-        base_url=config.base_url, api_key=key or _NO_KEY, max_retries=config.retries, timeout=config.timeout
-    )
-
-
-def _body(sampling: Sampling, config: ApiConfig) -> dict[str, Any]:
-    """The fields of a request besides model and messages; what the protocol does not know goes as vLLM names it."""
-    further: dict[str, Any] = {}
-    if sampling.top_k > 0:
-        further["top_k"] = sampling.top_k
-    if sampling.min_p:
-        further["min_p"] = sampling.min_p
-    if sampling.repetition_penalty != 1.0:
-        further["repetition_penalty"] = sampling.repetition_penalty
-    body: dict[str, Any] = {"temperature": sampling.temperature, config.max_tokens_key: sampling.max_new_tokens}
-    if sampling.top_p < 1.0:
-        body["top_p"] = sampling.top_p
-    return {**body, "extra_body": {**further, **config.extra_body}}

@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from .adapter_files import base_of
-from .api_policy import ApiPolicy, retries_told
+from .api_policy import ApiPolicy
+from .api_server import retries_told
 from .assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
 from .config import config_hash
 from .env_play import players_of

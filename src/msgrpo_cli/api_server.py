@@ -1,0 +1,169 @@
+"""An OpenAI-compatible server: how a conversation is sent there, what comes back, and what its refusals mean.
+
+Knows the `openai` package, sampling settings and the key's variable. Knows nothing about games or kept answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .api_schema import ApiConfig
+from .credentials import masked
+from .errors import RunError, UsageError
+from .generation import Sampling
+from .kept_answers import Answer
+
+if TYPE_CHECKING:
+    import openai
+
+_APART = 5.0  # seconds between two words about retries
+_SHOWN = 300  # characters of what a server says is wrong
+_NO_KEY = "none"  # a server that wants no key ignores it, and the package does not start without one
+_PATIENCE = 5.0  # seconds for the list of models, which only an advice needs
+
+Conversation = Sequence[Mapping[str, str]]
+"""Messages: role and content."""
+
+
+class Server:
+    """One model of a server, asked with one way of sampling; may be asked by several threads at once.
+
+    Raises UsageError where the `openai` package, the address or a usable key is missing.
+    """
+
+    def __init__(self, model: str, sampling: Sampling, config: ApiConfig) -> None:
+        self.model = model
+        self.body = _body(sampling, config)
+        """The fields of a request besides model and messages."""
+        self._config = config
+        self._client = _client(config)
+
+    @property
+    def base_url(self) -> str:
+        """Where it is."""
+        return str(self._client.base_url).rstrip("/")
+
+    def close(self) -> None:
+        """Let go of whatever is under way."""
+        self._client.close()
+
+    def ask(self, messages: Conversation) -> tuple[Answer, int]:
+        """The answer, and how often the request was sent again. Raises what `explained` explains."""
+        sent: Any = self._client.chat.completions.with_raw_response
+        raw = sent.create(model=self.model, messages=messages, **self.body)
+        said = raw.parse()
+        if not getattr(said, "choices", None):
+            raise RunError(f"{self.base_url}: the answer holds no choices, so the server speaks another protocol")
+        choice, usage = said.choices[0], said.usage
+        try:
+            answer = Answer(
+                text="" if choice.message.content is None else choice.message.content,
+                truncated=choice.finish_reason == "length",
+                prompt_tokens=usage.prompt_tokens if usage else None,
+                completion_tokens=usage.completion_tokens if usage else None,
+            )
+        except (AttributeError, ValueError) as problem:
+            raise RunError(f"{self.base_url}: speaks another protocol: {problem}") from problem
+        return answer, raw.retries_taken
+
+    def explained(self, problem: BaseException, hint: str) -> BaseException:
+        """What the server or the way to it said, with a remedy; `hint` ends the line."""
+        import openai
+
+        config, where = self._config, self.base_url
+        text = problem.response.text if isinstance(problem, openai.APIStatusError) else str(problem)
+        said = masked(" ".join(text.split()))[:_SHOWN]
+        match problem:
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                have = "refuses the key in" if os.environ.get(config.key_variable) else "wants a key, and none is in"
+                return UsageError(f"{where} {have} the variable {config.key_variable}: {said}{hint}")
+            case openai.NotFoundError():
+                return UsageError(
+                    f"model.path={self.model}: {where} does not know it ({said}); {self._models()}"
+                    f"api.base_url usually ends in /v1{hint}"
+                )
+            case openai.APIStatusError() if problem.status_code in (400, 413, 422):
+                return UsageError(f"policy=api: {where} refuses the request ({problem.status_code}): {said}{hint}")
+            case openai.APITimeoutError():
+                return RunError(f"api.timeout={config.timeout:g}: no answer from {where} in so many seconds{hint}")
+            case openai.APIConnectionError():
+                cause = masked(str(problem.__cause__ or said))
+                return RunError(f"api.base_url={where}: cannot be reached: {cause}{hint}")
+            case openai.APIStatusError():
+                tried = f"{config.retries} retries"
+                return RunError(f"{where} answers {problem.status_code} after {tried}: {said}{hint}")
+            case openai.APIError() | ValueError():
+                return RunError(f"{where}: an answer that the protocol does not know: {said}{hint}")
+        return problem
+
+    def _models(self) -> str:
+        import openai
+
+        with contextlib.suppress(openai.OpenAIError):  # only an advice
+            known = self._client.with_options(max_retries=0, timeout=_PATIENCE).models.list()
+            return f"it serves {', '.join(sorted(model.id for model in known)[:20])}; "
+        return ""
+
+
+@contextlib.contextmanager
+def retries_told() -> Iterator[None]:
+    """Let the package say on stderr, now and then, that it sends a request again: waiting in silence looks broken."""
+    log, last = logging.getLogger("openai._base_client"), 0.0
+
+    def is_due(record: logging.LogRecord) -> bool:
+        nonlocal last
+        due = record.msg.startswith("Retrying") and time.monotonic() - last >= _APART
+        last = time.monotonic() if due else last
+        return due
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("no usable answer yet; %(message)s"))
+    handler.addFilter(is_due)
+    level, above = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = above
+
+
+def _client(config: ApiConfig) -> openai.OpenAI:
+    try:
+        import openai
+    except ImportError:
+        raise UsageError("policy=api: the openai package is not installed; pip install 'msgrpo[api]'") from None
+    key = os.environ.get(config.key_variable, "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError(f"policy=api: what the variable {config.key_variable} holds is no key: it has odd characters")
+    if not key and config.base_url is None and not os.environ.get("OPENAI_BASE_URL"):
+        raise UsageError(
+            f"policy=api: no server is named and {config.key_variable} holds no key; give api.base_url=http://HOST/v1, "
+            f"or set the variable {config.key_variable} to a key of OpenAI"
+        )
+    return openai.OpenAI(
+        base_url=config.base_url, api_key=key or _NO_KEY, max_retries=config.retries, timeout=config.timeout
+    )
+
+
+def _body(sampling: Sampling, config: ApiConfig) -> dict[str, Any]:
+    """The fields of a request besides model and messages; what the protocol does not know goes as vLLM names it."""
+    further: dict[str, Any] = {}
+    if sampling.top_k > 0:
+        further["top_k"] = sampling.top_k
+    if sampling.min_p:
+        further["min_p"] = sampling.min_p
+    if sampling.repetition_penalty != 1.0:
+        further["repetition_penalty"] = sampling.repetition_penalty
+    body: dict[str, Any] = {"temperature": sampling.temperature, config.max_tokens_key: sampling.max_new_tokens}
+    if sampling.top_p < 1.0:
+        body["top_p"] = sampling.top_p
+    return {**body, "extra_body": {**further, **config.extra_body}}
