@@ -25,7 +25,7 @@ def test_the_next_value_follows_once_the_mean_of_a_window_is_there() -> None:
     curriculum = Curriculum(SIZES)
     told = [curriculum.after_update(row(success)) for success in (0.9, 0.0, 1.0, 0.2, 0.8)]
     assert [text is not None for text in told] == [False, False, True, False, True]
-    assert told[2] == "env.size=4 from the next update on: success 50.0% over 2"
+    assert told[2] == "env.size=4 from the next update on: success 50.0 % over 2 updates"
     assert curriculum.value == 5
 
 

@@ -57,4 +57,4 @@ class Curriculum:
             return None
         self.stage += 1
         self._successes = []
-        return f"{self.config.key}={self.value} from the next update on: success {mean:.1%} over {self.config.window}"
+        return f"{self.config.key}={self.value} from the next update on: success {100 * mean:.1f} % over {self.config.window} updates"
