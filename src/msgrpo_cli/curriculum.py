@@ -57,4 +57,5 @@ class Curriculum:
             return None
         self.stage += 1
         self._successes = []
-        return f"{self.config.key}={self.value} from the next update on: success {100 * mean:.1f} % over {self.config.window} updates"
+        reached = f"success {100 * mean:.1f} % over {self.config.window} updates"
+        return f"{self.config.key}={self.value} from the next update on: {reached}"
