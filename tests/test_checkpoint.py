@@ -23,10 +23,10 @@ from msgrpo_cli.checkpoint import (
     score_of,
     update_of,
 )
+from msgrpo_cli.common.files import write_json
 from msgrpo_cli.config import compose
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs import Run
-from msgrpo_cli.whole_files import write_json
 
 FILES = ("model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json")
 

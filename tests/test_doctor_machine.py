@@ -48,8 +48,8 @@ def test_an_adapter_needs_the_weights_once_and_its_own_numbers_four_times() -> N
 def test_a_container_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "max").write_text("9000000\n")
     (tmp_path / "current").write_text("4000000\n")
-    monkeypatch.setattr("msgrpo_cli.memory._CONTAINER_LIMIT", tmp_path / "max")
-    monkeypatch.setattr("msgrpo_cli.memory._CONTAINER_USED", tmp_path / "current")
+    monkeypatch.setattr("msgrpo_cli.common.memory._CONTAINER_LIMIT", tmp_path / "max")
+    monkeypatch.setattr("msgrpo_cli.common.memory._CONTAINER_USED", tmp_path / "current")
     with pytest.raises(RunError, match=r"needs 7\.2 MB .* 5\.0 MB are free"):
         doctor_machine.memory(TINY)
     (tmp_path / "max").write_text("max\n")

@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.episode import Completion, Episode, Start, Step
 from msgrpo_cli.episode_log import episode_from_json, episode_to_json, read_episodes
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.players import ExactPlayer, RandomPlayer
 from msgrpo_cli.rollout import PlayRules, play_episodes
-from msgrpo_cli.whole_files import append_lines
 
 EPISODE = Episode(
     env="snake_8",

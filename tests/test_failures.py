@@ -21,15 +21,15 @@ from safetensors.torch import save_file
 
 from conftest import SMALL
 from msgrpo_cli.checkpoint import checkpoints, damage
+from msgrpo_cli.common.files import whole_directory, write_json
+from msgrpo_cli.common.signals import heeding, safe_point
 from msgrpo_cli.config import compose
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.failures import NotFinite, explained
-from msgrpo_cli.interruption import heeding, safe_point
 from msgrpo_cli.runs import Run
 from msgrpo_cli.supervision import Supervision
 from msgrpo_cli.train import train_job
 from msgrpo_cli.watchdog import Patience, Watchdog
-from msgrpo_cli.whole_files import whole_directory, write_json
 from parts import played_update, small_model, trainer_for, with_advantages
 
 LIMITS = {"rollout": ("rollout.max_live_episodes", 128), "update": ("trainer.per_device_train_batch_size", 300)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from msgrpo_cli.followed_rows import FollowedRows, last_rows
+from msgrpo_cli.common.jsonl import FollowedRows, last_rows
 
 
 def add(path: Path, text: str) -> None:

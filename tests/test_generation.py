@@ -17,9 +17,8 @@ from transformers import (
 )
 
 from chance import fits
-from msgrpo_cli.episode import Key
+from msgrpo_cli.common.seeding import Key, uniforms
 from msgrpo_cli.generation import Generated, KeyedSampler, Request, Sampling, generate
-from msgrpo_cli.seeding import uniforms
 from parts import small_model
 
 END = 5

@@ -8,12 +8,12 @@ import gymnasium
 import numpy as np
 import pytest
 
+from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.players import ExactPlayer
-from msgrpo_cli.seeding import generator
 
 
 def game_of(*overrides: str) -> TextMediatedStochasticGame:

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from msgrpo_cli.common.signals import end_at_next_safe_point, heeding, safe_point
 from msgrpo_cli.errors import INTERRUPTED, Interrupted
-from msgrpo_cli.interruption import end_at_next_safe_point, heeding, safe_point
 
 PROGRAM = """
 import hashlib, sys, time

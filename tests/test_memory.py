@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from msgrpo_cli.memory import peak_memory
+from msgrpo_cli.common.memory import peak_memory
 
 STATUS = Path("/proc/self/status")
 

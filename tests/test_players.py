@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from chance import NORMAL_LIMIT, fits
+from msgrpo_cli.common.seeding import seed_from
 from msgrpo_cli.episode import Start
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from msgrpo_cli.rollout import Decision, PlayRules, Policy, play_episodes
-from msgrpo_cli.seeding import seed_from
 from msgrpo_cli.split import start_seeds
 
 BOARD = ("SFFF", "FHFH", "FFFH", "HFFG")

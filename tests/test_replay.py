@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from msgrpo_cli.cli import app
-from msgrpo_cli.whole_files import read_lines
+from msgrpo_cli.common.jsonl import read_lines
 from recorded_episodes import episode, step, with_regrets, written
 
 

@@ -12,10 +12,13 @@ import pytest
 
 from conftest import SMALL
 from msgrpo_cli import checkpoint, session
+from msgrpo_cli.common.files import read_json, write_json
+from msgrpo_cli.common.jsonl import append_lines
+from msgrpo_cli.common.lock import locked
+from msgrpo_cli.common.signals import end_at_next_safe_point
 from msgrpo_cli.config import compose
 from msgrpo_cli.errors import TERMINATED, Interrupted, RunError, UsageError
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.interruption import end_at_next_safe_point
 from msgrpo_cli.resume import (
     ResumePoint,
     base_is_scored,
@@ -29,10 +32,8 @@ from msgrpo_cli.resume import (
     stays,
     stored_base,
 )
-from msgrpo_cli.run_lock import locked
 from msgrpo_cli.runs import Run
 from msgrpo_cli.train import train_job
-from msgrpo_cli.whole_files import append_lines, read_json, write_json
 
 OVERRIDES = [*SMALL, "trainer.beta=0.05", "algo.optimizer_steps=2", "eval.every=2", "save.every=2", "max_updates=4"]
 

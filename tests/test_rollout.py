@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from chance import fits
-from msgrpo_cli.episode import Completion, Episode, Key, Start
+from msgrpo_cli.common.seeding import Key
+from msgrpo_cli.episode import Completion, Episode, Start
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.players import ExactPlayer, RandomPlayer
 from msgrpo_cli.rollout import Decision, InvalidAction, PlayRules, Policy, play_episodes

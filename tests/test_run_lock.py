@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from msgrpo_cli.common.lock import locked
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.run_lock import locked
 
 HOLD = """
 import sys, time

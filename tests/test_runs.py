@@ -13,18 +13,10 @@ from typing import Any
 import pytest
 
 from msgrpo_cli import runs
+from msgrpo_cli.common.files import read_json, strict, whole_directory, write_json, write_text
+from msgrpo_cli.common.jsonl import append_lines, keep_lines, read_lines
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs import Run, find_run, is_run
-from msgrpo_cli.whole_files import (
-    append_lines,
-    keep_lines,
-    read_json,
-    read_lines,
-    strict,
-    whole_directory,
-    write_json,
-    write_text,
-)
 
 ODD: dict[Any, Any] = {
     "nan": math.nan,

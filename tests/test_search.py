@@ -13,12 +13,12 @@ import pytest
 
 optuna = pytest.importorskip("optuna")
 
+from msgrpo_cli.common.jsonl import append_lines  # noqa: E402
 from msgrpo_cli.errors import UsageError  # noqa: E402
 from msgrpo_cli.hydra_app import parse  # noqa: E402
 from msgrpo_cli.runs import Run  # noqa: E402
 from msgrpo_cli.search import Search, _distribution, open_study  # noqa: E402
 from msgrpo_cli.sweep_record import Sweep, prune_file  # noqa: E402
-from msgrpo_cli.whole_files import append_lines  # noqa: E402
 
 SETTINGS = {"sampler": "random", "pruner": None, "maximize": "mean_total_reward", "seed": 0}
 D = optuna.distributions

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from chance import KOLMOGOROV_LIMIT, fits
-from msgrpo_cli.episode import Key
-from msgrpo_cli.seeding import generator, seed_from, uniforms
+from msgrpo_cli.common.seeding import Key, generator, seed_from, uniforms
 
 
 @pytest.mark.parametrize(

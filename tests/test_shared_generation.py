@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from msgrpo_cli.episode import Key
+from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.generation import Generated, Request, Sampling, generate
 from msgrpo_cli.shared_generation import generate_shared
 from parts import small_model

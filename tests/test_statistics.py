@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from msgrpo_cli.statistics import (
+from msgrpo_cli.common.statistics import (
     bootstrap_interval,
     mean_interval,
     normalized_score,

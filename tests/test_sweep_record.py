@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs import Run
 from msgrpo_cli.sweep_display import SweepDisplay, table
 from msgrpo_cli.sweep_record import Job, JobState, Sweep, find_sweep, state_of
-from msgrpo_cli.whole_files import append_lines
 
 
 def created(path: Path, overrides: list[str]) -> Run:

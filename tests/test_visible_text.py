@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msgrpo_cli.visible_text import visible, visible_line
+from msgrpo_cli.common.text import visible, visible_line
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import msgrpo_cli.shared_generation
 from msgrpo_cli.assembly import game_factory, language_agent
 from msgrpo_cli.bench.rollout import play
 from msgrpo_cli.bench.watch import machine
+from msgrpo_cli.common.console import talk_on_stderr
 from msgrpo_cli.config import compose
 from msgrpo_cli.generators import single
 from msgrpo_cli.initial_model import initial_model
@@ -28,7 +29,6 @@ from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.precision import device_for
 from msgrpo_cli.prompt import PromptTemplate
-from msgrpo_cli.reporting import talk_on_stderr
 from msgrpo_cli.runs import Run
 from msgrpo_cli.training_settings import training_arguments
 

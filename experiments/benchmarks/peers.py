@@ -29,6 +29,7 @@ from msgrpo_cli.assembly import game_factory, language_agent
 from msgrpo_cli.bench.learn import TARGET
 from msgrpo_cli.bench.rollout import play
 from msgrpo_cli.bench.watch import machine, median
+from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config import compose
 from msgrpo_cli.episode import Start
 from msgrpo_cli.generation import generate
@@ -36,7 +37,6 @@ from msgrpo_cli.models import load_model, quiet_libraries
 from msgrpo_cli.policy import end_of_turn_ids, pad_id, prompt_ids
 from msgrpo_cli.prompt import PromptTemplate
 from msgrpo_cli.schema import RunConfig
-from msgrpo_cli.seeding import generator
 from msgrpo_cli.shared_generation import generate_shared
 from msgrpo_cli.split import start_seeds
 from msgrpo_cli.training_settings import update_rules

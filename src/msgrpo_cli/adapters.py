@@ -16,10 +16,10 @@ from peft import PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from .adapter_files import CONFIG, WEIGHTS
-from .errors import UsageError
-from .schema import LoraConfig
-from .whole_files import read_json, write_text
+from msgrpo_cli.adapter_files import CONFIG, WEIGHTS
+from msgrpo_cli.common.files import read_json, write_text
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.schema import LoraConfig
 
 _BASE = "base_model_name_or_path"
 

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .credit import CREDITS, BaselineScope, CreditName, CreditRules
-from .episode_sampling import EPISODE_SAMPLINGS, EpisodeSampling, SamplingCorrection, SamplingScope
-from .schema_types import NonNegative, Positive, Section, Share
+from msgrpo_cli.credit import CREDITS, BaselineScope, CreditName, CreditRules
+from msgrpo_cli.episode_sampling import EPISODE_SAMPLINGS, EpisodeSampling, SamplingCorrection, SamplingScope
+from msgrpo_cli.schema_types import NonNegative, Positive, Section, Share
 
 
 class AlgoConfig(Section):

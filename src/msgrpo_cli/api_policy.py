@@ -11,14 +11,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .api_schema import ApiConfig
-from .api_server import Conversation, Server
-from .episode import Completion
-from .games.guard import blaming
-from .generation import Sampling
-from .kept_answers import Answer, KeptAnswers, request_hash
-from .prompt import PromptTemplate
-from .rollout import Decision
+from msgrpo_cli.api_schema import ApiConfig
+from msgrpo_cli.api_server import Conversation, Server
+from msgrpo_cli.episode import Completion
+from msgrpo_cli.games.guard import blaming
+from msgrpo_cli.generation import Sampling
+from msgrpo_cli.kept_answers import Answer, KeptAnswers, request_hash
+from msgrpo_cli.prompt import PromptTemplate
+from msgrpo_cli.rollout import Decision
 
 _MILLION = 1e6
 

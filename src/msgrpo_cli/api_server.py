@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .api_schema import ApiConfig
-from .credentials import masked
-from .errors import RunError, UsageError
-from .generation import Sampling
-from .kept_answers import Answer
+from msgrpo_cli.api_schema import ApiConfig
+from msgrpo_cli.common.secrets import masked
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.generation import Sampling
+from msgrpo_cli.kept_answers import Answer
 
 if TYPE_CHECKING:
     import openai

@@ -14,11 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
-from .reporting import ending, talk_on_stderr
+from msgrpo_cli.common.console import talk_on_stderr
+from msgrpo_cli.options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
+from msgrpo_cli.reporting import ending
 
 if TYPE_CHECKING:
-    from .schema import RunConfig
+    from msgrpo_cli.schema import RunConfig
 
 app = typer.Typer(rich_markup_mode=None, help="Measure what a phase costs beside what the bare model needs.")
 
@@ -57,7 +58,7 @@ def rollout(
     """Play one update's episodes, beside the model alone on the very tokens that were played."""
 
     def measure(config: RunConfig) -> dict[str, Any]:
-        from .bench.rollout import bench_rollout
+        from msgrpo_cli.bench.rollout import bench_rollout
 
         return bench_rollout(config, repeats)
 
@@ -75,7 +76,7 @@ def update(
     """Train on one update's rows, beside the model's bare forward and backward over them."""
 
     def measure(config: RunConfig) -> dict[str, Any]:
-        from .bench.update import bench_update
+        from msgrpo_cli.bench.update import bench_update
 
         return bench_update(config, repeats)
 
@@ -89,7 +90,7 @@ def learn(
     """Train until 80 % of held-out starts are won: seconds and decisions until then."""
 
     def measure(config: RunConfig) -> dict[str, Any]:
-        from .bench.learn import bench_learn
+        from msgrpo_cli.bench.learn import bench_learn
 
         return bench_learn(config, overrides or [])
 
@@ -104,7 +105,7 @@ def _bench(
     verbose: bool,
 ) -> None:
     with ending(verbose):
-        from .config import compose
+        from msgrpo_cli.config import compose
 
         config = compose("train", only_overrides(overrides), folders or [])
         with talk_on_stderr():

@@ -10,12 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .adapter_files import named_base
-from .errors import RunError, UsageError
-from .file_schema import SCHEMA, refuse_newer
-from .runs import Run, find_run, is_run
-from .schema import RunConfig
-from .whole_files import put_in_place, read_json, remove_directory, write_json, write_text
+from msgrpo_cli.adapter_files import named_base
+from msgrpo_cli.common.files import (
+    SCHEMA,
+    put_in_place,
+    read_json,
+    refuse_newer,
+    remove_directory,
+    write_json,
+    write_text,
+)
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.runs import Run, find_run, is_run
+from msgrpo_cli.schema import RunConfig
 
 METADATA = "msgrpo.json"
 _CARD = "README.md"

@@ -16,23 +16,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import __version__
-from .bench_commands import app as bench_app
-from .completion import Shell
-from .env_commands import app as env_app
-from .env_commands import play
-from .errors import INTERRUPTED, RunError, UsageError
-from .interruption import follow_parent, heed_signals
-from .lab_commands import app as lab_app
-from .options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
-from .plan_commands import plan
-from .report_commands import compare, report, runs_app
-from .reporting import Forgiving, ending, say, talk_on_stderr
-from .see_commands import replay, watch
-from .sweep_commands import run_or_show, sweep
+from msgrpo_cli._version import __version__
+from msgrpo_cli.bench_commands import app as bench_app
+from msgrpo_cli.common.console import Forgiving, say, talk_on_stderr
+from msgrpo_cli.common.signals import follow_parent, heed_signals
+from msgrpo_cli.completion import Shell
+from msgrpo_cli.env_commands import app as env_app
+from msgrpo_cli.env_commands import play
+from msgrpo_cli.errors import INTERRUPTED, RunError, UsageError
+from msgrpo_cli.lab_commands import app as lab_app
+from msgrpo_cli.options import AllowModules, AsJson, ConfigDirs, DryRun, Overrides, Verbose, is_override, only_overrides
+from msgrpo_cli.plan_commands import plan
+from msgrpo_cli.report_commands import compare, report, runs_app
+from msgrpo_cli.reporting import ending
+from msgrpo_cli.see_commands import replay, watch
+from msgrpo_cli.sweep_commands import run_or_show, sweep
 
 if TYPE_CHECKING:
-    from .schema import RunConfig
+    from msgrpo_cli.schema import RunConfig
 
 app = typer.Typer(
     help="Post-train language models to act over many steps in text games (MS-GRPO, arXiv 2508.10839).",
@@ -90,7 +91,7 @@ def train(
                 raise UsageError(f"{option}: empty; give a run directory, `last`, or the beginning of a run's name")
         _refuse_both({"--resume": resume, "--from": from_}, {"--resume": resume, "--multirun": multirun})
         _refuse_both({"--resume": resume, "--dry-run": dry_run}, {"--resume": resume, "--cfg": cfg})
-        from . import jobs
+        from msgrpo_cli import jobs
 
         weights = jobs.weights_of(from_) if from_ else None
         if cfg:
@@ -126,7 +127,7 @@ def evaluate(
         others = [text for text in arguments or [] if not is_override(text)]
         if len(others) > 1:
             raise UsageError(f"{others[1]}: a second thing to score, after {others[0]}; overrides look like KEY=VALUE")
-        from .subjects import asked_for
+        from msgrpo_cli.subjects import asked_for
 
         asked = asked_for(
             others[0] if others else None,
@@ -138,7 +139,7 @@ def evaluate(
         )
         if dry_run:
             return _show_evaluations([config for _, config in asked], as_json)
-        from .evaluate import evaluate_subjects
+        from msgrpo_cli.evaluate import evaluate_subjects
 
         evaluate_subjects(asked, as_json=as_json)
 
@@ -162,8 +163,8 @@ def doctor(
 ) -> None:
     """Check the installation, the machine and the chosen model, then train for a minute and see whether it learns."""
     with ending(verbose):
-        from . import doctor as clinic
-        from .config import compose
+        from msgrpo_cli import doctor as clinic
+        from msgrpo_cli.config import compose
 
         config = compose("train", only_overrides(overrides), config_dir or [])
         checks = clinic.examine(config, clinic.QUICK if quick else clinic.WHOLE, verbose)
@@ -181,7 +182,7 @@ def export(
 ) -> None:
     """Write a model folder that plain `from_pretrained` loads, with its card; prints the folder."""
     with ending(verbose):
-        from .export import export as write
+        from msgrpo_cli.export import export as write
 
         with talk_on_stderr():
             written = write(target, directory, merge=merge)
@@ -197,8 +198,8 @@ def rerun(
 ) -> None:
     """Repeat a run from its own directory, and say whether its metrics come out the same."""
     with ending(verbose):
-        from .rerun import as_text
-        from .rerun import rerun as repeat
+        from msgrpo_cli.rerun import as_text
+        from msgrpo_cli.rerun import rerun as repeat
 
         with talk_on_stderr():
             outcome = repeat(run, sys.argv, allow_module or [])
@@ -220,7 +221,7 @@ def config_show(
 def config_validate(overrides: Overrides = None, config_dir: ConfigDirs = None, verbose: Verbose = False) -> None:
     """Check a config; prints its hash."""
     with ending(verbose):
-        from .config import compose, config_hash
+        from msgrpo_cli.config import compose, config_hash
 
         print(config_hash(compose("train", only_overrides(overrides), config_dir or [])))
 
@@ -232,7 +233,7 @@ def config_schema(
 ) -> None:
     """Print the JSON schema of a config, for editors."""
     with ending(verbose):
-        from .config_schema import config_schema as schema_of
+        from msgrpo_cli.config_schema import config_schema as schema_of
 
         print(json.dumps(schema_of(partial=partial), indent=2))
 
@@ -243,7 +244,7 @@ def completion(
 ) -> None:
     """Print the script that completes commands, keys and values: eval "$(msgrpo completion bash)"."""
     with ending(verbose):
-        from .completion import script
+        from msgrpo_cli.completion import script
 
         print(script(shell), end="")
 
@@ -251,8 +252,8 @@ def completion(
 @app.command("_complete", hidden=True)
 def complete(words: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     """Asked by the shells' scripts: the words after `msgrpo`, the last one incomplete; prints WORD<TAB>HELP lines."""
-    from .command_tree import tree_of
-    from .completion import offers
+    from msgrpo_cli.command_tree import tree_of
+    from msgrpo_cli.completion import offers
 
     with ending(verbose=False):
         print("".join(f"{offer.word}\t{offer.help}\n" for offer in offers(tree_of(app), words or [""])), end="")
@@ -265,9 +266,9 @@ def _refuse_both(*pairs: dict[str, Any]) -> None:
 
 
 def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
-    from . import dry_run
-    from .config import compose
-    from .jobs import check_starts, refuse_players
+    from msgrpo_cli import dry_run
+    from msgrpo_cli.config import compose
+    from msgrpo_cli.jobs import check_starts, refuse_players
 
     config = compose("train", overrides, folders)
     refuse_players(config)
@@ -277,7 +278,7 @@ def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
 
 
 def _show_evaluations(configs: Sequence[RunConfig], as_json: bool) -> None:
-    from . import dry_run
+    from msgrpo_cli import dry_run
 
     numbers = [(config, dry_run.of_evaluation(config)) for config in configs]
     if as_json:

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .errors import UsageError
-from .paired_episodes import Stored, paired, same_evaluation
-from .report_groups import differences, written
-from .run_data import RunData, flat, number, read_run
-from .statistics import Interval, bootstrap_interval, smallest_detectable_difference
-from .whole_files import strict
+from msgrpo_cli.common.files import strict
+from msgrpo_cli.common.statistics import Interval, bootstrap_interval, smallest_detectable_difference
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.paired_episodes import Stored, paired, same_evaluation
+from msgrpo_cli.report_groups import differences, written
+from msgrpo_cli.run_data import RunData, flat, number, read_run
 
 SCHEMA = 1
 LEVEL = 0.05

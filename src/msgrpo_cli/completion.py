@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from .command_tree import Command, Parameter
+from msgrpo_cli.command_tree import Command, Parameter
 
 _SCRIPTS = Path(__file__).parent / "assets" / "completion"
 
@@ -113,20 +113,20 @@ def _values(line: Line, parameter: Parameter, word: str) -> list[Offer]:
 
 
 def _overrides(line: Line, word: str) -> list[Offer]:
-    from .override_completion import complete
+    from msgrpo_cli.override_completion import complete
 
     primary = "eval" if line.name == "eval" else "train"
     return [Offer(text) for text in complete(word, line.arguments, line.config_dirs, primary)]
 
 
 def _games(line: Line, word: str) -> list[Offer]:
-    from .config import options_of
+    from msgrpo_cli.config import options_of
 
     return [] if line.arguments else [Offer(name) for name in options_of("env", line.config_dirs)]
 
 
 def _runs(line: Line, word: str) -> list[Offer]:
-    from .runs import known_runs
+    from msgrpo_cli.runs import known_runs
 
     found = known_runs(Path("."))
     newest = [Offer(run.name, str(run.parent)) for run in reversed(found)]

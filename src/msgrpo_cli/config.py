@@ -18,14 +18,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from . import engines, trainer_fields
-from .credentials import refuse_in_config
-from .curriculum import stages
-from .errors import UsageError
-from .explain import missing_values, reason_of, validation_mistakes
-from .file_schema import SCHEMA, refuse_newer
-from .mixture import expanded, ids_of
-from .schema import RunConfig
+from msgrpo_cli import engines, trainer_fields
+from msgrpo_cli.common.files import SCHEMA, refuse_newer
+from msgrpo_cli.common.secrets import refuse_in_config
+from msgrpo_cli.common.text import reason_of
+from msgrpo_cli.curriculum import stages
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.explain import missing_values, validation_mistakes
+from msgrpo_cli.mixture import expanded, ids_of
+from msgrpo_cli.schema import RunConfig
 
 _HERE = Path(__file__).resolve().parent
 _STARTS = 32  # in a mixture some games may declare success and others none
@@ -59,7 +60,7 @@ def options_of(group: str, config_dirs: Sequence[Path] = ()) -> list[str]:
 
 def compose(primary: str, overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> RunConfig:
     """Compose `primary` ("train" or "eval") with overrides; the first of `config_dirs` wins. Raises UsageError."""
-    from . import hydra_app
+    from msgrpo_cli import hydra_app
 
     folders = config_folders(config_dirs)
     make_importable(folders)
@@ -102,7 +103,7 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
     if isinstance(block, Mapping):
         problems += trainer_fields.problems(block)
     if config is not None and not problems:
-        from .games.registry import env_problems, play_problems
+        from msgrpo_cli.games.registry import env_problems, play_problems
 
         observation = config.prompt.observation
         try:
@@ -130,7 +131,7 @@ def _with_learning_rate(config: RunConfig) -> RunConfig:
 
 def _success_problems(config: RunConfig) -> list[str]:
     """What waits for successes in a game that declares none."""
-    from .games.registry import make_game
+    from msgrpo_cli.games.registry import make_game
 
     none = f"{config.env.name} declares no success"
     stop, curriculum = config.stop, config.curriculum
@@ -150,8 +151,8 @@ def _success_problems(config: RunConfig) -> list[str]:
 
 def _prompt_problems(config: RunConfig) -> list[str]:
     """Whether the prompt's templates can be rendered for a state of the game."""
-    from .games.registry import make_game
-    from .prompt import PromptTemplate
+    from msgrpo_cli.games.registry import make_game
+    from msgrpo_cli.prompt import PromptTemplate
 
     game = make_game(config.env)
     game.reset(seed=0)
@@ -164,7 +165,7 @@ def _prompt_problems(config: RunConfig) -> list[str]:
 
 def load_saved(path: Path, allow_modules: Collection[str] = ()) -> RunConfig:
     """The config of an earlier run. A game outside the package is imported only if its module is allowed."""
-    from .games.registry import check_allowed
+    from msgrpo_cli.games.registry import check_allowed
 
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -22,10 +22,10 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchProcessor
 
-from .episode import Key
-from .errors import RunError, UsageError
-from .explain import one_line
-from .generation import Generated, Request, Sampling, cut, draw, keyed_numbers, warpers_of
+from msgrpo_cli.common.seeding import Key
+from msgrpo_cli.common.text import one_line
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.generation import Generated, Request, Sampling, cut, draw, keyed_numbers, warpers_of
 
 
 class KeyedRequestSampler(ContinuousBatchingLogitsProcessor):

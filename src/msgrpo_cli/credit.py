@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from .advantages import Scale, normalised
-from .episode import Episode
+from msgrpo_cli.advantages import Scale, normalised
+from msgrpo_cli.episode import Episode
 
 CreditName = Literal["episode", "last_reward", "return_to_go", "gigpo", "step"]
 BaselineScope = Literal["group", "group_and_time"]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .schema import CurriculumConfig, EnvConfig
+from msgrpo_cli.schema import CurriculumConfig, EnvConfig
 
 
 def stages(env: EnvConfig, curriculum: CurriculumConfig) -> list[EnvConfig]:

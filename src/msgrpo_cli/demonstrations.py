@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from .config import compose
-from .games.core import TextMediatedStochasticGame
-from .games.frozenlake import FrozenLake
-from .games.gym import TabularGymGame
-from .games.registry import make_game
-from .games.snake import Snake
-from .games.snake_players import greedy_moves
-from .seeding import generator, seed_from
-from .split import start_seeds
+from msgrpo_cli.common.seeding import generator, seed_from
+from msgrpo_cli.config import compose
+from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.games.gym import TabularGymGame
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.games.snake import Snake
+from msgrpo_cli.games.snake_players import greedy_moves
+from msgrpo_cli.split import start_seeds
 
 Player = Callable[[Any], np.ndarray]
 """Action probabilities, shape (number of actions,), in the present state of a game."""

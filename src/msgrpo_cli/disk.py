@@ -8,9 +8,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from .errors import UsageError
-from .parameters import adapter_count, parameter_count
-from .schema import RunConfig
+from msgrpo_cli.common.numbers import _gigabytes
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.parameters import adapter_count, parameter_count
+from msgrpo_cli.schema import RunConfig
 
 BYTES = {"auto": 4, "float32": 4, "bfloat16": 2, "float16": 2}
 """Of one weight, by `model.dtype`."""
@@ -57,7 +58,3 @@ def _existing_parent(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

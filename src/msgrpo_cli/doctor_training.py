@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import hydra_app
-from .config import config_dir, validated
-from .errors import RunError
-from .runs import Run
-from .whole_files import read_json
+from msgrpo_cli import hydra_app
+from msgrpo_cli.common.files import read_json
+from msgrpo_cli.config import config_dir, validated
+from msgrpo_cli.errors import RunError
+from msgrpo_cli.runs import Run
 
 _EXPERIMENT = ["experiment=doctor"]
 _LEAST_RISE = 0.15
@@ -26,7 +26,7 @@ at most, since equal weights play equally (the latter two with an earlier base).
 def training(overrides: Sequence[str] = ()) -> str:
     """Train; raises what goes wrong, with the phase in a note, and RunError where success does not rise."""
     with _Phase("import"):
-        from .train import train_job
+        from msgrpo_cli.train import train_job
     chosen = [*_EXPERIMENT, *overrides]  # of our own files alone: a user's folder may replace any of them
     config = validated(hydra_app.plain(hydra_app.look(config_dir(), "train", chosen, [])))
     with tempfile.TemporaryDirectory(prefix="msgrpo-doctor-") as folder:

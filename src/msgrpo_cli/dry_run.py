@@ -9,13 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .config import as_yaml, dumped
-from .episode_sampling import EPISODE_SAMPLINGS
-from .expected_play import by_letters
-from .games.registry import make_game
-from .parameters import adapter_count, parameter_count
-from .prompt import PromptTemplate
-from .schema import RunConfig
+from msgrpo_cli.config import as_yaml, dumped
+from msgrpo_cli.episode_sampling import EPISODE_SAMPLINGS
+from msgrpo_cli.expected_play import by_letters
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.parameters import adapter_count, parameter_count
+from msgrpo_cli.prompt import PromptTemplate
+from msgrpo_cli.schema import RunConfig
 
 _UNKNOWN = {"learning_rate": "missing", "cost_usd_about": "give api.input_price and api.output_price"}
 

@@ -19,17 +19,17 @@ from os import environ, pathsep
 
 from gymnasium.utils.env_checker import check_env
 
-from .doctor import Check
-from .env_play import SEEDS, Game, again, played, players_of, steps_of, visits
-from .env_trace import trace
-from .explain import one_line
-from .games.core import Observation
-from .games.guard import returning_within
-from .games.registry import make_game
-from .players import RandomPlayer
-from .schema import EnvConfig
-from .seeding import generator
-from .statistics import mean_interval
+from msgrpo_cli.common.checklist import Check
+from msgrpo_cli.common.seeding import generator
+from msgrpo_cli.common.statistics import mean_interval
+from msgrpo_cli.common.text import one_line
+from msgrpo_cli.env_play import SEEDS, Game, again, played, players_of, steps_of, visits
+from msgrpo_cli.env_trace import trace
+from msgrpo_cli.games.core import Observation
+from msgrpo_cli.games.guard import returning_within
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.players import RandomPlayer
+from msgrpo_cli.schema import EnvConfig
 
 _OBSERVATIONS: tuple[Observation, ...] = ("full", "compact")
 _PAIRS, _CONTINUED = 400, 6

@@ -16,12 +16,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .errors import RunError, UsageError
-from .options import AsJson, ConfigDirs, Verbose, is_override
-from .reporting import ending, talk_on_stderr
+from msgrpo_cli.common.console import talk_on_stderr
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.options import AsJson, ConfigDirs, Verbose, is_override
+from msgrpo_cli.reporting import ending
 
 if TYPE_CHECKING:
-    from .schema import RunConfig
+    from msgrpo_cli.schema import RunConfig
 
 app = typer.Typer(rich_markup_mode=None, help="List, show or check the games.")
 
@@ -42,8 +43,8 @@ NameAndOverrides = Annotated[
 def list_games(config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """List every game with what random and best known play score."""
     with ending(verbose):
-        from .config import compose, options_of
-        from .env_list import described
+        from msgrpo_cli.config import compose, options_of
+        from msgrpo_cli.env_list import described
 
         folders = config_dir or []
         print("playing every game", file=sys.stderr, flush=True)
@@ -65,7 +66,7 @@ def show(
     with ending(verbose):
         config = _config(arguments, config_dir)
         with talk_on_stderr():
-            from .env_show import as_text, shown
+            from msgrpo_cli.env_show import as_text, shown
 
             found = shown(config)
         print(json.dumps(found, allow_nan=False) if as_json else as_text(found))
@@ -77,9 +78,9 @@ def check(
 ) -> None:
     """Check a game, or every game: does it keep what its texts and the method promise?"""
     with ending(verbose):
-        from . import doctor
-        from .config import options_of
-        from .env_check import check_game
+        from msgrpo_cli import doctor
+        from msgrpo_cli.config import options_of
+        from msgrpo_cli.env_check import check_game
 
         named = any(not is_override(text) or text.startswith("env=") for text in arguments or [])
         names = [None] if named else _installed(options_of("env", config_dir or []))
@@ -101,7 +102,7 @@ def check(
 def play(arguments: NameAndOverrides = None, config_dir: ConfigDirs = None, verbose: Verbose = False) -> None:
     """Play a game yourself: arrow keys or typed actions, seeing exactly the text that the model sees."""
     with ending(verbose):
-        from .play import play_in_terminal
+        from msgrpo_cli.play import play_in_terminal
 
         play_in_terminal(_config(arguments, config_dir))
 
@@ -115,7 +116,7 @@ def _installed(names: Sequence[str]) -> list[str]:
 
 
 def _config(arguments: Sequence[str] | None, folders: list[Path] | None) -> RunConfig:
-    from .config import compose
+    from msgrpo_cli.config import compose
 
     names = [text for text in arguments or [] if not is_override(text)]
     if len(names) > 1:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .env_play import played, players_of
-from .games.core import KnownDynamics
-from .games.registry import make_game
-from .players import ExactPlayer, RandomPlayer
-from .schema import EnvConfig
+from msgrpo_cli.env_play import played, players_of
+from msgrpo_cli.games.core import KnownDynamics
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.players import ExactPlayer, RandomPlayer
+from msgrpo_cli.schema import EnvConfig
 
 _STARTS = 200
 

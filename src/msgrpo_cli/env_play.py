@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .episode import Episode, Key, Start
-from .games.core import KnownDynamics, Observation, TextMediatedStochasticGame
-from .games.registry import make_game
-from .players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
-from .rollout import PlayRules, Policy, play_episodes
-from .schema import EnvConfig
-from .seeding import generator
+from msgrpo_cli.common.seeding import Key, generator
+from msgrpo_cli.episode import Episode, Start
+from msgrpo_cli.games.core import KnownDynamics, Observation, TextMediatedStochasticGame
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
+from msgrpo_cli.rollout import PlayRules, Policy, play_episodes
+from msgrpo_cli.schema import EnvConfig
 
 Game = TextMediatedStochasticGame
 SEEDS, MEMBERS = 24, 6

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import sys
 
-from .games.core import TextMediatedStochasticGame
-from .games.registry import make_game
-from .schema import EnvConfig
-from .seeding import generator
+from msgrpo_cli.common.seeding import generator
+from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.schema import EnvConfig
 
 _SEEDS = range(6)
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Key = tuple[int | str, ...]
-"""Names a source of randomness: (seed, update, group, member), or (eval seed, "eval", group, member)."""
+from msgrpo_cli.common.seeding import Key
 
 
 @dataclass(frozen=True, slots=True)

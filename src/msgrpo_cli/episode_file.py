@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .episode_log import SCHEMA
-from .errors import UsageError
-from .file_schema import refuse_newer
+from msgrpo_cli.common.files import refuse_newer
+from msgrpo_cli.episode_log import SCHEMA
+from msgrpo_cli.errors import UsageError
 
 Row = dict[str, Any]
 

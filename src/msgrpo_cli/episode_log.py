@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .episode import Completion, Episode, Start, Step
+from msgrpo_cli.episode import Completion, Episode, Start, Step
 
 SCHEMA = 1
 

@@ -14,32 +14,31 @@ from typing import Any
 
 from rich.console import Console
 
-from .adapter_files import base_of
-from .api_policy import ApiPolicy
-from .api_server import retries_told
-from .assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
-from .config import config_hash
-from .env_play import players_of
-from .episode import Episode
-from .errors import RunError, UsageError
-from .evaluator import Evaluator, Played
-from .generators import single
-from .kept_answers import kept_answers
-from .ladder import References, render
-from .models import load_model, quiet_libraries
-from .players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
-from .policy import LanguageAgentPolicy
-from .precision import check_precision, device_for
-from .progress import tally
-from .prompt import PromptTemplate
-from .recorder import evaluate_policy, record_evaluation
-from .reporting import talk_on_stderr
-from .resume import stored_base
-from .rollout import Policy
-from .schema import ModelConfig, RolloutConfig, RunConfig
-from .scores import score
-from .subjects import Subject
-from .whole_files import read_json, strict
+from msgrpo_cli.adapter_files import base_of
+from msgrpo_cli.api_policy import ApiPolicy
+from msgrpo_cli.api_server import retries_told
+from msgrpo_cli.assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
+from msgrpo_cli.common.console import talk_on_stderr, tally
+from msgrpo_cli.common.files import read_json, strict
+from msgrpo_cli.config import config_hash
+from msgrpo_cli.env_play import players_of
+from msgrpo_cli.episode import Episode
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.evaluator import Evaluator, Played
+from msgrpo_cli.generators import single
+from msgrpo_cli.kept_answers import kept_answers
+from msgrpo_cli.ladder import References, render
+from msgrpo_cli.models import load_model, quiet_libraries
+from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
+from msgrpo_cli.policy import LanguageAgentPolicy
+from msgrpo_cli.precision import check_precision, device_for
+from msgrpo_cli.prompt import PromptTemplate
+from msgrpo_cli.recorder import evaluate_policy, record_evaluation
+from msgrpo_cli.resume import stored_base
+from msgrpo_cli.rollout import Policy
+from msgrpo_cli.schema import ModelConfig, RolloutConfig, RunConfig
+from msgrpo_cli.scores import score
+from msgrpo_cli.subjects import Subject
 
 _PLAYERS: dict[str, type[Policy]] = {
     "random": RandomPlayer,

@@ -13,12 +13,12 @@ from functools import cached_property
 from itertools import count, islice
 from typing import Any
 
-from .episode import Episode, Start
-from .games.guard import AT_START, blaming
-from .players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
-from .rollout import GameFactory, PlayRules, Policy, play_episodes
-from .scores import Evaluation, evaluation, score
-from .split import Split, has_split, split_of, start_seeds
+from msgrpo_cli.episode import Episode, Start
+from msgrpo_cli.games.guard import AT_START, blaming
+from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
+from msgrpo_cli.rollout import GameFactory, PlayRules, Policy, play_episodes
+from msgrpo_cli.scores import Evaluation, evaluation, score
+from msgrpo_cli.split import Split, has_split, split_of, start_seeds
 
 _SEEDS_APART = 10**9  # evaluation seeds s and s + 1 share no initial-state seed
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .episode import Completion, Episode
-from .episode_sampling import EPISODE_SAMPLINGS
-from .games.registry import make_game
-from .players import RandomPlayer
-from .prompt import Messages, PromptTemplate
-from .rollout import Decision, PlayRules, play_episodes
-from .rows import Row, micro_batches, step_rows, times_read
-from .schema import RunConfig
-from .update import UpdateRules, starts_of_update
+from msgrpo_cli.episode import Completion, Episode
+from msgrpo_cli.episode_sampling import EPISODE_SAMPLINGS
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.players import RandomPlayer
+from msgrpo_cli.prompt import Messages, PromptTemplate
+from msgrpo_cli.rollout import Decision, PlayRules, play_episodes
+from msgrpo_cli.rows import Row, micro_batches, step_rows, times_read
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.update import UpdateRules, starts_of_update
 
 Encode = Callable[[Messages], tuple[int, ...]]
 """A conversation as the token ids that the model reads."""

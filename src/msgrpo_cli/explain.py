@@ -6,26 +6,13 @@ Knows the errors of Hydra, OmegaConf and pydantic by their attributes. Imports n
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from . import trainer_fields
-
-
-def one_line(problem: BaseException) -> str:
-    """The first line of what an error says."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return lines[0] if lines else type(problem).__name__
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The hint that follows a reason; empty where nothing is near. Of dotted keys only the last part is compared."""
-    full = {name.rpartition(".")[2]: name for name in known}
-    near = difflib.get_close_matches(word.rpartition(".")[2], full, n=1)
-    return f"; did you mean '{full[near[0]]}'?" if near else ""
-
+from msgrpo_cli import trainer_fields
+from msgrpo_cli.common.text import did_you_mean, one_line, reason_of
 
 _LAUNCHERS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
 """Which extra brings a launcher."""
@@ -114,12 +101,6 @@ def _known_keys(path: Sequence[str], model: type[BaseModel]) -> list[str]:
             return []
         model = annotation
     return [".".join([*path, name]) for name in model.model_fields]
-
-
-def reason_of(message: str) -> str:
-    """pydantic's message as the end of a line."""
-    text = message.removeprefix("Value error, ").removeprefix("Input ")
-    return text[0].lower() + text[1:]
 
 
 def _value(value: Any) -> str:

@@ -12,17 +12,17 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from .adapter_files import base_of, is_adapter
-from .adapters import name_base
-from .checkpoint import describe, find_checkpoint, read_metadata
-from .errors import UsageError
-from .export_record import add_record
-from .model_card import merged_card
-from .model_paths import is_local, local_path
-from .models import load_model, quiet_libraries
-from .runs import Run
-from .schema import ModelConfig
-from .whole_files import put_in_place, write_text
+from msgrpo_cli.adapter_files import base_of, is_adapter
+from msgrpo_cli.adapters import name_base
+from msgrpo_cli.checkpoint import describe, find_checkpoint, read_metadata
+from msgrpo_cli.common.files import put_in_place, write_text
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.export_record import add_record
+from msgrpo_cli.model_card import merged_card
+from msgrpo_cli.model_paths import is_local, local_path
+from msgrpo_cli.models import load_model, quiet_libraries
+from msgrpo_cli.runs import Run
+from msgrpo_cli.schema import ModelConfig
 
 _OF_TRAINING = (
     "optimizer.pt",

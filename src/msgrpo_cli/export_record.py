@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from .errors import UsageError
-from .runs import Run
-from .whole_files import read_json, write_json, write_text
+from msgrpo_cli.common.files import read_json, write_json, write_text
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.runs import Run
 
 _BEFORE = "\n## Use\n"
 """The section of a card that these stand in front of."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .errors import RunError
+from msgrpo_cli.errors import RunError
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from .episode import Key
-from .seeding import uniforms
+from msgrpo_cli.common.seeding import Key, uniforms
 
 
 @dataclass(frozen=True)

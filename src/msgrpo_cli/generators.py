@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .generation import Generator, generate
-from .msgrpo_trainer import MSGRPOTrainer
-from .schema import RunConfig
-from .shared_generation import generate_shared
+from msgrpo_cli.generation import Generator, generate
+from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.shared_generation import generate_shared
 
 Trainer = Callable[[], MSGRPOTrainer]
 """Gives the trainer, once it exists; vLLM needs its accelerator and its count of steps."""
@@ -27,13 +27,13 @@ def single(config: RunConfig) -> Generator:
 
 
 def _continuous(config: RunConfig, trainer: Trainer) -> Generator:
-    from .continuous_batching import ContinuousBatchingGenerator
+    from msgrpo_cli.continuous_batching import ContinuousBatchingGenerator
 
     return ContinuousBatchingGenerator(config.trainer.get("transformers_continuous_batching_config"))
 
 
 def _vllm(config: RunConfig, trainer: Trainer) -> Generator:
-    from .vllm_generator import VLLMGenerator
+    from msgrpo_cli.vllm_generator import VLLMGenerator
 
     rollout = config.rollout
     return VLLMGenerator(trainer, rollout.max_live_episodes, rollout.max_prompt_tokens + rollout.max_new_tokens)

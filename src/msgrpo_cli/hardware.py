@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from .errors import UsageError
+from msgrpo_cli.errors import UsageError
 
 MIB = 2**20
 

@@ -19,9 +19,9 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from .config import compose
-from .demonstrations import BLUNDERING, SHARES, Demonstration, Player, demonstrations, uniform_player
-from .games.registry import make_game
+from msgrpo_cli.config import compose
+from msgrpo_cli.demonstrations import BLUNDERING, SHARES, Demonstration, Player, demonstrations, uniform_player
+from msgrpo_cli.games.registry import make_game
 
 _SPECIAL = ["<pad>", "<unk>", "<system>", "<user>", "<assistant>", "<end>"]
 _CELLS = ["P", ".", "O", "G"]

@@ -10,14 +10,14 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .adapter_files import own_base
-from .adapters import with_adapter
-from .checkpoint import is_checkpoint
-from .model_paths import local_path
-from .models import load_model
-from .runs import Run
-from .schema import ModelConfig, RunConfig
-from .whole_files import whole_directory
+from msgrpo_cli.adapter_files import own_base
+from msgrpo_cli.adapters import with_adapter
+from msgrpo_cli.checkpoint import is_checkpoint
+from msgrpo_cli.common.files import whole_directory
+from msgrpo_cli.model_paths import local_path
+from msgrpo_cli.models import load_model
+from msgrpo_cli.runs import Run
+from msgrpo_cli.schema import ModelConfig, RunConfig
 
 
 def initial_model(config: RunConfig, run: Run) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import hydra_app
-from .adapter_files import own_base
-from .checkpoint import checkpoints, from_weights, is_checkpoint
-from .config import (
+from msgrpo_cli import hydra_app
+from msgrpo_cli.adapter_files import own_base
+from msgrpo_cli.checkpoint import checkpoints, from_weights, is_checkpoint
+from msgrpo_cli.common.text import one_line
+from msgrpo_cli.config import (
     compose,
     config_dir,
     config_folders,
@@ -27,18 +28,17 @@ from .config import (
     validated,
     with_games,
 )
-from .disk import check_room
-from .engines import check_machine
-from .errors import UsageError
-from .explain import one_line
-from .games.registry import make_game
-from .model_paths import check_reachable
-from .precision import check_precision
-from .reporting import tell_how_to_go_on
-from .resume import changed
-from .runs import Run, find_run, is_run, now
-from .schema import RunConfig
-from .split import check_parts
+from msgrpo_cli.disk import check_room
+from msgrpo_cli.engines import check_machine
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.model_paths import check_reachable
+from msgrpo_cli.precision import check_precision
+from msgrpo_cli.reporting import tell_how_to_go_on
+from msgrpo_cli.resume import changed
+from msgrpo_cli.runs import Run, find_run, is_run, now
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.split import check_parts
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class TrainJob:
     def __call__(self, data: dict[str, Any], run_dir: Path, overrides: list[str]) -> None:
         try:
             config = job_config(data, self.config_dirs, self.from_checkpoint)
-            from .train import train_job  # heavy; by now a killed run can be resumed
+            from msgrpo_cli.train import train_job  # heavy; by now a killed run can be resumed
 
             self.outcome = train_job(config, run_dir, command=self.command, overrides=overrides)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the record must tell it
@@ -158,7 +158,7 @@ def go_on(
     check_precision(config)
     check_room(config, run, existing=len(checkpoints(Run(run))))
     check_machine(config)
-    from .train import train_job
+    from msgrpo_cli.train import train_job
 
     return train_job(config, run, command=command, overrides=list(overrides), resume=run)
 

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError
-from .run_lock import locked
-from .whole_files import append_lines, cut_lines, length_of_lines, read_lines
+from msgrpo_cli.common.jsonl import append_lines, cut_lines, length_of_lines, read_lines
+from msgrpo_cli.common.lock import locked
+from msgrpo_cli.errors import UsageError
 
 _BEGINNING = b'{"request": "'  # of every line
 

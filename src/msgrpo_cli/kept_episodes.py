@@ -9,9 +9,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from .curve import read_rows
-from .runs import Run
-from .whole_files import write_text
+from msgrpo_cli.common.files import write_text
+from msgrpo_cli.curve import read_rows
+from msgrpo_cli.runs import Run
 
 KEPT = 50
 """Episodes that the other evaluations keep: their first ones, which are the same starts each time."""

@@ -17,24 +17,24 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, ProgressCallback
 
-from .adapters import policy_of
-from .assembly import game_factory, language_agent, play_rules
-from .credit import CREDITS, step_advantages
-from .episode_sampling import Draw, effective_sample_size
-from .games.core import KnownDynamics, PlaceableDynamics, TextMediatedStochasticGame
-from .generators import single
-from .initial_model import initial_model
-from .models import quiet_libraries
-from .msgrpo_trainer import MSGRPOTrainer
-from .players import ExactPlayer
-from .policy_values import Habit, PolicyValues, reachable
-from .precision import device_for
-from .rollout import Decision
-from .runs import Run
-from .schema import RunConfig
-from .statistics import bootstrap_interval
-from .training_settings import training_arguments, update_rules
-from .update import PlayedUpdate, play_update
+from msgrpo_cli.adapters import policy_of
+from msgrpo_cli.assembly import game_factory, language_agent, play_rules
+from msgrpo_cli.common.statistics import bootstrap_interval
+from msgrpo_cli.credit import CREDITS, step_advantages
+from msgrpo_cli.episode_sampling import Draw, effective_sample_size
+from msgrpo_cli.games.core import KnownDynamics, PlaceableDynamics, TextMediatedStochasticGame
+from msgrpo_cli.generators import single
+from msgrpo_cli.initial_model import initial_model
+from msgrpo_cli.models import quiet_libraries
+from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
+from msgrpo_cli.players import ExactPlayer
+from msgrpo_cli.policy_values import Habit, PolicyValues, reachable
+from msgrpo_cli.precision import device_for
+from msgrpo_cli.rollout import Decision
+from msgrpo_cli.runs import Run
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.training_settings import training_arguments, update_rules
+from msgrpo_cli.update import PlayedUpdate, play_update
 
 EXACT = {"optimal": "Q* - V*", "policy": "Q^pi - V^pi"}
 """What the credits are held against, where it is known; each also has a gradient of its own."""

@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
-from .reporting import ending, talk_on_stderr
+from msgrpo_cli.common.console import talk_on_stderr
+from msgrpo_cli.options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
+from msgrpo_cli.reporting import ending
 
 app = typer.Typer(rich_markup_mode=None, help="Compare ways of training on the same episodes, before a long run.")
 
@@ -58,12 +59,12 @@ def credit(
 ) -> None:
     """Every credit's advantages and gradient on one set of episodes, beside what the choices were really worth."""
     with ending(verbose):
-        from .config import compose
+        from msgrpo_cli.config import compose
 
         config = compose("train", only_overrides(overrides), config_dir or [])
         with talk_on_stderr():
-            from .lab import measure_credit
-            from .whole_files import write_json
+            from msgrpo_cli.common.files import write_json
+            from msgrpo_cli.lab import measure_credit
 
             out.mkdir(parents=True, exist_ok=True)
             found = measure_credit(config, batches, samples)

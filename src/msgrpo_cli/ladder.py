@@ -15,8 +15,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .scores import Evaluation, Scores
-from .statistics import Interval, normalized_score
+from msgrpo_cli.common.statistics import Interval, normalized_score
+from msgrpo_cli.scores import Evaluation, Scores
 
 References = Mapping[str, Scores]
 """Scores of other players on the same starts, by rung: `random`, `base`, `greedy`, `optimal`; each may be missing."""

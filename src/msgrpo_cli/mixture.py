@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .errors import UsageError
+from msgrpo_cli.errors import UsageError
 
 MIX = "msgrpo/Mix-v0"
 

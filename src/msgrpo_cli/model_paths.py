@@ -9,9 +9,9 @@ import functools
 import threading
 from pathlib import Path
 
-from .errors import RunError, UsageError
-from .schema import ModelConfig
-from .weight_files import problem_with
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.schema import ModelConfig
+from msgrpo_cli.weight_files import problem_with
 
 EMBEDDED = "embedded:"
 _PATIENCE = 8.0  # seconds to reach a hub

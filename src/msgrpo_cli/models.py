@@ -22,14 +22,14 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from .adapter_files import base_of, is_adapter
-from .byte_tokenizer import byte_tokenizer
-from .checkpoint import read_metadata
-from .errors import RunError, UsageError
-from .explain import one_line
-from .model_paths import architecture_file, is_local, local_path, reach
-from .precision import check_quantization, device_for
-from .schema import ModelConfig
+from msgrpo_cli.adapter_files import base_of, is_adapter
+from msgrpo_cli.byte_tokenizer import byte_tokenizer
+from msgrpo_cli.checkpoint import read_metadata
+from msgrpo_cli.common.text import one_line
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.model_paths import architecture_file, is_local, local_path, reach
+from msgrpo_cli.precision import check_quantization, device_for
+from msgrpo_cli.schema import ModelConfig
 
 
 def quiet_libraries() -> None:
@@ -96,7 +96,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 
 def _adapted(folder: Path, config: ModelConfig, merge: bool) -> PreTrainedModel:
     """The base as its run had it, with the adapter; merged, the base is not quantized even where it was."""
-    from .adapters import read_adapter
+    from msgrpo_cli.adapters import read_adapter
 
     metadata = read_metadata(folder)
     quantization = None if merge else (metadata.get("lora") or {}).get("quantization")
@@ -110,7 +110,7 @@ def _adapted(folder: Path, config: ModelConfig, merge: bool) -> PreTrainedModel:
 def _quantization(quantization: str | None) -> dict[str, Any]:
     if quantization is None:
         return {}
-    from .adapters import quantized
+    from msgrpo_cli.adapters import quantized
 
     return quantized(quantization)
 

@@ -20,16 +20,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
-from .adapters import policy_of
-from .failures import NotFinite
-from .freshness import GapBound, check_gap
-from .memory import peak_memory
-from .msgrpo_config import MSGRPOConfig
-from .rows import Row, deal, micro_batches, row_factors, step_rows, times_read
-from .seeding import generator
-from .shared_prompts import Sharing
-from .update import PlayedUpdate
-from .update_figures import UpdateFigures
+from msgrpo_cli.adapters import policy_of
+from msgrpo_cli.common.memory import peak_memory
+from msgrpo_cli.common.seeding import generator
+from msgrpo_cli.failures import NotFinite
+from msgrpo_cli.freshness import GapBound, check_gap
+from msgrpo_cli.msgrpo_config import MSGRPOConfig
+from msgrpo_cli.rows import Row, deal, micro_batches, row_factors, step_rows, times_read
+from msgrpo_cli.shared_prompts import Sharing
+from msgrpo_cli.update import PlayedUpdate
+from msgrpo_cli.update_figures import UpdateFigures
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental; a contract test watches it
 

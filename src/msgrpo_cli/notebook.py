@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError
+from msgrpo_cli.errors import UsageError
 
 
 def train(
@@ -39,7 +39,7 @@ def train(
         raise UsageError("resume and from_: only one of them")
     command = ["msgrpo", "train", *overrides]
     with _as_it_was():
-        from . import jobs
+        from msgrpo_cli import jobs
 
         folders = [Path(folder) for folder in _listed(config_dirs)]
         modules = [str(name) for name in _listed(allow_modules)]
@@ -68,7 +68,7 @@ def evaluate(
     shown as well: below the cell in a notebook, elsewhere on stderr. Raises what `train` raises.
     """
     with _as_it_was():
-        from .subjects import asked_for
+        from msgrpo_cli.subjects import asked_for
 
         asked = asked_for(
             None if target is None else str(target),
@@ -77,7 +77,7 @@ def evaluate(
             config_dirs=[Path(folder) for folder in _listed(config_dirs)],
             allow_modules=[str(name) for name in _listed(allow_modules)],
         )
-        from .evaluate import evaluate_subjects
+        from msgrpo_cli.evaluate import evaluate_subjects
 
         return evaluate_subjects(asked, as_json=False)
 
@@ -89,8 +89,8 @@ def _listed(given: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
 @contextlib.contextmanager
 def _as_it_was() -> Iterator[None]:
     """What is printed goes to stderr; afterwards logging and a Hydra that the caller uses are as they were."""
-    from .hydra_app import apart_from_the_callers
-    from .reporting import talk_on_stderr
+    from msgrpo_cli.common.console import talk_on_stderr
+    from msgrpo_cli.hydra_app import apart_from_the_callers
 
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level

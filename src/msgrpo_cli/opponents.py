@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import checkpoint
-from .errors import UsageError
-from .games.core import TextMediatedStochasticGame
+from msgrpo_cli import checkpoint
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.core import TextMediatedStochasticGame
 
 Opponent = Callable[[TextMediatedStochasticGame, np.random.Generator], str]
 """Chooses an action for whoever is first in a game, with randomness from the generator."""
@@ -27,13 +27,13 @@ def is_opponent(path: str) -> bool:
 @lru_cache(maxsize=2)
 def checkpoint_opponent(path: str) -> Opponent:
     """The checkpoint with its own prompt and sampling; an invalid answer plays the first action. Loads the weights."""
-    from . import hydra_app
-    from .assembly import language_agent
-    from .generators import single
-    from .models import load_model, quiet_libraries
-    from .precision import device_for
-    from .rollout import Decision
-    from .subjects import asked_for
+    from msgrpo_cli import hydra_app
+    from msgrpo_cli.assembly import language_agent
+    from msgrpo_cli.generators import single
+    from msgrpo_cli.models import load_model, quiet_libraries
+    from msgrpo_cli.precision import device_for
+    from msgrpo_cli.rollout import Decision
+    from msgrpo_cli.subjects import asked_for
 
     quiet_libraries()
     with hydra_app.apart_from_the_callers():

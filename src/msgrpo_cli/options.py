@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import UsageError, shown
+from msgrpo_cli.errors import UsageError, shown
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Choices and values, such as env=frozenlake seed=1.")

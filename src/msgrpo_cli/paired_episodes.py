@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from .errors import UsageError
-from .report_groups import differences, written
-from .run_data import RunData, flat, number
-from .runs import Run
-from .whole_files import read_json, read_lines
+from msgrpo_cli.common.files import read_json
+from msgrpo_cli.common.jsonl import read_lines
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.report_groups import differences, written
+from msgrpo_cli.run_data import RunData, flat, number
+from msgrpo_cli.runs import Run
 
 _SAME = 1e-9  # scores closer than this are equal
 _CONDITIONS = {"env": "env", "split": "eval.split", "episodes": "eval.episodes", "seeds": "the starts (eval.seed)"}

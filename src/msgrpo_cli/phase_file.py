@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from .file_schema import SCHEMA
+from msgrpo_cli.common.files import SCHEMA
 
 _EVERY = 1.0  # seconds between writes, at least
 _PATIENCE = 2.0  # seconds that the end of a run waits for a disk that hangs

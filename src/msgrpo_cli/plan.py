@@ -11,19 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import trainer_fields
-from .architecture import Architecture, architecture_of, matrices_of
-from .config import dumped, validated
-from .disk import BYTES, optimizer_numbers
-from .engines import trainer_settings
-from .expected_play import Encode, ExpectedPlay, Sample, expected_play, play_sample
-from .hardware import Hardware, found
-from .memory import free_memory
-from .memory_plan import MemoryPlan, MemoryQuestion, memory_plan
-from .parameters import Shapes, adapter_size
-from .prompt import Messages
-from .schema import LoraConfig, RunConfig
-from .time_plan import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
+from msgrpo_cli import trainer_fields
+from msgrpo_cli.architecture import Architecture, architecture_of, matrices_of
+from msgrpo_cli.common.memory import free_memory
+from msgrpo_cli.config import dumped, validated
+from msgrpo_cli.disk import BYTES, optimizer_numbers
+from msgrpo_cli.engines import trainer_settings
+from msgrpo_cli.expected_play import Encode, ExpectedPlay, Sample, expected_play, play_sample
+from msgrpo_cli.hardware import Hardware, found
+from msgrpo_cli.memory_plan import MemoryPlan, MemoryQuestion, memory_plan
+from msgrpo_cli.parameters import Shapes, adapter_size
+from msgrpo_cli.prompt import Messages
+from msgrpo_cli.schema import LoraConfig, RunConfig
+from msgrpo_cli.time_plan import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
 
 LIBRARIES = 700 * 2**20
 """Bytes of the imported libraries on a CPU; on a GPU its context takes about as much. No part of the plan's total."""
@@ -138,9 +138,9 @@ def _found(use_cpu: bool) -> Hardware | None:
 
 def encoder(config: RunConfig) -> Encode | None:
     """The model's own tokenizer where it is on this machine; None where prompts cannot be counted."""
-    from .model_paths import is_local
-    from .models import load_tokenizer, quiet_libraries
-    from .policy import prompt_ids
+    from msgrpo_cli.model_paths import is_local
+    from msgrpo_cli.models import load_tokenizer, quiet_libraries
+    from msgrpo_cli.policy import prompt_ids
 
     quiet_libraries()
     model = config.model

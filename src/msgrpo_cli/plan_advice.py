@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import UsageError
-from .plan import Plan, replanned
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.plan import Plan, replanned
 
 _NOT_RUN = "not run here; needs a CUDA GPU"
 

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
-from .reporting import ending, talk_on_stderr
+from msgrpo_cli.common.console import talk_on_stderr
+from msgrpo_cli.options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
+from msgrpo_cli.reporting import ending
 
 if TYPE_CHECKING:
-    from .plan import Plan
-    from .plan_advice import Change
+    from msgrpo_cli.plan import Plan
+    from msgrpo_cli.plan_advice import Change
 
 HardwareName = Annotated[
     str | None, typer.Option("--hardware", metavar="NAME", help="A device of the table; else what is found here.")
@@ -54,14 +55,14 @@ def plan(
     """Foresee memory, decisions and hours of a run before it is launched, and what to change if it does not fit."""
     with ending(verbose):
         texts = only_overrides(overrides)
-        from .errors import UsageError
+        from msgrpo_cli.errors import UsageError
 
         if hardware is not None and probe:
             raise UsageError("--hardware and --probe: only one of them; a probe measures this machine")
-        from .config import compose
-        from .hardware import found_or_refused, named
-        from .plan import plan as planned
-        from .plan_advice import advice
+        from msgrpo_cli.config import compose
+        from msgrpo_cli.hardware import found_or_refused, named
+        from msgrpo_cli.plan import plan as planned
+        from msgrpo_cli.plan_advice import advice
 
         config = compose("train", texts, config_dir or [])
         with talk_on_stderr():
@@ -76,10 +77,10 @@ def plan(
 
 
 def _probed(found: Plan, changes: list[Change]) -> dict[str, Any]:
-    from .errors import UsageError
-    from .plan import plan as planned
-    from .precision import check_precision
-    from .probe import probe, probed
+    from msgrpo_cli.errors import UsageError
+    from msgrpo_cli.plan import plan as planned
+    from msgrpo_cli.precision import check_precision
+    from msgrpo_cli.probe import probe, probed
 
     same = planned(probed(found.config), found.hardware, here=True)
     if not (found.fits and same.fits):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from .episode import Completion
-from .games.core import KnownDynamics, TextMediatedStochasticGame, Transition
-from .rollout import Decision
-from .seeding import uniforms
+from msgrpo_cli.common.seeding import uniforms
+from msgrpo_cli.episode import Completion
+from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame, Transition
+from msgrpo_cli.rollout import Decision
 
 _TIE = 1e-12  # values closer than this count as equal, so that the first of equally good actions is named
 

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .episode import Completion
-from .errors import RunError, UsageError
-from .failures import NotFinite
-from .games.core import Observation, TextMediatedStochasticGame
-from .games.guard import blaming
-from .generation import Generated, Generator, Request, Sampling, generate
-from .prompt import Messages, PromptTemplate
-from .rollout import Decision
+from msgrpo_cli.episode import Completion
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.failures import NotFinite
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
+from msgrpo_cli.games.guard import blaming
+from msgrpo_cli.generation import Generated, Generator, Request, Sampling, generate
+from msgrpo_cli.prompt import Messages, PromptTemplate
+from msgrpo_cli.rollout import Decision
 
 _TRIED_SEEDS = range(8)
 

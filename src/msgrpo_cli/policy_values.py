@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .games.core import KnownDynamics
+from msgrpo_cli.games.core import KnownDynamics
 
 
 @dataclass(frozen=True)

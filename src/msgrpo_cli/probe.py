@@ -20,15 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from .config import load_saved, saved_text
-from .episode_sampling import draw_episodes
-from .errors import RunError
-from .memory import growth_of_peak, resident_memory
-from .runs import Run
-from .schema import RunConfig
-from .seeding import generator
-from .update import PlayedUpdate, UpdateRules
-from .whole_files import read_lines, write_text
+from msgrpo_cli.common.files import write_text
+from msgrpo_cli.common.jsonl import read_lines
+from msgrpo_cli.common.memory import growth_of_peak, resident_memory
+from msgrpo_cli.common.seeding import generator
+from msgrpo_cli.config import load_saved, saved_text
+from msgrpo_cli.episode_sampling import draw_episodes
+from msgrpo_cli.errors import RunError
+from msgrpo_cli.runs import Run
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.update import PlayedUpdate, UpdateRules
 
 UPDATES = 2
 _CHANGED = {
@@ -75,7 +76,7 @@ def probed(config: RunConfig) -> RunConfig:
 
 def modules(config: RunConfig) -> list[str]:
     """A game of the user's own may be imported: it was named on this command line."""
-    from .mixture import ids_of
+    from msgrpo_cli.mixture import ids_of
 
     return [name.partition(":")[0] for name in ids_of(config.env.model_dump()) if ":" in name]
 
@@ -84,8 +85,8 @@ def main() -> None:
     """In the child: trains, then prints one JSON object on the last line."""
     saved, *allowed = sys.argv[1:]
     config = load_saved(Path(saved), allowed)
-    from .precision import device_for
-    from .train import train_job  # and with it every library
+    from msgrpo_cli.precision import device_for
+    from msgrpo_cli.train import train_job  # and with it every library
 
     before, device = resident_memory(), device_for(config.trainer)
     run = Run(Path(saved).parent / "run")

@@ -14,13 +14,13 @@ from typing import Any, Self
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .interruption import safe_point
+from msgrpo_cli.common.console import _PLAIN_EVERY, _stderr
+from msgrpo_cli.common.signals import safe_point
 
 _log = logging.getLogger(__name__)  # Hydra writes it to the run's log.txt
 _MOSTLY_VALID = 0.99  # below, the share of valid actions is shown
 _WIDE = 110  # columns from which there is room for a bar
 _ROOM_FOR_TIME = 80  # columns from which the time left is shown
-_PLAIN_EVERY = 5.0  # seconds between plain lines
 
 
 class Display:
@@ -113,12 +113,6 @@ class Display:
         _log.info(text)
 
 
-def _stderr() -> Console:
-    """stderr; in a notebook, which claims to be a terminal, it gets plain lines as a log does."""
-    usual = Console(stderr=True)
-    return Console(stderr=True, force_jupyter=False, force_terminal=False) if usual.is_jupyter else usual
-
-
 def _news(metrics: dict[str, Any]) -> str:
     parts = [f"reward {metrics['total_reward']:.3f}"]
     if metrics["success_rate"] is not None:
@@ -133,16 +127,3 @@ def _news(metrics: dict[str, Any]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def tally(name: str, of_what: str) -> Callable[[int, int], None]:
-    """Says now and then how far it is, such as "snake_8: 12 episodes, of 500"; nothing where that takes seconds."""
-    last = time.monotonic()
-
-    def said(finished: int, total: int) -> None:
-        nonlocal last
-        if finished < total and time.monotonic() - last >= _PLAIN_EVERY:
-            last = time.monotonic()
-            _stderr().print(f"{name}: {finished} {of_what} {total}", highlight=False, markup=False)
-
-    return said

@@ -11,8 +11,8 @@ from functools import cached_property
 
 from jinja2 import Template, TemplateError
 
-from .games.core import TextMediatedStochasticGame
-from .sandbox import BoundedRange, template_of
+from msgrpo_cli.common.templates import BoundedRange, template_of
+from msgrpo_cli.games.core import TextMediatedStochasticGame
 
 Messages = tuple[tuple[str, str], ...]
 """(role, content) pairs; hashable, so that equal states share one encoding."""

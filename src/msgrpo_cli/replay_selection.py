@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from .episode_file import Row
-from .errors import UsageError, shown
+from msgrpo_cli.episode_file import Row
+from msgrpo_cli.errors import UsageError, shown
 
 P = TypeVar("P")
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .episode_file import Row
-from .replay_selection import total_regret
-from .visible_text import visible_line
+from msgrpo_cli.common.text import visible_line
+from msgrpo_cli.episode_file import Row
+from msgrpo_cli.replay_selection import total_regret
 
 _NO_REGRET = 1e-9
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .episode_file import Row
-from .replay_steps import number, origin, outcome, totals, verdict, word
-from .visible_text import visible
+from msgrpo_cli.common.text import visible
+from msgrpo_cli.episode_file import Row
+from msgrpo_cli.replay_steps import number, origin, outcome, totals, verdict, word
 
 
 def lines_of(row: Row, heading: str) -> Iterator[str]:

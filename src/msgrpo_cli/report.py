@@ -10,19 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from .errors import UsageError
-from .report_costs import cost_of
-from .report_curves import curves_of
-from .report_episodes import notable_episodes
-from .report_groups import Group, differences, grouped, written
-from .report_notes import notes_on
-from .report_ranking import compare
-from .report_records import GroupReport, Measure, Report, Score, Unfinished
-from .run_data import NOT_STARTED, RunData, number, read_run
-from .runs import is_run, now
-from .seed_statistics import interquartile_mean, seed_interval
-from .whole_files import read_json
+from msgrpo_cli._version import __version__
+from msgrpo_cli.common.files import read_json
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.report_costs import cost_of
+from msgrpo_cli.report_curves import curves_of
+from msgrpo_cli.report_episodes import notable_episodes
+from msgrpo_cli.report_groups import Group, differences, grouped, written
+from msgrpo_cli.report_notes import notes_on
+from msgrpo_cli.report_ranking import compare
+from msgrpo_cli.report_records import GroupReport, Measure, Report, Score, Unfinished
+from msgrpo_cli.run_data import NOT_STARTED, RunData, number, read_run
+from msgrpo_cli.runs import is_run, now
+from msgrpo_cli.seed_statistics import interquartile_mean, seed_interval
 
 _FIELDS: dict[Measure, str] = {
     "total_reward": "mean_total_reward",

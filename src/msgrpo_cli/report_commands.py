@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .errors import UsageError
-from .options import AsJson, Verbose
-from .reporting import ending
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.options import AsJson, Verbose
+from msgrpo_cli.reporting import ending
 
 if TYPE_CHECKING:
-    from .comparison import Effect, PairedComparison
-    from .run_list import Listed
+    from msgrpo_cli.comparison import Effect, PairedComparison
+    from msgrpo_cli.run_list import Listed
 
 runs_app = typer.Typer(rich_markup_mode=None, help="List the runs, or show one.")
 
@@ -50,9 +50,9 @@ _SHOWN = 8  # evaluations of a run
 def report(targets: Targets, html: Page = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Say what runs say together: a table on the terminal, and one page that works without a network."""
     with ending(verbose):
-        from .report import is_sweep, report_on
-        from .report_page import refuse_strangers, write_html
-        from .report_text import show
+        from msgrpo_cli.report import is_sweep, report_on
+        from msgrpo_cli.report_page import refuse_strangers, write_html
+        from msgrpo_cli.report_text import show
 
         paths = [_target(text) for text in targets]
         alone = paths[0] if len(paths) == 1 and is_sweep(paths[0]) else Path()
@@ -70,8 +70,8 @@ def report(targets: Targets, html: Page = None, as_json: AsJson = False, verbose
 def compare(first: RunName, second: RunName, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Compare the best checkpoints of two runs on the very same episodes: effect, interval, p-value."""
     with ending(verbose):
-        from .comparison import compare_runs
-        from .runs import find_run
+        from msgrpo_cli.comparison import compare_runs
+        from msgrpo_cli.runs import find_run
 
         one, other = find_run(first), find_run(second)
         if one.resolve() == other.resolve():
@@ -93,7 +93,7 @@ def list_all(
 ) -> None:
     """List the runs in outputs/ and multirun/, the youngest first."""
     with ending(verbose):
-        from .run_list import list_runs
+        from msgrpo_cli.run_list import list_runs
 
         found = list_runs(Path("."), filters or [], sort, reverse)
         if as_json:
@@ -108,10 +108,10 @@ def list_all(
 def show_one(run: RunName, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show what matters about one run."""
     with ending(verbose):
-        from .run_data import read_run
-        from .run_list import details
-        from .runs import find_run
-        from .whole_files import strict
+        from msgrpo_cli.common.files import strict
+        from msgrpo_cli.run_data import read_run
+        from msgrpo_cli.run_list import details
+        from msgrpo_cli.runs import find_run
 
         found = read_run(find_run(run))
         if as_json:
@@ -121,7 +121,7 @@ def show_one(run: RunName, as_json: AsJson = False, verbose: Verbose = False) ->
 
 
 def _target(text: str) -> Path:
-    from .runs import find_run
+    from msgrpo_cli.runs import find_run
 
     path = Path(text)
     return path if path.is_dir() else find_run(text)
@@ -135,7 +135,7 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 
 def _show_list(found: Sequence[Listed], console: Console) -> None:
-    from .run_list import age
+    from msgrpo_cli.common.numbers import age
 
     columns = ("run", "status", "env", "model", "seed", "updates", "score", "on", "age")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -161,7 +161,7 @@ def _show_list(found: Sequence[Listed], console: Console) -> None:
 
 
 def _show_run(found: Mapping[str, Any], console: Console) -> None:
-    from .run_list import age
+    from msgrpo_cli.common.numbers import age
 
     gone = "; its process is gone, msgrpo train --resume goes on with it" if found["process_is_gone"] else ""
     versions = found["versions"] if isinstance(found["versions"], dict) else {}
@@ -208,7 +208,7 @@ def _show_run(found: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_comparison(found: PairedComparison, console: Console) -> None:
-    from .comparison import sentence, warnings_on
+    from msgrpo_cli.comparison import sentence, warnings_on
 
     top = Table.grid(padding=(0, 2))
     for letter, side in (("A", found.first), ("B", found.second)):

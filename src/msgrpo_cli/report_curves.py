@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .curve import evaluation_rows, points
-from .run_data import RunData, number
-from .seed_statistics import seed_interval
-from .statistics import Interval
+from msgrpo_cli.common.statistics import Interval
+from msgrpo_cli.curve import evaluation_rows, points
+from msgrpo_cli.run_data import RunData, number
+from msgrpo_cli.seed_statistics import seed_interval
 
 Line = tuple[tuple[float, float], ...]
 """Updates and values."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .run_data import RunData, number
-from .runs import Run
-from .whole_files import read_lines
+from msgrpo_cli.common.jsonl import read_lines
+from msgrpo_cli.run_data import RunData, number
+from msgrpo_cli.runs import Run
 
 _MOST_STEPS, _MOST_CHARACTERS = 60, 3000  # of one episode, and of one text in it, so that a page stays small
 _FILE = "eval/best.episodes.jsonl"

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from .report_groups import Group
-from .seed_statistics import coverage
+from msgrpo_cli.report_groups import Group
+from msgrpo_cli.seed_statistics import coverage
 
 _COMMIT = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}\b")
 _OUTSIDE = {

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 from typing import Any
 
-from .errors import UsageError, shown
-from .report_ranking import ranking
-from .report_records import MEASURES, Report
-from .report_text import count, interval, number
-from .run_data import number as known_number
-from .seed_statistics import RESAMPLES
-from .whole_files import write_text
+from msgrpo_cli.common.files import write_text
+from msgrpo_cli.common.numbers import count, interval, number
+from msgrpo_cli.errors import UsageError, shown
+from msgrpo_cli.report_ranking import ranking
+from msgrpo_cli.report_records import MEASURES, Report
+from msgrpo_cli.run_data import number as known_number
+from msgrpo_cli.seed_statistics import RESAMPLES
 
 _ASSETS = Path(__file__).parent / "assets"
 MARK = '<meta name="generator" content="msgrpo report">'
@@ -44,7 +44,7 @@ def as_html(report: Report) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    from .report_figures import figures_of
+    from msgrpo_cli.report_figures import figures_of
 
     environment = Environment(
         loader=FileSystemLoader(_ASSETS),

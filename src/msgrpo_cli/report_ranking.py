@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .report_records import MEASURES, Comparison, GroupReport, Measure, Report, Score
-from .seed_statistics import overlap, probability_of_improvement, smallest_p
+from msgrpo_cli.report_records import MEASURES, Comparison, GroupReport, Measure, Report, Score
+from msgrpo_cli.seed_statistics import overlap, probability_of_improvement, smallest_p
 
 _USUAL = 0.05  # level of a test
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from .report_costs import Cost
-from .report_curves import Curve
-from .report_episodes import Notable
-from .statistics import Interval
-from .whole_files import strict
+from msgrpo_cli.common.files import strict
+from msgrpo_cli.common.statistics import Interval
+from msgrpo_cli.report_costs import Cost
+from msgrpo_cli.report_curves import Curve
+from msgrpo_cli.report_episodes import Notable
 
 SCHEMA = 1
 Measure = Literal["total_reward", "success_rate", "normalized_score"]

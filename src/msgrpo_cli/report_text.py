@@ -13,32 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .report_ranking import ranking
-from .report_records import MEASURES, GroupReport, Measure, Report, Score
-from .statistics import Interval
+from msgrpo_cli.common.numbers import NONE, count, estimate, interval, number
+from msgrpo_cli.report_ranking import ranking
+from msgrpo_cli.report_records import MEASURES, GroupReport, Measure, Report, Score
 
-NONE = "-"
 _MOST_PAIRS = 12  # of groups on a terminal; the page has them all
-
-
-def number(value: float | None) -> str:
-    """Three decimals, or `-`."""
-    return NONE if value is None else f"{value:.3f}"
-
-
-def interval(ends: Interval | None) -> str:
-    """Such as [0.902, 0.988], or `-`."""
-    return NONE if ends is None else f"[{ends[0]:.3f}, {ends[1]:.3f}]"
-
-
-def estimate(value: float, ends: Interval | None) -> str:
-    """A number with its interval, where there is one."""
-    return number(value) if ends is None else f"{number(value)} {interval(ends)}"
-
-
-def count(value: float) -> str:
-    """Thousands apart: 809 417."""
-    return f"{value:,.0f}".replace(",", " ")
 
 
 def show(report: Report, console: Console) -> None:

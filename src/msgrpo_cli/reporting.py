@@ -10,11 +10,11 @@ import errno
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import Any, NoReturn, TextIO
+from typing import NoReturn
 
-from .credentials import masked
-from .errors import INTERRUPTED, Interrupted, RunError, UsageError
-from .runs import Run, left_interrupted
+from msgrpo_cli.common.console import say
+from msgrpo_cli.errors import INTERRUPTED, Interrupted, RunError, UsageError
+from msgrpo_cli.runs import Run, left_interrupted
 
 _NO_PLACE = {
     errno.EACCES,
@@ -28,13 +28,6 @@ _NO_PLACE = {
     errno.EROFS,
 }
 """Of a place that cannot be used; met before anything is started, since a run tells its own failures."""
-
-
-def say(problem: object) -> None:
-    """Every line of what went wrong, on stderr; a token that some message repeats is masked."""
-    with contextlib.suppress(OSError):  # a full or closed stderr changes no exit code
-        for line in masked(str(problem)).splitlines() or [type(problem).__name__]:
-            print(f"error: {line}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -68,34 +61,8 @@ def tell_how_to_go_on(run: Run) -> None:
         print(f"go on with: {command}", file=sys.stderr)
 
 
-class Forgiving:
-    """A stream that swallows what cannot be written: a closed or full stderr decides over no run."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 def _leave(problem: BaseException, message: object, code: int, verbose: bool) -> NoReturn:
     if verbose:
         traceback.print_exception(problem)
     say(message)
     sys.exit(code)
-
-
-@contextlib.contextmanager
-def talk_on_stderr() -> Iterator[None]:
-    """What libraries print meanwhile goes to stderr: Hydra, Ray and TRL write to stdout."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield

@@ -11,14 +11,14 @@ from collections.abc import Collection, Mapping
 from itertools import zip_longest
 from typing import Any
 
-from .config import load_saved, saved_text
-from .disk import check_room
-from .errors import UsageError
-from .model_paths import check_reachable
-from .precision import check_precision
-from .resume import differences
-from .runs import Run, find_run
-from .whole_files import read_lines
+from msgrpo_cli.common.jsonl import read_lines
+from msgrpo_cli.config import load_saved, saved_text
+from msgrpo_cli.disk import check_room
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.model_paths import check_reachable
+from msgrpo_cli.precision import check_precision
+from msgrpo_cli.resume import differences
+from msgrpo_cli.runs import Run, find_run
 
 
 def rerun(text: str, command: list[str], allow_modules: Collection[str] = ()) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def rerun(text: str, command: list[str], allow_modules: Collection[str] = ()) ->
     again.create(command=command, overrides=overrides, config=saved_text(config))
     if record.get("threads"):
         os.environ["OMP_NUM_THREADS"] = str(record["threads"])  # read when torch is imported
-    from .train import train_job
+    from msgrpo_cli.train import train_job
 
     train_job(config, again.path, command=command, overrides=overrides)
     found = first_difference(original, again)

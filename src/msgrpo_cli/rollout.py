@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from .episode import Completion, Episode, Key, Start, Step
-from .games.core import Observation, TextMediatedStochasticGame
-from .games.guard import AT_START, AT_STEP, blaming, check_length, checked_metrics, checked_outcome
-from .prompt import Past
-from .seeding import generator, uniforms
+from msgrpo_cli.common.seeding import Key, generator, uniforms
+from msgrpo_cli.episode import Completion, Episode, Start, Step
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
+from msgrpo_cli.games.guard import AT_START, AT_STEP, blaming, check_length, checked_metrics, checked_outcome
+from msgrpo_cli.prompt import Past
 
 InvalidAction = Literal["first", "random", "noop", "end"]
 GameFactory = Callable[[], TextMediatedStochasticGame]

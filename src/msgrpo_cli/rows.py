@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from .episode import Episode
+from msgrpo_cli.episode import Episode
 
 LengthNormalization = Literal["token", "step", "episode", "constant"]
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import yaml
 
-from .errors import UsageError
-from .run_process import process_of
-from .runs import Run, is_run
-from .whole_files import read_json, read_lines
+from msgrpo_cli.common.files import read_json
+from msgrpo_cli.common.jsonl import read_lines
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.run_process import process_of
+from msgrpo_cli.runs import Run, is_run
 
 NOT_STARTED, BROKEN = "not started", "broken"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # four times as fast, where PyYAML was built with it

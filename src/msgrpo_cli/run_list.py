@@ -16,11 +16,11 @@ from typing import Any
 
 import yaml
 
-from .errors import UsageError, shown
-from .explain import did_you_mean
-from .report_groups import written
-from .run_data import RunData, flat, moment, number, read_run
-from .runs import Run, known_runs
+from msgrpo_cli.common.text import did_you_mean
+from msgrpo_cli.errors import UsageError, shown
+from msgrpo_cli.report_groups import written
+from msgrpo_cli.run_data import RunData, flat, moment, number, read_run
+from msgrpo_cli.runs import Run, known_runs
 
 _RECORDED = (
     "command",
@@ -114,16 +114,6 @@ def listed(run: RunData) -> Listed:
         age_seconds=(datetime.now(UTC) - start).total_seconds() if start else None,
         problem=run.problem,
     )
-
-
-def age(seconds: float | None) -> str:
-    """Such as 5 min, 3 h, 12 d."""
-    if seconds is None:
-        return "-"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
 
 
 def _name(run: RunData, section: str) -> str | None:

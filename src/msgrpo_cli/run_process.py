@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from .run_lock import last_holder
-from .runs import Run
+from msgrpo_cli.common.lock import last_holder
+from msgrpo_cli.runs import Run
 
 _SLACK = 60.0  # seconds by which clocks may disagree
 

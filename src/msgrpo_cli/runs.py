@@ -20,10 +20,9 @@ from typing import Any, Literal
 
 import psutil
 
-from .errors import UsageError, shown
-from .file_schema import SCHEMA, refuse_newer
-from .run_lock import locked
-from .whole_files import read_json, write_json, write_text
+from msgrpo_cli.common.files import SCHEMA, read_json, refuse_newer, write_json, write_text
+from msgrpo_cli.common.lock import locked
+from msgrpo_cli.errors import UsageError, shown
 
 Status = Literal["running", "done", "failed", "interrupted"]
 _RECORDED_PACKAGES = (

@@ -19,9 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from .algo_schema import AlgoConfig
-from .api_schema import ApiConfig
-from .schema_types import Count, NonNegative, Positive, Section, Seed, Share
+from msgrpo_cli.algo_schema import AlgoConfig
+from msgrpo_cli.api_schema import ApiConfig
+from msgrpo_cli.schema_types import Count, NonNegative, Positive, Section, Seed, Share
 
 NotYet = "does not exist yet; it comes with a later version"
 

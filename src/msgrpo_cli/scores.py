@@ -12,8 +12,14 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
-from .episode import Episode
-from .statistics import Interval, mean_interval, normalized_score, share_interval, smallest_detectable_difference
+from msgrpo_cli.common.statistics import (
+    Interval,
+    mean_interval,
+    normalized_score,
+    share_interval,
+    smallest_detectable_difference,
+)
+from msgrpo_cli.episode import Episode
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from .errors import UsageError
-from .followed_rows import last_rows
-from .hydra_app import hash_of_overrides
-from .runs import Run
-from .sweep_record import LAST_ROWS, Job, Sweep, prune_file, state_of
-from .whole_files import read_json
+from msgrpo_cli.common.files import read_json
+from msgrpo_cli.common.jsonl import last_rows
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.hydra_app import hash_of_overrides
+from msgrpo_cli.runs import Run
+from msgrpo_cli.sweep_record import LAST_ROWS, Job, Sweep, prune_file, state_of
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

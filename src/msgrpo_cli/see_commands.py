@@ -5,17 +5,16 @@ Knows options. Imports nothing heavy: neither of them needs the model or the gam
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .errors import UsageError
-from .options import AsJson, Verbose
-from .reporting import ending
+from msgrpo_cli.common.console import _has_person, _print_anything
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.options import AsJson, Verbose
+from msgrpo_cli.reporting import ending
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, `last`, or the beginning of a name.")]
 
@@ -47,8 +46,8 @@ def replay(
         ways = [name for name, given in (("--text", text), ("--html", html), ("--json", as_json)) if given]
         if len(ways) > 1:
             raise UsageError(f"{' and '.join(ways)}: only one of them")
-        from . import replay as work
-        from .replay_selection import Selection
+        from msgrpo_cli import replay as work
+        from msgrpo_cli.replay_selection import Selection
 
         _print_anything()
         opened = work.open_replay(run, evaluation, Selection(update, ended_by, invalid, loop, worst, limit))
@@ -74,8 +73,8 @@ def watch(
 ) -> None:
     """Follow a run: curves, phase, last episodes, time left. Ends when the run does; Ctrl-C leaves it alone."""
     with ending(verbose):
-        from . import watch as work
-        from .runs import find_run
+        from msgrpo_cli import watch as work
+        from msgrpo_cli.runs import find_run
 
         _print_anything()
         found = find_run(run)
@@ -85,17 +84,3 @@ def watch(
             work.show_once(found)
         else:
             work.follow(found)
-
-
-def _has_person() -> bool:
-    """Whether keys and a screen are there."""
-    from rich.console import Console
-
-    return sys.stdin.isatty() and sys.stdout.isatty() and not Console().is_dumb_terminal
-
-
-def _print_anything() -> None:
-    """Models write every character there is; a stream whose encoding lacks one gets its escape."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")

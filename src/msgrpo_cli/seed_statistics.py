@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .statistics import Interval, bootstrap_interval
+from msgrpo_cli.common.statistics import Interval, bootstrap_interval
 
 RESAMPLES = 2000
 _SAME = 1e-9  # ends of an interval closer than this count as equal

@@ -12,39 +12,37 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 
-from . import checkpoint
-from .adapters import policy_of
-from .assembly import game_factory, language_agent, play_rules
-from .curriculum import Curriculum, stages
-from .curve import draw_curve
-from .engines import trainer_settings
-from .episode_log import read_episodes
-from .errors import Interrupted, RunError
-from .evaluator import Evaluator
-from .failures import Limit
-from .games.registry import make_game
-from .generators import make_generator
-from .initial_model import initial_model
-from .ladder import render
-from .models import load_model
-from .msgrpo_trainer import MSGRPOTrainer
-from .players import ExactPlayer
-from .policy import LanguageAgentPolicy
-from .precision import autocast_dtype, device_for, precision_name
-from .recorder import Recorder, evaluate_policy, evaluation_row, record_evaluation
-from .resume import (
-    ResumePoint,
-    scored_with,
-)
-from .runs import Run
-from .schema import RunConfig
-from .scores import score
-from .split import Split
-from .stopping import Stopping
-from .supervision import Supervision
-from .training_settings import bound_logprob_gap, refusing, training_arguments, update_rules
-from .update import PlayedUpdate, play_update
-from .whole_files import append_lines, whole_directory
+from msgrpo_cli import checkpoint
+from msgrpo_cli.adapters import policy_of
+from msgrpo_cli.assembly import game_factory, language_agent, play_rules
+from msgrpo_cli.common.files import whole_directory
+from msgrpo_cli.common.jsonl import append_lines
+from msgrpo_cli.curriculum import Curriculum, stages
+from msgrpo_cli.curve import draw_curve
+from msgrpo_cli.engines import trainer_settings
+from msgrpo_cli.episode_log import read_episodes
+from msgrpo_cli.errors import Interrupted, RunError
+from msgrpo_cli.evaluator import Evaluator
+from msgrpo_cli.failures import Limit
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.generators import make_generator
+from msgrpo_cli.initial_model import initial_model
+from msgrpo_cli.ladder import render
+from msgrpo_cli.models import load_model
+from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
+from msgrpo_cli.players import ExactPlayer
+from msgrpo_cli.policy import LanguageAgentPolicy
+from msgrpo_cli.precision import autocast_dtype, device_for, precision_name
+from msgrpo_cli.recorder import Recorder, evaluate_policy, evaluation_row, record_evaluation
+from msgrpo_cli.resume import ResumePoint, scored_with
+from msgrpo_cli.runs import Run
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.scores import score
+from msgrpo_cli.split import Split
+from msgrpo_cli.stopping import Stopping
+from msgrpo_cli.supervision import Supervision
+from msgrpo_cli.training_settings import bound_logprob_gap, refusing, training_arguments, update_rules
+from msgrpo_cli.update import PlayedUpdate, play_update
 
 
 class Session:

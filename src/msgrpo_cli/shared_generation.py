@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from .generation import Generated, Request, draw, generate, keyed_numbers, warpers_of
-from .plain_cache import has_plain_cache
+from msgrpo_cli.generation import Generated, Request, draw, generate, keyed_numbers, warpers_of
+from msgrpo_cli.plain_cache import has_plain_cache
 
 
 @dataclass

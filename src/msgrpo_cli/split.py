@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterator
 from itertools import count
 from typing import Literal
 
-from .episode import Key
-from .errors import UsageError
-from .games.core import TextMediatedStochasticGame
-from .games.guard import AT_START, blaming
-from .seeding import seed_from
+from msgrpo_cli.common.seeding import Key, seed_from
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.games.guard import AT_START, blaming
 
 Split = Literal["train", "validation", "test", "any"]
 

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
-from . import checkpoint
-from .errors import RunError
-from .failures import Limit, NotFinite, explained, row_to_json
-from .interruption import end_at_next_safe_point
-from .phase_file import PhaseFile
-from .progress import Display
-from .reporting import say
-from .resume import remove_leftovers
-from .runs import Run
-from .watchdog import Watchdog
-from .whole_files import write_json
+from msgrpo_cli import checkpoint
+from msgrpo_cli.common.console import say
+from msgrpo_cli.common.files import write_json
+from msgrpo_cli.common.signals import end_at_next_safe_point
+from msgrpo_cli.errors import RunError
+from msgrpo_cli.failures import Limit, NotFinite, explained, row_to_json
+from msgrpo_cli.phase_file import PhaseFile
+from msgrpo_cli.progress import Display
+from msgrpo_cli.resume import remove_leftovers
+from msgrpo_cli.runs import Run
+from msgrpo_cli.watchdog import Watchdog
 
 _SHOW_CURSOR = "\x1b[?25h"
 

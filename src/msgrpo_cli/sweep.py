@@ -12,21 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import hydra_app
-from .config import config_dir, config_folders, config_hash, dumped, load_saved
-from .disk import check_room
-from .errors import UsageError
-from .interruption import asked_to_end, heeding, safe_point
-from .jobs import ready, sound
-from .mixture import ids_of
-from .plan import hours
-from .report import report_on
-from .report_page import write_html
-from .run_lock import locked
-from .schema import RunConfig
-from .sweep_display import SweepDisplay
-from .sweep_job import SweepJob
-from .sweep_record import UNFINISHED, Job, Sweep, find_sweep
+from msgrpo_cli import hydra_app
+from msgrpo_cli.common.lock import locked
+from msgrpo_cli.common.signals import asked_to_end, heeding, safe_point
+from msgrpo_cli.config import config_dir, config_folders, config_hash, dumped, load_saved
+from msgrpo_cli.disk import check_room
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.jobs import ready, sound
+from msgrpo_cli.mixture import ids_of
+from msgrpo_cli.plan import hours
+from msgrpo_cli.report import report_on
+from msgrpo_cli.report_page import write_html
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.sweep_display import SweepDisplay
+from msgrpo_cli.sweep_job import SweepJob
+from msgrpo_cli.sweep_record import UNFINISHED, Job, Sweep, find_sweep
 
 _MOST_CHECKED = 500  # one check takes some 50 ms
 _MOST_DIFFERENCES = 5
@@ -67,7 +67,7 @@ def _check_search(overrides: Sequence[str], config_dirs: Sequence[Path]) -> None
     steady = hydra_app.without_sweeps(overrides)
     settings = _settings(overrides, config_dirs, None, "sweeper")
     if str(settings["_target_"]).endswith(".OptunaSweeper"):
-        from .search import check_settings
+        from msgrpo_cli.search import check_settings
 
         check_settings(settings)
         if len(steady) == len(overrides) and not settings["params"]:

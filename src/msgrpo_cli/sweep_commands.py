@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import RunError, UsageError
-from .options import AsJson, ConfigDirs, DryRun, Overrides, Verbose, only_overrides
-from .reporting import ending, talk_on_stderr
+from msgrpo_cli.common.console import talk_on_stderr
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.options import AsJson, ConfigDirs, DryRun, Overrides, Verbose, only_overrides
+from msgrpo_cli.reporting import ending
 
 
 def sweep(
@@ -49,7 +50,7 @@ def run_or_show(
     as_json: bool = False,
 ) -> None:
     """Run a sweep, go on with one, or list its jobs; ends the process with 1 where a job is not done."""
-    from . import sweep as sweeps
+    from msgrpo_cli import sweep as sweeps
 
     if dry_run:
         plan = sweeps.planned(overrides, folders)
@@ -65,8 +66,8 @@ def run_or_show(
     if not as_json and sys.stdout.isatty():
         from rich.console import Console
 
-        from .report import report_on
-        from .report_text import show
+        from msgrpo_cli.report import report_on
+        from msgrpo_cli.report_text import show
 
         show(report_on([Path(outcome["sweep"])]), Console())
     print(f"report: {outcome['report']}", file=sys.stderr)

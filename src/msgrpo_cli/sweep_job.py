@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import config_folders, saved_text
-from .disk import check_room
-from .errors import INTERRUPTED, TERMINATED, UsageError
-from .explain import one_line
-from .interruption import PARENT
-from .jobs import job_config, record_failure
-from .mixture import ids_of
-from .runs import Run, is_run, now
-from .schema import RunConfig
-from .sweep_record import Sweep, log_of, prune_file
+from msgrpo_cli.common.signals import PARENT
+from msgrpo_cli.common.text import one_line
+from msgrpo_cli.config import config_folders, saved_text
+from msgrpo_cli.disk import check_room
+from msgrpo_cli.errors import INTERRUPTED, TERMINATED, UsageError
+from msgrpo_cli.jobs import job_config, record_failure
+from msgrpo_cli.mixture import ids_of
+from msgrpo_cli.runs import Run, is_run, now
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.sweep_record import Sweep, log_of, prune_file
 
 _POLL = 0.5  # seconds between looks at the child and at the stop file
 _GRACE = 60.0  # seconds that a child has to reach a safe point and save

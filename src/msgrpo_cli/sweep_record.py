@@ -16,12 +16,11 @@ from typing import Any, Literal
 
 import yaml
 
-from .errors import UsageError, shown
-from .file_schema import SCHEMA, refuse_newer
-from .followed_rows import last_rows
-from .run_process import process_of
-from .runs import Run, is_run, now
-from .whole_files import read_json, write_json
+from msgrpo_cli.common.files import SCHEMA, read_json, refuse_newer, write_json
+from msgrpo_cli.common.jsonl import last_rows
+from msgrpo_cli.errors import UsageError, shown
+from msgrpo_cli.run_process import process_of
+from msgrpo_cli.runs import Run, is_run, now
 
 JobStatus = Literal["not started", "starting", "running", "done", "failed", "interrupted", "pruned", "lost"]
 UNFINISHED: tuple[JobStatus, ...] = ("not started", "starting", "running", "interrupted", "lost", "failed")

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .architecture import Architecture
-from .expected_play import ExpectedPlay
-from .hardware import Hardware
+from msgrpo_cli.architecture import Architecture
+from msgrpo_cli.expected_play import ExpectedPlay
+from msgrpo_cli.hardware import Hardware
 
 
 @dataclass(frozen=True)

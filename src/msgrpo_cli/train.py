@@ -12,31 +12,25 @@ from typing import Any
 
 import torch
 
-from . import checkpoint
-from .config import config_hash, saved_text
-from .curriculum import Curriculum
-from .errors import RunError
-from .interruption import heeding
-from .models import quiet_libraries
-from .precision import device_for
-from .reporting import say, tell_how_to_go_on
-from .resume import (
-    ResumePoint,
-    bytes_that_stay,
-    differences,
-    go_back,
-    remove_leftovers,
-    resume_point,
-    stays,
-)
-from .run_lock import is_there, locked
-from .runs import Run, Status
-from .schema import RunConfig
-from .session import Session
-from .stopping import Stopping
-from .supervision import Supervision
-from .trackers import trackers_inside
-from .whole_files import read_lines, write_text
+from msgrpo_cli import checkpoint
+from msgrpo_cli.common.console import say
+from msgrpo_cli.common.files import write_text
+from msgrpo_cli.common.jsonl import read_lines
+from msgrpo_cli.common.lock import is_there, locked
+from msgrpo_cli.common.signals import heeding
+from msgrpo_cli.config import config_hash, saved_text
+from msgrpo_cli.curriculum import Curriculum
+from msgrpo_cli.errors import RunError
+from msgrpo_cli.models import quiet_libraries
+from msgrpo_cli.precision import device_for
+from msgrpo_cli.reporting import tell_how_to_go_on
+from msgrpo_cli.resume import ResumePoint, bytes_that_stay, differences, go_back, remove_leftovers, resume_point, stays
+from msgrpo_cli.runs import Run, Status
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.session import Session
+from msgrpo_cli.stopping import Stopping
+from msgrpo_cli.supervision import Supervision
+from msgrpo_cli.trackers import trackers_inside
 
 
 def train_job(

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from .config import dumped
-from .engines import trainer_settings
-from .errors import UsageError
-from .explain import one_line
-from .freshness import gap_bound
-from .msgrpo_config import MSGRPOConfig
-from .precision import autocast_dtype
-from .runs import Run
-from .schema import RunConfig
-from .update import UpdateRules
+from msgrpo_cli.common.text import one_line
+from msgrpo_cli.config import dumped
+from msgrpo_cli.engines import trainer_settings
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.freshness import gap_bound
+from msgrpo_cli.msgrpo_config import MSGRPOConfig
+from msgrpo_cli.precision import autocast_dtype
+from msgrpo_cli.runs import Run
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.update import UpdateRules
 
 
 def update_rules(config: RunConfig) -> UpdateRules:

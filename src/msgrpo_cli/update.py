@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .advantages import equal_rewards
-from .credit import CreditName, CreditRules, step_advantages
-from .episode import Episode, Start
-from .episode_sampling import (
+from msgrpo_cli.advantages import equal_rewards
+from msgrpo_cli.common.seeding import generator
+from msgrpo_cli.credit import CreditName, CreditRules, step_advantages
+from msgrpo_cli.episode import Episode, Start
+from msgrpo_cli.episode_sampling import (
     EPISODE_SAMPLINGS,
     Draw,
     EpisodeSampling,
@@ -23,11 +24,10 @@ from .episode_sampling import (
     draw_episodes,
     effective_sample_size,
 )
-from .games.core import TextMediatedStochasticGame
-from .games.guard import GameError
-from .rollout import GameFactory, Judge, PlayRules, Policy, play_episodes
-from .seeding import generator
-from .split import keyed_seed
+from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.games.guard import GameError
+from msgrpo_cli.rollout import GameFactory, Judge, PlayRules, Policy, play_episodes
+from msgrpo_cli.split import keyed_seed
 
 
 @dataclass(frozen=True)

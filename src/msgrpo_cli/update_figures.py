@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .rows import Row
-from .update import PlayedUpdate, rollout_metrics
+from msgrpo_cli.rows import Row
+from msgrpo_cli.update import PlayedUpdate, rollout_metrics
 
 if TYPE_CHECKING:
     import torch

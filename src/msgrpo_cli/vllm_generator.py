@@ -12,13 +12,12 @@ from typing import Any
 from transformers import PreTrainedModel
 from trl.generation.vllm_generation import VLLMGeneration, extract_logprobs
 
-from .adapters import policy_of
-from .episode import Key
-from .errors import RunError
-from .explain import one_line
-from .generation import Generated, Request, Sampling, cut
-from .msgrpo_trainer import MSGRPOTrainer
-from .seeding import seed_from
+from msgrpo_cli.adapters import policy_of
+from msgrpo_cli.common.seeding import Key, seed_from
+from msgrpo_cli.common.text import one_line
+from msgrpo_cli.errors import RunError
+from msgrpo_cli.generation import Generated, Request, Sampling, cut
+from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 
 _AT_ONCE = 64  # requests that TRL's client keeps connections for
 

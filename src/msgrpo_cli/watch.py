@@ -14,11 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from .errors import INTERRUPTED
-from .runs import Run
-from .visible_text import visible_line
-from .watch_screen import Screen, news
-from .watched_run import WatchedRun
+from msgrpo_cli.common.text import visible_line
+from msgrpo_cli.errors import INTERRUPTED
+from msgrpo_cli.runs import Run
+from msgrpo_cli.watch_screen import Screen, news
+from msgrpo_cli.watched_run import WatchedRun
 
 _EVERY = 1.0  # seconds between two looks
 _PLAIN_EVERY = 5.0  # seconds between plain lines of updates

@@ -13,13 +13,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .curve import evaluation_rows
-from .followed_rows import Row
-from .replay_selection import total_regret
-from .replay_steps import number, word
-from .terminal_curve import Series, curve
-from .visible_text import visible_line
-from .watched_run import WatchedRun, points
+from msgrpo_cli.common.jsonl import Row
+from msgrpo_cli.common.text import visible_line
+from msgrpo_cli.curve import evaluation_rows
+from msgrpo_cli.replay_selection import total_regret
+from msgrpo_cli.replay_steps import number, word
+from msgrpo_cli.terminal_curve import Series, curve
+from msgrpo_cli.watched_run import WatchedRun, points
 
 _SIDE_BY_SIDE = 100  # columns from which both curves stand beside each other
 _LOWEST, _HIGHEST = 4, 12  # lines of a curve

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
-from ..errors import UsageError
-from ..games.registry import make_game
-from ..precision import device_for
-from ..runs import Run
-from ..schema import RunConfig
-from ..train import train_job
-from ..whole_files import read_lines
+from msgrpo_cli.common.jsonl import read_lines
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.precision import device_for
+from msgrpo_cli.runs import Run
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.train import train_job
+
 from .watch import machine
 
 TARGET = 0.8

@@ -9,17 +9,18 @@ from typing import Any, NoReturn
 
 from transformers import PreTrainedModel
 
-from ..assembly import game_factory, language_agent, play_rules
-from ..errors import UsageError
-from ..generation import Generated, Generator, Request
-from ..generators import make_generator
-from ..memory import peak_memory
-from ..models import load_model, quiet_libraries
-from ..policy import LanguageAgentPolicy
-from ..precision import device_for
-from ..schema import RunConfig
-from ..training_settings import update_rules
-from ..update import PlayedUpdate, play_update
+from msgrpo_cli.assembly import game_factory, language_agent, play_rules
+from msgrpo_cli.common.memory import peak_memory
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.generation import Generated, Generator, Request
+from msgrpo_cli.generators import make_generator
+from msgrpo_cli.models import load_model, quiet_libraries
+from msgrpo_cli.policy import LanguageAgentPolicy
+from msgrpo_cli.precision import device_for
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.training_settings import update_rules
+from msgrpo_cli.update import PlayedUpdate, play_update
+
 from .limit import Pair, rollout_limit
 from .watch import machine, median, seconds_of, watching
 

@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from ..adapters import policy_of
-from ..assembly import language_agent
-from ..errors import UsageError
-from ..generators import single
-from ..initial_model import initial_model
-from ..models import quiet_libraries
-from ..msgrpo_trainer import MSGRPOTrainer
-from ..precision import device_for
-from ..rows import Row, micro_batches, step_rows
-from ..runs import Run
-from ..schema import RunConfig
-from ..training_settings import training_arguments
-from ..update import PlayedUpdate
+from msgrpo_cli.adapters import policy_of
+from msgrpo_cli.assembly import language_agent
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.generators import single
+from msgrpo_cli.initial_model import initial_model
+from msgrpo_cli.models import quiet_libraries
+from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
+from msgrpo_cli.precision import device_for
+from msgrpo_cli.rows import Row, micro_batches, step_rows
+from msgrpo_cli.runs import Run
+from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.training_settings import training_arguments
+from msgrpo_cli.update import PlayedUpdate
+
 from .limit import Pair, update_limit
 from .rollout import play
 from .watch import machine, median, seconds_of

@@ -20,7 +20,7 @@ import transformers
 import trl
 from transformers import PreTrainedModel
 
-from .. import __version__
+from msgrpo_cli._version import __version__
 
 
 @dataclass

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gymnasium
 
-from .core import TextMediatedStochasticGame
+from msgrpo_cli.games.core import TextMediatedStochasticGame
 
 gymnasium.register("msgrpo/FrozenLake-v0", entry_point="msgrpo_cli.games.frozenlake:FrozenLake")
 gymnasium.register("msgrpo/Blackjack-v0", entry_point="msgrpo_cli.games.blackjack:Blackjack")

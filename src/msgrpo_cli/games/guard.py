@@ -14,7 +14,7 @@ from numbers import Real
 from types import TracebackType
 from typing import Any
 
-from ..errors import RunError, UsageError
+from msgrpo_cli.errors import RunError, UsageError
 
 _LARGEST = 1e100
 """Of a reward; larger ones overflow in sums of squares."""

@@ -16,7 +16,8 @@ import gymnasium
 import numpy as np
 from jinja2 import Template, TemplateError
 
-from ..sandbox import BoundedRange, template_of
+from msgrpo_cli.common.templates import BoundedRange, template_of
+
 from .core import Observation, TextMediatedStochasticGame, Transition
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")

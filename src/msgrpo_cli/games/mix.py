@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..schema import EnvConfig
+from msgrpo_cli.schema import EnvConfig
+
 from .core import Observation, TextMediatedStochasticGame
 
 

@@ -18,9 +18,10 @@ import gymnasium
 from gymnasium.envs.registration import load_env_creator
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from ..errors import UsageError
-from ..explain import did_you_mean, one_line, reason_of
-from ..schema import EnvConfig
+from msgrpo_cli.common.text import did_you_mean, one_line, reason_of
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.schema import EnvConfig
+
 from .core import Observation, TextMediatedStochasticGame
 from .guard import reason
 from .probe import broken_promise, missing_parts

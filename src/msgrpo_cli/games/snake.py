@@ -57,7 +57,7 @@ class Snake(TextMediatedStochasticGame):
         if not 3 <= size <= _LARGEST:
             raise ValueError(f"size={size}: must be between 3 and {_LARGEST}")
         if opponent not in ("random", "greedy"):
-            from ..opponents import is_opponent
+            from msgrpo_cli.opponents import is_opponent
 
             if not is_opponent(opponent):
                 raise ValueError(f"opponent={opponent}: must be random, greedy, or a checkpoint (RUN/checkpoints/...)")
@@ -139,7 +139,7 @@ class Snake(TextMediatedStochasticGame):
         if self.opponent == "greedy":
             return greedy_moves(self, number)[0]
         if self.opponent != "random":
-            from ..opponents import checkpoint_opponent
+            from msgrpo_cli.opponents import checkpoint_opponent
 
             return checkpoint_opponent(self.opponent)(self.seen_by(number), self.np_random)
         head, body = self.bodies[number][0], self.bodies[number]

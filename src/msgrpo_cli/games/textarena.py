@@ -122,7 +122,7 @@ def _made(game: str, arguments: Mapping[str, Any]) -> Any:
     except ImportError as problem:
         raise ValueError(f"game={game}: {_INSTALL}") from problem
     if game not in ENV_REGISTRY:
-        from ..explain import did_you_mean
+        from msgrpo_cli.common.text import did_you_mean
 
         raise ValueError(f"game={game}: TextArena has no game of that name{did_you_mean(game, ENV_REGISTRY)}")
     try:

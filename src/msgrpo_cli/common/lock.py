@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import UsageError
+from msgrpo_cli.errors import UsageError
 
 _NAME = ".lock"
 

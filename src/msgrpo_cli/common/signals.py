@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from .errors import INTERRUPTED, TERMINATED, Interrupted
+from msgrpo_cli.errors import INTERRUPTED, TERMINATED, Interrupted
 
 PARENT = "MSGRPO_PARENT"
 """Environment variable: a process that is to end when its parent, of this number, does."""

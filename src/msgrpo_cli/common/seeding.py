@@ -9,8 +9,6 @@ import hashlib
 
 import numpy as np
 
-from .episode import Key
-
 
 def _stream(key: Key, size: int) -> bytes:
     """The first `size` bytes of the key's stream (SHAKE-128, so independent of platform and library)."""
@@ -31,3 +29,7 @@ def generator(key: Key) -> np.random.Generator:
 def seed_from(key: Key) -> int:
     """An integer in [0, 2**53) that belongs to the key (exact in JSON, fit for `reset(seed=)`)."""
     return int.from_bytes(_stream((*key, "seed"), 8)) >> 11
+
+
+Key = tuple[int | str, ...]
+"""Names a source of randomness: (seed, update, group, member), or (eval seed, "eval", group, member)."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .errors import UsageError
+from msgrpo_cli.errors import UsageError
 
 _VARIABLES = re.compile(r"[A-Z][A-Z0-9_]*_(TOKEN|API_KEY|PASSWORD)")
 _SHORTEST = 8  # a shorter value may be an ordinary word

@@ -11,11 +11,11 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from .errors import UsageError
+from msgrpo_cli.errors import UsageError
 
 
 def strict(value: Any) -> Any:
@@ -72,77 +72,6 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows to a JSONL file, each on a line of its own, in one write."""
-    with _naming(path), path.open("a", encoding="utf-8") as file:
-        file.write(_as_lines(rows))
-
-
-def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a JSONL file in one stroke."""
-    write_text(path, _as_lines(rows))
-
-
-def _as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(strict(row), allow_nan=False) + "\n" for row in rows)
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file up to the first that breaks off; none where there is no file."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                return
-
-
-def length_of_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> int:
-    """How many bytes there are before the first row that is not `wanted`, or that breaks off.
-
-    Raises UsageError for a damaged line that is not the last: what comes after it would be lost.
-    """
-    end = 0
-    if not path.exists():
-        return end
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-                stays = wanted(row)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                if file.read(1):
-                    raise UsageError(f"{path}: line {number} is damaged; put back a copy of the file") from None
-                break
-            if not stays:
-                break
-            end += len(line)
-    return end
-
-
-def keep_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Cut a JSONL file before its first row that is not `wanted`, or a last one that breaks off."""
-    cut_lines(path, length_of_lines(path, wanted))
-
-
-def cut_lines(path: Path, end: int) -> None:
-    """Cut a JSONL file to its first `end` bytes, and see that the next row starts on a line of its own."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        file.truncate(end)
-        if end and not _ends_with_line_break(file, end):
-            file.write(b"\n")
-        sync(path)
-
-
-def _ends_with_line_break(file: BinaryIO, end: int) -> bool:
-    file.seek(end - 1)
-    return file.read(1) == b"\n"
-
-
 def sync(path: Path) -> None:
     """Make sure that a file, or the names in a directory, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -179,3 +108,15 @@ def remove_directory(path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(path, aside)
     shutil.rmtree(aside)
+
+
+SCHEMA = 1
+"""Of run.json, config.yaml and a checkpoint's msgrpo.json."""
+
+
+def refuse_newer(path: Path, found: Any, known: int) -> None:
+    """Raise UsageError for a file that a newer version wrote; `found` is its schema number, 0 where it has none."""
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise UsageError(f"{path}: broken: its schema is {found!r}, not a number")
+    if found > known:
+        raise UsageError(f"{path}: written by a newer msgrpo (schema {found}, this one reads {known}); update msgrpo")

@@ -1,0 +1,82 @@
+"""TODO docstring of common.console."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from .secrets import masked
+
+_PLAIN_EVERY = 5.0  # seconds between plain lines
+
+
+def _stderr() -> Console:
+    """stderr; in a notebook, which claims to be a terminal, it gets plain lines as a log does."""
+    usual = Console(stderr=True)
+    return Console(stderr=True, force_jupyter=False, force_terminal=False) if usual.is_jupyter else usual
+
+
+def tally(name: str, of_what: str) -> Callable[[int, int], None]:
+    """Says now and then how far it is, such as "snake_8: 12 episodes, of 500"; nothing where that takes seconds."""
+    last = time.monotonic()
+
+    def said(finished: int, total: int) -> None:
+        nonlocal last
+        if finished < total and time.monotonic() - last >= _PLAIN_EVERY:
+            last = time.monotonic()
+            _stderr().print(f"{name}: {finished} {of_what} {total}", highlight=False, markup=False)
+
+    return said
+
+
+def say(problem: object) -> None:
+    """Every line of what went wrong, on stderr; a token that some message repeats is masked."""
+    with contextlib.suppress(OSError):  # a full or closed stderr changes no exit code
+        for line in masked(str(problem)).splitlines() or [type(problem).__name__]:
+            print(f"error: {line}", file=sys.stderr, flush=True)
+
+
+class Forgiving:
+    """A stream that swallows what cannot be written: a closed or full stderr decides over no run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def talk_on_stderr() -> Iterator[None]:
+    """What libraries print meanwhile goes to stderr: Hydra, Ray and TRL write to stdout."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _has_person() -> bool:
+    """Whether keys and a screen are there."""
+    from rich.console import Console
+
+    return sys.stdin.isatty() and sys.stdout.isatty() and not Console().is_dumb_terminal
+
+
+def _print_anything() -> None:
+    """Models write every character there is; a stream whose encoding lacks one gets its escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

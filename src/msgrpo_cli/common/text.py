@@ -1,0 +1,47 @@
+"""Text that models and games wrote, made safe to show: what a terminal would obey, or nobody would see, is spelled out.
+
+Knows characters. Knows nothing about where the text is shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_KEPT = frozenset("\n\t")
+
+
+def visible(text: str) -> str:
+    """The same text with every control, format, surrogate and odd blank character as its escape, such as `\\x1b`.
+
+    Line breaks stay; tabs become blanks.
+    """
+    return "".join(char if char in _KEPT or char.isprintable() else _escape(char) for char in text).expandtabs(4)
+
+
+def visible_line(text: str) -> str:
+    """The same on one line: line breaks are spelled out, too."""
+    return visible(text).replace("\n", "\\n")
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def one_line(problem: BaseException) -> str:
+    """The first line of what an error says."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return lines[0] if lines else type(problem).__name__
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The hint that follows a reason; empty where nothing is near. Of dotted keys only the last part is compared."""
+    full = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(word.rpartition(".")[2], full, n=1)
+    return f"; did you mean '{full[near[0]]}'?" if near else ""
+
+
+def reason_of(message: str) -> str:
+    """pydantic's message as the end of a line."""
+    text = message.removeprefix("Value error, ").removeprefix("Input ")
+    return text[0].lower() + text[1:]
