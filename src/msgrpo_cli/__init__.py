@@ -4,8 +4,8 @@ Knows its version and which names are for notebooks and scripts: `train`, `evalu
 of the packages below is docs/architecture.md.
 """
 
-from ._version import __version__
-from .errors import RunError, UsageError
-from .notebook import evaluate, train
+from msgrpo_cli._version import __version__
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.notebook import evaluate, train
 
 __all__ = ["RunError", "UsageError", "__version__", "evaluate", "train"]

@@ -5,6 +5,11 @@ Knows exit codes. Knows nothing about what went wrong.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgrpo_cli.rows import Row
+
 INTERRUPTED, TERMINATED = 130, 143
 
 
@@ -34,3 +39,12 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, reason: str, exit_code: int) -> None:
         super().__init__(reason)
         self.exit_code = exit_code
+
+
+class NotFinite(RunError):
+    """A loss, gradient or reward that is NaN or infinite, met before the weights were changed."""
+
+    def __init__(self, message: str, found: Mapping[str, Any], rows: Sequence[Row] = ()) -> None:
+        super().__init__(message)
+        self.found = dict(found)
+        self.rows = list(rows)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from msgrpo_cli.common.text import one_line
-from msgrpo_cli.errors import RunError
+from msgrpo_cli.errors import NotFinite, RunError
 from msgrpo_cli.rows import Row
 
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
@@ -30,15 +30,6 @@ _NOT_WRITTEN = re.compile(
 
 Limit = tuple[str, int]
 """A key that bounds memory, and how much is really in use of what it counts."""
-
-
-class NotFinite(RunError):
-    """A loss, gradient or reward that is NaN or infinite, met before the weights were changed."""
-
-    def __init__(self, message: str, found: Mapping[str, Any], rows: Sequence[Row] = ()) -> None:
-        super().__init__(message)
-        self.found = dict(found)
-        self.rows = list(rows)
 
 
 def explained(

@@ -15,8 +15,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from msgrpo_cli.episode import Completion
-from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.failures import NotFinite
+from msgrpo_cli.errors import NotFinite, RunError, UsageError
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import blaming
 from msgrpo_cli.generation import Generated, Generator, Request, Sampling, generate

@@ -16,8 +16,8 @@ from msgrpo_cli import checkpoint
 from msgrpo_cli.common.console import say
 from msgrpo_cli.common.files import write_json
 from msgrpo_cli.common.signals import end_at_next_safe_point
-from msgrpo_cli.errors import RunError
-from msgrpo_cli.failures import Limit, NotFinite, explained, row_to_json
+from msgrpo_cli.errors import NotFinite, RunError
+from msgrpo_cli.failures import Limit, explained, row_to_json
 from msgrpo_cli.phase_file import PhaseFile
 from msgrpo_cli.progress import Display
 from msgrpo_cli.resume import remove_leftovers
