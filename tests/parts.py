@@ -13,9 +13,9 @@ import transformers
 from packaging.version import Version
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from msgrpo_cli.algo.episode_sampling import Draw
 from msgrpo_cli.engines import CONTINUOUS_NEEDS
 from msgrpo_cli.episode import Completion, Episode, Start, Step
-from msgrpo_cli.episode_sampling import Draw
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.generation import Sampling
 from msgrpo_cli.imitation import make_model, make_tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msgrpo_cli.advantages import Scale, equal_rewards, group_advantages
+from msgrpo_cli.algo.advantage import Scale, equal_rewards, group_advantages
 
 
 def test_rewards_scaled_by_the_group_s_own_spread() -> None:

@@ -15,6 +15,7 @@ import torch
 from transformers import TrainerCallback
 
 from conftest import SMALL
+from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.assembly import language_agent
 from msgrpo_cli.bench.learn import bench_learn, reached
 from msgrpo_cli.bench.limit import Pair, rollout_limit, update_limit
@@ -27,7 +28,6 @@ from msgrpo_cli.config import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.generation import Request, Sampling, generate
 from msgrpo_cli.models import load_model
-from msgrpo_cli.rows import step_rows
 from msgrpo_cli.runs import Run
 from parts import small_model
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msgrpo_cli.advantages import Scale
-from msgrpo_cli.credit import CREDITS, CreditName, CreditRules, Rewards, step_advantages
+from msgrpo_cli.algo.advantage import Scale
+from msgrpo_cli.algo.credit import CREDITS, CreditName, CreditRules, Rewards, step_advantages
 from msgrpo_cli.episode import Completion, Episode, Start, Step
 
 ALL: list[CreditName] = list(CREDITS)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from chance import NORMAL_LIMIT, fits
-from msgrpo_cli.advantages import group_advantages
-from msgrpo_cli.episode_sampling import (
+from msgrpo_cli.algo.advantage import group_advantages
+from msgrpo_cli.algo.episode_sampling import (
     EpisodeSampling,
     draw_episodes,
     effective_sample_size,

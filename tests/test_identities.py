@@ -12,12 +12,12 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from msgrpo_cli.advantages import group_advantages
+from msgrpo_cli.algo.advantage import group_advantages
+from msgrpo_cli.algo.batching import step_rows
+from msgrpo_cli.algo.episode_sampling import Draw
 from msgrpo_cli.episode import Start
-from msgrpo_cli.episode_sampling import Draw
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.rollout import PlayRules, play_episodes
-from msgrpo_cli.rows import step_rows
 from msgrpo_cli.update import PlayedUpdate
 from parts import (
     agent,

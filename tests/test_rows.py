@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from msgrpo_cli.algo.batching import LengthNormalization, Row, deal, micro_batches, row_factors, step_rows, times_read
 from msgrpo_cli.episode import Completion, Episode, Start, Step
-from msgrpo_cli.rows import LengthNormalization, Row, deal, micro_batches, row_factors, step_rows, times_read
 
 
 def row(length: int, episode: int = 0, prompt: int = 3) -> Row:

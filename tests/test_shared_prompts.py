@@ -19,10 +19,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from msgrpo_cli.episode_sampling import Draw
+from msgrpo_cli.algo.batching import step_rows
+from msgrpo_cli.algo.episode_sampling import Draw
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.plain_cache import has_plain_cache
-from msgrpo_cli.rows import step_rows
 from msgrpo_cli.shared_prompts import SharedRows, Sharing
 from msgrpo_cli.update import PlayedUpdate
 from parts import (

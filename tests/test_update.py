@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msgrpo_cli.credit import CREDITS
+from msgrpo_cli.algo.batching import step_rows
+from msgrpo_cli.algo.credit import CREDITS
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.players import RandomPlayer
 from msgrpo_cli.rollout import PlayRules
-from msgrpo_cli.rows import step_rows
 from msgrpo_cli.update import PlayedUpdate, UpdateRules, means, play_update, rollout_metrics
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from msgrpo_cli.rows import Row
+from msgrpo_cli.algo.batching import Row
 from msgrpo_cli.update_figures import UpdateFigures
 from parts import first_gradient, small_model, trainer_for
 from test_shared_prompts import uneven

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from msgrpo_cli.credit import CREDITS, BaselineScope, CreditName, CreditRules
-from msgrpo_cli.episode_sampling import EPISODE_SAMPLINGS, EpisodeSampling, SamplingCorrection, SamplingScope
+from msgrpo_cli.algo.credit import CREDITS, BaselineScope, CreditName, CreditRules
+from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS, EpisodeSampling, SamplingCorrection, SamplingScope
 from msgrpo_cli.schema_types import NonNegative, Positive, Section, Share
 
 

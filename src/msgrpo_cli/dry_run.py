@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.config import as_yaml, dumped
-from msgrpo_cli.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.expected_play import by_letters
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.parameters import adapter_count, parameter_count

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgrpo_cli.rows import Row
+from msgrpo_cli.algo.batching import Row
 
 INTERRUPTED, TERMINATED = 130, 143
 

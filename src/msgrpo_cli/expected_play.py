@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from msgrpo_cli.algo.batching import Row, micro_batches, step_rows, times_read
+from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.episode import Completion, Episode
-from msgrpo_cli.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.players import RandomPlayer
 from msgrpo_cli.prompt import Messages, PromptTemplate
 from msgrpo_cli.rollout import Decision, PlayRules, play_episodes
-from msgrpo_cli.rows import Row, micro_batches, step_rows, times_read
 from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.update import UpdateRules, starts_of_update
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from msgrpo_cli.algo.batching import Row
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.errors import NotFinite, RunError
-from msgrpo_cli.rows import Row
 
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 _DISK |= {

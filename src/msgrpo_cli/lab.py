@@ -18,10 +18,10 @@ import torch
 from transformers import PrinterCallback, ProgressCallback
 
 from msgrpo_cli.adapters import policy_of
+from msgrpo_cli.algo.credit import CREDITS, step_advantages
+from msgrpo_cli.algo.episode_sampling import Draw, effective_sample_size
 from msgrpo_cli.assembly import game_factory, language_agent, play_rules
 from msgrpo_cli.common.statistics import bootstrap_interval
-from msgrpo_cli.credit import CREDITS, step_advantages
-from msgrpo_cli.episode_sampling import Draw, effective_sample_size
 from msgrpo_cli.games.core import KnownDynamics, PlaceableDynamics, TextMediatedStochasticGame
 from msgrpo_cli.generators import single
 from msgrpo_cli.initial_model import initial_model

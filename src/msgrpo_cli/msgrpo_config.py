@@ -11,7 +11,7 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from msgrpo_cli.rows import LengthNormalization
+from msgrpo_cli.algo.batching import LengthNormalization
 
 
 @dataclass

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from msgrpo_cli.algo.episode_sampling import draw_episodes
 from msgrpo_cli.common.files import write_text
 from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.common.memory import growth_of_peak, resident_memory
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config import load_saved, saved_text
-from msgrpo_cli.episode_sampling import draw_episodes
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.runs import Run
 from msgrpo_cli.schema import RunConfig

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from msgrpo_cli.advantages import equal_rewards
-from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.credit import CreditName, CreditRules, step_advantages
-from msgrpo_cli.episode import Episode, Start
-from msgrpo_cli.episode_sampling import (
+from msgrpo_cli.algo.advantage import equal_rewards
+from msgrpo_cli.algo.credit import CreditName, CreditRules, step_advantages
+from msgrpo_cli.algo.episode_sampling import (
     EPISODE_SAMPLINGS,
     Draw,
     EpisodeSampling,
@@ -24,6 +22,8 @@ from msgrpo_cli.episode_sampling import (
     draw_episodes,
     effective_sample_size,
 )
+from msgrpo_cli.common.seeding import generator
+from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.guard import GameError
 from msgrpo_cli.rollout import GameFactory, Judge, PlayRules, Policy, play_episodes

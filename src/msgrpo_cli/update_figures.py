@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from msgrpo_cli.rows import Row
+from msgrpo_cli.algo.batching import Row
 from msgrpo_cli.update import PlayedUpdate, rollout_metrics
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from msgrpo_cli.adapters import policy_of
+from msgrpo_cli.algo.batching import Row, micro_batches, step_rows
 from msgrpo_cli.assembly import language_agent
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.generators import single
@@ -20,7 +21,6 @@ from msgrpo_cli.initial_model import initial_model
 from msgrpo_cli.models import quiet_libraries
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.precision import device_for
-from msgrpo_cli.rows import Row, micro_batches, step_rows
 from msgrpo_cli.runs import Run
 from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.training_settings import training_arguments

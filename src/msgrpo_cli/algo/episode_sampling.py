@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from msgrpo_cli.advantages import equal_rewards
+from .advantage import equal_rewards
 
 EpisodeSampling = Literal["all", "uniform", "absolute_advantage", "variance_filter", "dynamic"]
 SamplingScope = Literal["update", "group"]

@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from msgrpo_cli.advantages import Scale, normalised
 from msgrpo_cli.episode import Episode
+
+from .advantage import Scale, normalised
 
 CreditName = Literal["episode", "last_reward", "return_to_go", "gigpo", "step"]
 BaselineScope = Literal["group", "group_and_time"]
