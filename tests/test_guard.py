@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msgrpo_cli.errors import Interrupted, UsageError
-from msgrpo_cli.games import probe
+from msgrpo_cli.games import registry as probe
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.guard import (
     AT_STEP,

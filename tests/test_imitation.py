@@ -23,7 +23,7 @@ from msgrpo_cli.demonstrations import (
 )
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.games.snake import Snake
+from msgrpo_cli.games.snake.game import Snake
 from msgrpo_cli.imitation import RECIPES, imitate
 from msgrpo_cli.model_paths import local_path
 from msgrpo_cli.split import split_of

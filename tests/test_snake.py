@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from msgrpo_cli.episode import Start
-from msgrpo_cli.games.snake import Snake
-from msgrpo_cli.games.snake_board import Cell
+from msgrpo_cli.games.snake.board import Cell
+from msgrpo_cli.games.snake.game import Snake
 from msgrpo_cli.players import GreedyPlayer, RandomPlayer, SearchPlayer
 from msgrpo_cli.rollout import PlayRules, play_episodes
 

@@ -17,8 +17,8 @@ from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.gym import TabularGymGame
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.games.snake import Snake
-from msgrpo_cli.games.snake_players import greedy_moves
+from msgrpo_cli.games.snake.game import Snake
+from msgrpo_cli.games.snake.players import greedy_moves
 from msgrpo_cli.split import start_seeds
 
 Player = Callable[[Any], np.ndarray]

@@ -5,23 +5,13 @@ Knows checkpoints and policies. Knows nothing about single games; they import th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from msgrpo_cli import checkpoint
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import TextMediatedStochasticGame
-
-Opponent = Callable[[TextMediatedStochasticGame, np.random.Generator], str]
-"""Chooses an action for whoever is first in a game, with randomness from the generator."""
-
-
-def is_opponent(path: str) -> bool:
-    """Whether a path is a checkpoint of a run."""
-    return checkpoint.is_checkpoint(Path(path))
+from msgrpo_cli.games.snake.opponents import Opponent
 
 
 @lru_cache(maxsize=2)

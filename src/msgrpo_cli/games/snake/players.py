@@ -11,10 +11,10 @@ from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-from .snake_board import MOVES, POISON, Cell, distance, moved
+from .board import MOVES, POISON, Cell, distance, moved
 
 if TYPE_CHECKING:
-    from .snake import Snake
+    from .game import Snake
 _ROUTE = 5
 
 

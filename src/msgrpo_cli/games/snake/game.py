@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .core import Observation, TextMediatedStochasticGame
-from .facts import Moves
-from .snake_board import MOVES, POISON, Body, Cell, distance, moved
-from .snake_facts import FACTS, HEAD
-from .snake_players import best_route, greedy_moves
+from ..core import Observation, TextMediatedStochasticGame
+from ..facts import Moves
+from .board import MOVES, POISON, Body, Cell, distance, moved
+from .facts import FACTS, HEAD
+from .players import best_route, greedy_moves
 
 _LARGEST = 20
 _APPLE, _BANANA = "apple", "banana"
@@ -57,7 +57,7 @@ class Snake(TextMediatedStochasticGame):
         if not 3 <= size <= _LARGEST:
             raise ValueError(f"size={size}: must be between 3 and {_LARGEST}")
         if opponent not in ("random", "greedy"):
-            from msgrpo_cli.opponents import is_opponent
+            from .opponents import is_opponent
 
             if not is_opponent(opponent):
                 raise ValueError(f"opponent={opponent}: must be random, greedy, or a checkpoint (RUN/checkpoints/...)")

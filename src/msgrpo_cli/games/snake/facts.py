@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .facts import Fact
+from ..facts import Fact
 
 if TYPE_CHECKING:
-    from .snake import Snake
+    from .game import Snake
 _SYMBOLS = {"apple": "A", "poison apple": "X", "banana": "B"}
 
 
