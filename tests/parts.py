@@ -22,9 +22,9 @@ from msgrpo_cli.imitation import make_model, make_tokenizer
 from msgrpo_cli.msgrpo_config import MSGRPOConfig
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.policy import LanguageAgentPolicy
-from msgrpo_cli.prompt import PromptTemplate
-from msgrpo_cli.rollout import PlayRules
-from msgrpo_cli.update import PlayedUpdate, UpdateRules, play_update
+from msgrpo_cli.rollout.collect import PlayedUpdate, UpdateRules, play_update
+from msgrpo_cli.rollout.play import PlayRules
+from msgrpo_cli.rollout.prompt import PromptTemplate
 
 RULES = PlayRules(env="frozenlake", observation="compact", invalid_action="random", format_penalty=1.0)
 WITH_CONTINUOUS_BATCHING = pytest.mark.skipif(

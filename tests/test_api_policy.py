@@ -22,7 +22,7 @@ from msgrpo_cli.config import compose
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.kept_answers import Answer, kept_answers, request_hash
 from msgrpo_cli.models import load_model
-from msgrpo_cli.rollout import Decision
+from msgrpo_cli.rollout.play import Decision
 
 TINY = Path(__file__).parent.parent / "src" / "msgrpo_cli" / "assets" / "tiny"
 KEY = "a-secret-that-nobody-may-see"

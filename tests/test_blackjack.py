@@ -11,8 +11,8 @@ from gymnasium.envs.toy_text.blackjack import sum_hand, usable_ace
 
 from msgrpo_cli.episode import Start
 from msgrpo_cli.games.blackjack import Blackjack, _dealer, _outcomes, _sum_of, _with
-from msgrpo_cli.players import ExactPlayer
-from msgrpo_cli.rollout import PlayRules, play_episodes
+from msgrpo_cli.rollout.play import PlayRules, play_episodes
+from msgrpo_cli.rollout.players import ExactPlayer
 
 
 def test_sums_are_those_of_gymnasium() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from msgrpo_cli.config import compose, options_of
-from msgrpo_cli.env_check import CHECKS, check_game
+from msgrpo_cli.rollout.game_check import CHECKS, check_game
 from msgrpo_cli.schema import EnvConfig
 
 QUICK = ("frozenlake", "snake_6x6", "guess_number", "blackjack")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msgrpo_cli.games.guess_number import GuessNumber
-from msgrpo_cli.players import ExactPlayer
+from msgrpo_cli.rollout.players import ExactPlayer
 
 
 def hiding(number: int, **keys: object) -> GuessNumber:

@@ -13,7 +13,7 @@ from msgrpo_cli.config import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.players import ExactPlayer
+from msgrpo_cli.rollout.players import ExactPlayer
 
 
 def game_of(*overrides: str) -> TextMediatedStochasticGame:

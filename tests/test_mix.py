@@ -13,15 +13,14 @@ import pytest
 from chance import fits
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config import compose, load_saved, saved_text
-from msgrpo_cli.env_check import check_game
-from msgrpo_cli.env_play import players_of
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer
-from msgrpo_cli.rollout import PlayRules
-from msgrpo_cli.split import keyed_seed, split_of, start_seeds
+from msgrpo_cli.rollout.collect import UpdateRules, play_update, rollout_metrics
+from msgrpo_cli.rollout.game_check import check_game
+from msgrpo_cli.rollout.play import PlayRules
+from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, players_of
+from msgrpo_cli.rollout.split import keyed_seed, split_of, start_seeds
 from msgrpo_cli.train import train_job
-from msgrpo_cli.update import UpdateRules, play_update, rollout_metrics
 
 TWO = ("env=mix", "env.games=[frozenlake,snake_8]")
 

@@ -14,9 +14,9 @@ from msgrpo_cli.common.seeding import seed_from
 from msgrpo_cli.episode import Start
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
-from msgrpo_cli.rollout import Decision, PlayRules, Policy, play_episodes
-from msgrpo_cli.split import start_seeds
+from msgrpo_cli.rollout.play import Decision, PlayRules, Policy, play_episodes
+from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
+from msgrpo_cli.rollout.split import start_seeds
 
 BOARD = ("SFFF", "FHFH", "FFFH", "HFFG")
 

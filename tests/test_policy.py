@@ -18,8 +18,8 @@ from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.generation import Sampling
 from msgrpo_cli.imitation import make_tokenizer
 from msgrpo_cli.policy import LanguageAgentPolicy, end_of_turn_ids, pad_id
-from msgrpo_cli.prompt import PromptTemplate
-from msgrpo_cli.rollout import Decision
+from msgrpo_cli.rollout.play import Decision
+from msgrpo_cli.rollout.prompt import PromptTemplate
 from parts import agent, small_model
 
 BOARD = ("SFFF", "FHFH", "FFFH", "HFFG")

@@ -9,7 +9,7 @@ import yaml
 from jinja2 import UndefinedError
 
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.prompt import PromptTemplate
+from msgrpo_cli.rollout.prompt import PromptTemplate
 
 FOLDER = Path(__file__).parents[1] / "conf/prompt"
 

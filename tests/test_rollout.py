@@ -10,8 +10,8 @@ from chance import fits
 from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.episode import Completion, Episode, Start
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.players import ExactPlayer, RandomPlayer
-from msgrpo_cli.rollout import Decision, InvalidAction, PlayRules, Policy, play_episodes
+from msgrpo_cli.rollout.play import Decision, InvalidAction, PlayRules, Policy, play_episodes
+from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer
 
 WALK = ["down", "down", "down", "right", "right", "right"]
 

@@ -15,8 +15,8 @@ import pytest
 from msgrpo_cli.episode import Start
 from msgrpo_cli.games.snake.board import Cell
 from msgrpo_cli.games.snake.game import Snake
-from msgrpo_cli.players import GreedyPlayer, RandomPlayer, SearchPlayer
-from msgrpo_cli.rollout import PlayRules, play_episodes
+from msgrpo_cli.rollout.play import PlayRules, play_episodes
+from msgrpo_cli.rollout.players import GreedyPlayer, RandomPlayer, SearchPlayer
 
 _FOOD = {"A": "apple", "X": "poison apple", "B": "banana"}
 

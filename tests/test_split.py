@@ -12,7 +12,7 @@ from msgrpo_cli.common.seeding import seed_from
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.split import Split, has_split, keyed_seed, split_of, start_seeds
+from msgrpo_cli.rollout.split import Split, has_split, keyed_seed, split_of, start_seeds
 
 PARTS: tuple[Split, ...] = ("train", "validation", "test")
 

@@ -12,10 +12,10 @@ import torch
 from conftest import SMALL
 from msgrpo_cli.config import compose
 from msgrpo_cli.resume import changed
+from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.schema import StopConfig
 from msgrpo_cli.stopping import History, Stopping
 from msgrpo_cli.train import train_job
-from msgrpo_cli.update import PlayedUpdate
 from parts import played_update, small_model, trainer_for
 
 WATCH = StopConfig(score=None, on_collapse=True, window=2)

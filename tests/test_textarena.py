@@ -11,9 +11,9 @@ pytest.importorskip("textarena")
 import numpy as np
 
 from msgrpo_cli.config import compose
-from msgrpo_cli.env_check import check_game
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.rollout.game_check import check_game
 
 HANOI = [
     "env.game=TowerOfHanoi-v0",

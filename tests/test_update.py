@@ -10,9 +10,9 @@ import pytest
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.algo.credit import CREDITS
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.players import RandomPlayer
-from msgrpo_cli.rollout import PlayRules
-from msgrpo_cli.update import PlayedUpdate, UpdateRules, means, play_update, rollout_metrics
+from msgrpo_cli.rollout.collect import PlayedUpdate, UpdateRules, means, play_update, rollout_metrics
+from msgrpo_cli.rollout.play import PlayRules
+from msgrpo_cli.rollout.players import RandomPlayer
 
 
 def pond() -> FrozenLake:

@@ -30,10 +30,10 @@ from msgrpo_cli.bench.rollout import play
 from msgrpo_cli.bench.watch import machine, median, seconds_of
 from msgrpo_cli.config import compose
 from msgrpo_cli.models import load_model, quiet_libraries
+from msgrpo_cli.rollout.collect import starts_of_update
 from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.shared_generation import generate_shared
 from msgrpo_cli.training_settings import update_rules
-from msgrpo_cli.update import starts_of_update
 
 
 class Lake:

@@ -35,12 +35,12 @@ from msgrpo_cli.episode import Start
 from msgrpo_cli.generation import generate
 from msgrpo_cli.models import load_model, quiet_libraries
 from msgrpo_cli.policy import end_of_turn_ids, pad_id, prompt_ids
-from msgrpo_cli.prompt import PromptTemplate
+from msgrpo_cli.rollout.collect import starts_of_update
+from msgrpo_cli.rollout.prompt import PromptTemplate
+from msgrpo_cli.rollout.split import start_seeds
 from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.shared_generation import generate_shared
-from msgrpo_cli.split import start_seeds
 from msgrpo_cli.training_settings import update_rules
-from msgrpo_cli.update import starts_of_update
 
 ROUNDS = 5
 

@@ -16,7 +16,7 @@ from msgrpo_cli.config import compose
 from msgrpo_cli.demonstrations import frozenlake_player
 from msgrpo_cli.episode import Completion
 from msgrpo_cli.evaluator import Evaluator
-from msgrpo_cli.rollout import Decision
+from msgrpo_cli.rollout.play import Decision
 
 HERE = Path(__file__).parent
 SHOWN = (

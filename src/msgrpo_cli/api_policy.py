@@ -17,8 +17,8 @@ from msgrpo_cli.episode import Completion
 from msgrpo_cli.games.guard import blaming
 from msgrpo_cli.generation import Sampling
 from msgrpo_cli.kept_answers import Answer, KeptAnswers, request_hash
-from msgrpo_cli.prompt import PromptTemplate
-from msgrpo_cli.rollout import Decision
+from msgrpo_cli.rollout.play import Decision
+from msgrpo_cli.rollout.prompt import PromptTemplate
 
 _MILLION = 1e6
 

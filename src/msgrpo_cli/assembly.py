@@ -17,8 +17,8 @@ from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.generation import Generator, Sampling, generate
 from msgrpo_cli.policy import LanguageAgentPolicy, Precision
 from msgrpo_cli.precision import autocast_dtype
-from msgrpo_cli.prompt import PromptTemplate
-from msgrpo_cli.rollout import GameFactory, PlayRules
+from msgrpo_cli.rollout.play import GameFactory, PlayRules
+from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.schema import EnvConfig, RolloutConfig, RunConfig
 
 

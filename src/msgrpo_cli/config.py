@@ -152,7 +152,7 @@ def _success_problems(config: RunConfig) -> list[str]:
 def _prompt_problems(config: RunConfig) -> list[str]:
     """Whether the prompt's templates can be rendered for a state of the game."""
     from msgrpo_cli.games.registry import make_game
-    from msgrpo_cli.prompt import PromptTemplate
+    from msgrpo_cli.rollout.prompt import PromptTemplate
 
     game = make_game(config.env)
     game.reset(seed=0)

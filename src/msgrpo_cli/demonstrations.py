@@ -19,7 +19,7 @@ from msgrpo_cli.games.gym import TabularGymGame
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.games.snake.game import Snake
 from msgrpo_cli.games.snake.players import greedy_moves
-from msgrpo_cli.split import start_seeds
+from msgrpo_cli.rollout.split import start_seeds
 
 Player = Callable[[Any], np.ndarray]
 """Action probabilities, shape (number of actions,), in the present state of a game."""

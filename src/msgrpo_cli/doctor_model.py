@@ -10,7 +10,7 @@ from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.model_paths import check_reachable
 from msgrpo_cli.models import load_tokenizer, quiet_libraries
 from msgrpo_cli.policy import prompt_ids
-from msgrpo_cli.prompt import PromptTemplate
+from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.schema import RunConfig
 
 

@@ -14,7 +14,7 @@ from msgrpo_cli.config import as_yaml, dumped
 from msgrpo_cli.expected_play import by_letters
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.parameters import adapter_count, parameter_count
-from msgrpo_cli.prompt import PromptTemplate
+from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.schema import RunConfig
 
 _UNKNOWN = {"learning_rate": "missing", "cost_usd_about": "give api.input_price and api.output_price"}

@@ -80,7 +80,7 @@ def check(
     with ending(verbose):
         from msgrpo_cli import doctor
         from msgrpo_cli.config import options_of
-        from msgrpo_cli.env_check import check_game
+        from msgrpo_cli.rollout.game_check import check_game
 
         named = any(not is_override(text) or text.startswith("env=") for text in arguments or [])
         names = [None] if named else _installed(options_of("env", config_dir or []))

@@ -21,7 +21,6 @@ from msgrpo_cli.assembly import at_temperature, game_factory, language_agent, pl
 from msgrpo_cli.common.console import talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
 from msgrpo_cli.config import config_hash
-from msgrpo_cli.env_play import players_of
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.evaluator import Evaluator, Played
@@ -29,13 +28,13 @@ from msgrpo_cli.generators import single
 from msgrpo_cli.kept_answers import kept_answers
 from msgrpo_cli.ladder import References, render
 from msgrpo_cli.models import load_model, quiet_libraries
-from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.precision import check_precision, device_for
-from msgrpo_cli.prompt import PromptTemplate
 from msgrpo_cli.recorder import evaluate_policy, record_evaluation
 from msgrpo_cli.resume import stored_base
-from msgrpo_cli.rollout import Policy
+from msgrpo_cli.rollout.play import Policy
+from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer, players_of
+from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.schema import ModelConfig, RolloutConfig, RunConfig
 from msgrpo_cli.scores import score
 from msgrpo_cli.subjects import Subject

@@ -15,10 +15,10 @@ from typing import Any
 
 from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.guard import AT_START, blaming
-from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
-from msgrpo_cli.rollout import GameFactory, PlayRules, Policy, play_episodes
+from msgrpo_cli.rollout.play import GameFactory, PlayRules, Policy, play_episodes
+from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
+from msgrpo_cli.rollout.split import Split, has_split, split_of, start_seeds
 from msgrpo_cli.scores import Evaluation, evaluation, score
-from msgrpo_cli.split import Split, has_split, split_of, start_seeds
 
 _SEEDS_APART = 10**9  # evaluation seeds s and s + 1 share no initial-state seed
 

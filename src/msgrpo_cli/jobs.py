@@ -36,9 +36,9 @@ from msgrpo_cli.model_paths import check_reachable
 from msgrpo_cli.precision import check_precision
 from msgrpo_cli.reporting import tell_how_to_go_on
 from msgrpo_cli.resume import changed
+from msgrpo_cli.rollout.split import check_parts
 from msgrpo_cli.runs import Run, find_run, is_run, now
 from msgrpo_cli.schema import RunConfig
-from msgrpo_cli.split import check_parts
 
 _log = logging.getLogger(__name__)
 

@@ -27,14 +27,14 @@ from msgrpo_cli.generators import single
 from msgrpo_cli.initial_model import initial_model
 from msgrpo_cli.models import quiet_libraries
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.players import ExactPlayer
 from msgrpo_cli.policy_values import Habit, PolicyValues, reachable
 from msgrpo_cli.precision import device_for
-from msgrpo_cli.rollout import Decision
+from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
+from msgrpo_cli.rollout.play import Decision
+from msgrpo_cli.rollout.players import ExactPlayer
 from msgrpo_cli.runs import Run
 from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.training_settings import training_arguments, update_rules
-from msgrpo_cli.update import PlayedUpdate, play_update
 
 EXACT = {"optimal": "Q* - V*", "policy": "Q^pi - V^pi"}
 """What the credits are held against, where it is known; each also has a gradient of its own."""

@@ -27,8 +27,8 @@ from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.errors import NotFinite
 from msgrpo_cli.freshness import GapBound, check_gap
 from msgrpo_cli.msgrpo_config import MSGRPOConfig
+from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.shared_prompts import Sharing
-from msgrpo_cli.update import PlayedUpdate
 from msgrpo_cli.update_figures import UpdateFigures
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental; a contract test watches it

@@ -22,7 +22,7 @@ def checkpoint_opponent(path: str) -> Opponent:
     from msgrpo_cli.generators import single
     from msgrpo_cli.models import load_model, quiet_libraries
     from msgrpo_cli.precision import device_for
-    from msgrpo_cli.rollout import Decision
+    from msgrpo_cli.rollout.play import Decision
     from msgrpo_cli.subjects import asked_for
 
     quiet_libraries()

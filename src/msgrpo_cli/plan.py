@@ -21,7 +21,7 @@ from msgrpo_cli.expected_play import Encode, ExpectedPlay, Sample, expected_play
 from msgrpo_cli.hardware import Hardware, found
 from msgrpo_cli.memory_plan import MemoryPlan, MemoryQuestion, memory_plan
 from msgrpo_cli.parameters import Shapes, adapter_size
-from msgrpo_cli.prompt import Messages
+from msgrpo_cli.rollout.prompt import Messages
 from msgrpo_cli.schema import LoraConfig, RunConfig
 from msgrpo_cli.time_plan import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
 

@@ -19,8 +19,8 @@ from msgrpo_cli.errors import NotFinite, RunError, UsageError
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import blaming
 from msgrpo_cli.generation import Generated, Generator, Request, Sampling, generate
-from msgrpo_cli.prompt import Messages, PromptTemplate
-from msgrpo_cli.rollout import Decision
+from msgrpo_cli.rollout.play import Decision
+from msgrpo_cli.rollout.prompt import Messages, PromptTemplate
 
 _TRIED_SEEDS = range(8)
 

@@ -27,9 +27,9 @@ from msgrpo_cli.common.memory import growth_of_peak, resident_memory
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config import load_saved, saved_text
 from msgrpo_cli.errors import RunError
+from msgrpo_cli.rollout.collect import PlayedUpdate, UpdateRules
 from msgrpo_cli.runs import Run
 from msgrpo_cli.schema import RunConfig
-from msgrpo_cli.update import PlayedUpdate, UpdateRules
 
 UPDATES = 2
 _CHANGED = {

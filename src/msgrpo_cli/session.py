@@ -30,19 +30,19 @@ from msgrpo_cli.initial_model import initial_model
 from msgrpo_cli.ladder import render
 from msgrpo_cli.models import load_model
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.players import ExactPlayer
 from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.precision import autocast_dtype, device_for, precision_name
 from msgrpo_cli.recorder import Recorder, evaluate_policy, evaluation_row, record_evaluation
 from msgrpo_cli.resume import ResumePoint, scored_with
+from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
+from msgrpo_cli.rollout.players import ExactPlayer
+from msgrpo_cli.rollout.split import Split
 from msgrpo_cli.runs import Run
 from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.scores import score
-from msgrpo_cli.split import Split
 from msgrpo_cli.stopping import Stopping
 from msgrpo_cli.supervision import Supervision
 from msgrpo_cli.training_settings import bound_logprob_gap, refusing, training_arguments, update_rules
-from msgrpo_cli.update import PlayedUpdate, play_update
 
 
 class Session:

@@ -19,9 +19,9 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.freshness import gap_bound
 from msgrpo_cli.msgrpo_config import MSGRPOConfig
 from msgrpo_cli.precision import autocast_dtype
+from msgrpo_cli.rollout.collect import UpdateRules
 from msgrpo_cli.runs import Run
 from msgrpo_cli.schema import RunConfig
-from msgrpo_cli.update import UpdateRules
 
 
 def update_rules(config: RunConfig) -> UpdateRules:

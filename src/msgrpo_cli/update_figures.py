@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from msgrpo_cli.algo.batching import Row
-from msgrpo_cli.update import PlayedUpdate, rollout_metrics
+from msgrpo_cli.rollout.collect import PlayedUpdate, rollout_metrics
 
 if TYPE_CHECKING:
     import torch

@@ -17,9 +17,9 @@ from msgrpo_cli.generators import make_generator
 from msgrpo_cli.models import load_model, quiet_libraries
 from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.precision import device_for
+from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.training_settings import update_rules
-from msgrpo_cli.update import PlayedUpdate, play_update
 
 from .limit import Pair, rollout_limit
 from .watch import machine, median, seconds_of, watching

@@ -21,10 +21,10 @@ from msgrpo_cli.initial_model import initial_model
 from msgrpo_cli.models import quiet_libraries
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.precision import device_for
+from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.runs import Run
 from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.training_settings import training_arguments
-from msgrpo_cli.update import PlayedUpdate
 
 from .limit import Pair, update_limit
 from .rollout import play

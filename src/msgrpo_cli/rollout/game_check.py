@@ -5,6 +5,7 @@ Knows the interface of games, players and what is to be checked. Knows nothing a
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import subprocess
@@ -23,13 +24,13 @@ from msgrpo_cli.common.checklist import Check
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.common.text import one_line
-from msgrpo_cli.env_play import SEEDS, Game, again, played, players_of, steps_of, visits
-from msgrpo_cli.env_trace import trace
-from msgrpo_cli.games.core import Observation
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import returning_within
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.players import RandomPlayer
 from msgrpo_cli.schema import EnvConfig
+
+from .players import RandomPlayer, players_of
+from .visits import SEEDS, Game, again, played, steps_of, visits
 
 _OBSERVATIONS: tuple[Observation, ...] = ("full", "compact")
 _PAIRS, _CONTINUED = 400, 6
@@ -61,7 +62,7 @@ def _repeats(env: EnvConfig) -> str:
     """In this process and in two fresh ones, whose hashes of texts differ."""
     digests = {trace(make_game(env))}
     for hash_seed in ("1", "2"):
-        command = [sys.executable, "-m", "msgrpo_cli.env_trace"]
+        command = [sys.executable, "-m", "msgrpo_cli.rollout.game_check"]
         surroundings = {**environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": pathsep.join(filter(None, sys.path))}
         ended = subprocess.run(
             command, input=env.model_dump_json(), capture_output=True, text=True, env=surroundings, timeout=_LONGEST
@@ -277,3 +278,25 @@ CHECKS: dict[str, Callable[[EnvConfig], str]] = {
     "values": _values,
     "speed": _speed,
 }
+
+
+_SEEDS = range(6)
+
+
+def trace(game: TextMediatedStochasticGame) -> str:
+    """A digest of every text, reward and state of some episodes."""
+    digest = hashlib.sha256()
+    for seed in _SEEDS:
+        rng = generator(("trace", seed))
+        game.reset(seed=seed)
+        game.np_random = generator(("trace", seed, "noise"))
+        for _ in range(game.max_steps):
+            text, reward, terminated, truncated, _info = game.step(int(rng.integers(len(game.actions))))
+            digest.update(repr((text, reward, terminated, truncated, game.state_key())).encode())
+            if terminated or truncated:
+                break
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    print(trace(make_game(EnvConfig.model_validate_json(sys.stdin.read()))))

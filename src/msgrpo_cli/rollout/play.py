@@ -14,7 +14,8 @@ from msgrpo_cli.common.seeding import Key, generator, uniforms
 from msgrpo_cli.episode import Completion, Episode, Start, Step
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import AT_START, AT_STEP, blaming, check_length, checked_metrics, checked_outcome
-from msgrpo_cli.prompt import Past
+
+from .prompt import Past
 
 InvalidAction = Literal["first", "random", "noop", "end"]
 GameFactory = Callable[[], TextMediatedStochasticGame]

@@ -11,11 +11,11 @@ from typing import Any
 
 from msgrpo_cli.common.seeding import Key, generator
 from msgrpo_cli.episode import Episode, Start
-from msgrpo_cli.games.core import KnownDynamics, Observation, TextMediatedStochasticGame
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
-from msgrpo_cli.rollout import PlayRules, Policy, play_episodes
 from msgrpo_cli.schema import EnvConfig
+
+from .play import PlayRules, Policy, play_episodes
 
 Game = TextMediatedStochasticGame
 SEEDS, MEMBERS = 24, 6
@@ -71,19 +71,6 @@ def again(game: Game, visit: Visit) -> None:
     game.np_random = generator(visit.noise)
     for action in visit.actions:
         game.step(action)
-
-
-def players_of(game: Game) -> dict[str, Policy]:
-    """The reference players that a game has."""
-    players: dict[str, Policy] = {"random": RandomPlayer()}
-    game.reset(seed=0)
-    if game.greedy_action() is not None:
-        players["greedy"] = GreedyPlayer()
-    if game.search_action() is not None:
-        players["search"] = SearchPlayer()
-    if isinstance(game, KnownDynamics):
-        players["optimal"] = ExactPlayer()
-    return players
 
 
 def played(

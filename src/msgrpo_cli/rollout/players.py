@@ -10,7 +10,9 @@ from collections.abc import Hashable, Sequence
 from msgrpo_cli.common.seeding import uniforms
 from msgrpo_cli.episode import Completion
 from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame, Transition
-from msgrpo_cli.rollout import Decision
+
+from .play import Decision, Policy
+from .visits import Game
 
 _TIE = 1e-12  # values closer than this count as equal, so that the first of equally good actions is named
 
@@ -121,3 +123,16 @@ def _first_best(values: Sequence[float]) -> int:
 
 def _says(action: str) -> Completion:
     return Completion(text=action, action=action)
+
+
+def players_of(game: Game) -> dict[str, Policy]:
+    """The reference players that a game has."""
+    players: dict[str, Policy] = {"random": RandomPlayer()}
+    game.reset(seed=0)
+    if game.greedy_action() is not None:
+        players["greedy"] = GreedyPlayer()
+    if game.search_action() is not None:
+        players["search"] = SearchPlayer()
+    if isinstance(game, KnownDynamics):
+        players["optimal"] = ExactPlayer()
+    return players

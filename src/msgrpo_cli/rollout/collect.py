@@ -26,8 +26,9 @@ from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.guard import GameError
-from msgrpo_cli.rollout import GameFactory, Judge, PlayRules, Policy, play_episodes
-from msgrpo_cli.split import keyed_seed
+
+from .play import GameFactory, Judge, PlayRules, Policy, play_episodes
+from .split import keyed_seed
 
 
 @dataclass(frozen=True)
