@@ -85,7 +85,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three updates, trained once for each test worker; tests must not change it."""
-    from msgrpo_cli.config import compose
+    from msgrpo_cli.config.compose import compose
     from msgrpo_cli.train import train_job
 
     run = tmp_path_factory.mktemp("runs") / "finished"

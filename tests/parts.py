@@ -14,7 +14,7 @@ from packaging.version import Version
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from msgrpo_cli.algo.episode_sampling import Draw
-from msgrpo_cli.engines import CONTINUOUS_NEEDS
+from msgrpo_cli.config.engines import CONTINUOUS_NEEDS
 from msgrpo_cli.episode import Completion, Episode, Start, Step
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.generation import Sampling

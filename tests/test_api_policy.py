@@ -18,7 +18,7 @@ from model_server import Gate, refusal, served
 from msgrpo_cli import RunError, UsageError, evaluate
 from msgrpo_cli.assembly import at_temperature, language_agent
 from msgrpo_cli.cli import main
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.kept_answers import Answer, kept_answers, request_hash
 from msgrpo_cli.models import load_model

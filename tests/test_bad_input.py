@@ -18,7 +18,7 @@ from bad_games import write_games
 from bad_models import write_models
 from bad_runs import LAST, write_runs
 from msgrpo_cli.common.signals import heeding, safe_point
-from msgrpo_cli.config import options_of
+from msgrpo_cli.config.compose import options_of
 from msgrpo_cli.runs import Run
 from snapshots import snapshot
 from test_cli import run

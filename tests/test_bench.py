@@ -24,7 +24,7 @@ from msgrpo_cli.bench.update import _Bench, bench_update
 from msgrpo_cli.bench.watch import median, seconds_of, watching
 from msgrpo_cli.cli import main
 from msgrpo_cli.common.memory import peak_memory
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.generation import Request, Sampling, generate
 from msgrpo_cli.models import load_model

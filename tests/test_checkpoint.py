@@ -24,7 +24,7 @@ from msgrpo_cli.checkpoint import (
     update_of,
 )
 from msgrpo_cli.common.files import write_json
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs import Run
 

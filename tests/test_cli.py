@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from msgrpo_cli import __version__, hydra_app
+from msgrpo_cli import __version__
 from msgrpo_cli.cli import main
-from msgrpo_cli.config import config_dir
+from msgrpo_cli.config import hydra_app
+from msgrpo_cli.config.compose import config_dir
 from msgrpo_cli.options import is_override
 
 SMOKE = ["experiment=smoke", "max_updates=1", "eval.episodes=4", "algo.groups_per_update=1", "eval.every=0"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from msgrpo_cli import hydra_app
-from msgrpo_cli.config import compose, config_dir
+from msgrpo_cli.config import hydra_app
+from msgrpo_cli.config.compose import compose, config_dir
 
 CONF = config_dir()
 GROUPS = ("env", "model", "algo", "prompt", "rollout", "trainer", "engine", "experiment")

@@ -10,9 +10,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msgrpo_cli.config import compose, dumped, load_saved, saved_text, validated
+from msgrpo_cli.config.compose import compose, validated
+from msgrpo_cli.config.saved import dumped, load_saved, saved_text
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.schema import RunConfig
 
 REAL = dumped(compose("train", []))
 _numbers = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 2**63, 1e308, 1e-320])

@@ -12,10 +12,11 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from msgrpo_cli import trainer_fields
 from msgrpo_cli.cli import main
-from msgrpo_cli.config import compose, config_dir, dumped
-from msgrpo_cli.config_schema import config_schema
+from msgrpo_cli.config import trainer_fields
+from msgrpo_cli.config.compose import compose, config_dir
+from msgrpo_cli.config.json_schema import config_schema
+from msgrpo_cli.config.saved import dumped
 
 PARTS = sorted((config_dir() / "experiment").glob("*.yaml")) + sorted((config_dir() / "model").glob("*.yaml"))
 

@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchProcessor
 
 from msgrpo_cli.common.seeding import Key
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.continuous_batching import ContinuousBatchingGenerator
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.generation import Generated, Generator, Request, Sampling, generate

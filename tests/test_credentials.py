@@ -11,7 +11,7 @@ import pytest
 
 from msgrpo_cli import UsageError
 from msgrpo_cli.common.secrets import masked, refuse_in_config, refuse_in_overrides
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 
 TOKEN = "hf_" + "Zz9" * 11
 OTHER = "another-secret-of-a-tracker"

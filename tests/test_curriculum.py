@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli.config import compose
-from msgrpo_cli.curriculum import Curriculum, stages
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.config.schema import CurriculumConfig, stages
+from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.schema import CurriculumConfig
 from msgrpo_cli.train import train_job
 
 SIZES = CurriculumConfig(key="env.size", values=[3, 4, 5], success=0.5, window=2)

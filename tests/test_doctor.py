@@ -13,7 +13,7 @@ import pytest
 
 from msgrpo_cli import doctor
 from msgrpo_cli.cli import main
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
 
 NAMES = ["python", "packages", "extras", "devices", "memory", "disk", "write access", "hub", "tokenizer"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli import doctor_install
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
 
 CONFIG = compose("train", [])

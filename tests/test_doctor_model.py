@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.doctor_model import tokenizer
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.model_paths import ASSETS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.demonstrations import SHARES
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake

@@ -16,12 +16,13 @@ import torch
 from packaging.specifiers import SpecifierSet
 
 from msgrpo_cli.cli import main
-from msgrpo_cli.config import compose, config_dir, config_hash, dumped, validated
-from msgrpo_cli.engines import CONTINUOUS_OWNED, ENGINES, check_machine, check_server, server_url, supported_vllm
+from msgrpo_cli.config.compose import compose, config_dir, validated
+from msgrpo_cli.config.engines import CONTINUOUS_OWNED, ENGINES, check_machine, check_server, server_url, supported_vllm
+from msgrpo_cli.config.saved import config_hash, dumped
+from msgrpo_cli.config.trainer_fields import fields
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.generators import GENERATORS, make_generator
 from msgrpo_cli.model_paths import local_path
-from msgrpo_cli.trainer_fields import fields
 from parts import WITH_CONTINUOUS_BATCHING
 
 CUDA = torch.cuda.is_available()

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli.config import compose, options_of
+from msgrpo_cli.config.compose import compose, options_of
+from msgrpo_cli.config.schema import EnvConfig
 from msgrpo_cli.rollout.game_check import CHECKS, check_game
-from msgrpo_cli.schema import EnvConfig
 
 QUICK = ("frozenlake", "snake_6x6", "guess_number", "blackjack")
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.expected_play import by_letters, expected_play, play_sample
 from msgrpo_cli.plan import encoder
 

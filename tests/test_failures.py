@@ -23,7 +23,7 @@ from conftest import SMALL
 from msgrpo_cli.checkpoint import checkpoints, damage
 from msgrpo_cli.common.files import whole_directory, write_json
 from msgrpo_cli.common.signals import heeding, safe_point
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import NotFinite, RunError
 from msgrpo_cli.failures import explained
 from msgrpo_cli.runs import Run

@@ -54,7 +54,7 @@ gymnasium.register("me/Corridor-v0", entry_point=Corridor)
 def test_a_game_outside_the_package_trains_and_is_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from msgrpo_cli.config import compose
+    from msgrpo_cli.config.compose import compose
     from msgrpo_cli.evaluate import evaluate_subjects
     from msgrpo_cli.jobs import go_on
     from msgrpo_cli.subjects import asked_for

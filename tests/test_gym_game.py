@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game

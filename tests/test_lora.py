@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from conftest import SMALL
 from msgrpo_cli.checkpoint import read_metadata
-from msgrpo_cli.config import compose, load_saved
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.config.saved import load_saved
 from msgrpo_cli.dry_run import derived
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluate import evaluate_subjects

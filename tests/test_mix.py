@@ -12,7 +12,8 @@ import pytest
 
 from chance import fits
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.config import compose, load_saved, saved_text
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.collect import UpdateRules, play_update, rollout_metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.games.snake.game import Snake

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from msgrpo_cli import trainer_fields
-from msgrpo_cli.config import compose, config_dir, dumped
+from msgrpo_cli.config import trainer_fields
+from msgrpo_cli.config.compose import compose, config_dir
+from msgrpo_cli.config.saved import dumped
 from msgrpo_cli.override_completion import complete
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from model_server import served
 from msgrpo_cli import evaluate, train
-from msgrpo_cli.config import compose
-from msgrpo_cli.schema import SCENARIOS
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.config.schema import SCENARIOS
 from small_qwen import qwen_of_one_layer, small_qwen
 
 SHORT = ["rollout.max_new_tokens=4", "rollout.max_prompt_tokens=3000"]

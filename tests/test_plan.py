@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from msgrpo_cli.cli import main
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.hardware import GPUS, named
 from msgrpo_cli.plan import hours, plan, replanned
@@ -140,7 +140,7 @@ def test_a_longer_prompt_never_needs_less() -> None:
 def test_hours_are_quick_and_need_no_torch() -> None:
     code = (
         "import sys, time\n"
-        "from msgrpo_cli.config import compose\n"
+        "from msgrpo_cli.config.compose import compose\n"
         "from msgrpo_cli.plan import hours\n"
         "first = hours(compose('train', ['trainer.use_cpu=true']))\n"
         "configs = [compose('train', ['trainer.use_cpu=true', f'seed={seed}']) for seed in range(4)]\n"

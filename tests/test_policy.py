@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.episode import Completion
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.games.frozenlake import FrozenLake

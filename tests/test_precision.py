@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.precision import autocast_dtype, check_precision, device_for, precision_name
 from msgrpo_cli.runs import Run

@@ -30,7 +30,7 @@ TABLES = {
 @pytest.fixture(scope="session")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two groups of three seeds, trained, and one job that never began."""
-    from msgrpo_cli.config import compose
+    from msgrpo_cli.config.compose import compose
     from msgrpo_cli.train import train_job
 
     folder, jobs = tmp_path_factory.mktemp("sweeps") / "sweep", []

@@ -16,7 +16,7 @@ from msgrpo_cli.common.files import read_json, write_json
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.common.lock import locked
 from msgrpo_cli.common.signals import end_at_next_safe_point
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import TERMINATED, Interrupted, RunError, UsageError
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.resume import (

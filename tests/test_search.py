@@ -14,8 +14,8 @@ import pytest
 optuna = pytest.importorskip("optuna")
 
 from msgrpo_cli.common.jsonl import append_lines  # noqa: E402
+from msgrpo_cli.config.hydra_app import parse  # noqa: E402
 from msgrpo_cli.errors import UsageError  # noqa: E402
-from msgrpo_cli.hydra_app import parse  # noqa: E402
 from msgrpo_cli.runs import Run  # noqa: E402
 from msgrpo_cli.search import Search, _distribution, open_study  # noqa: E402
 from msgrpo_cli.sweep_record import Sweep, prune_file  # noqa: E402
@@ -60,7 +60,7 @@ def search(path: Path, **settings: Any) -> Search:
 
 
 def played(path: Path, texts: list[str], status: str, score: float | None = None) -> Run:
-    from msgrpo_cli.hydra_app import hash_of_overrides
+    from msgrpo_cli.config.hydra_app import hash_of_overrides
 
     run = Run(path / hash_of_overrides(texts))
     run.update_record(status=status, pid=None, summary={"best": {"mean_total_reward": score}} if score else {})

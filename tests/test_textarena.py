@@ -10,7 +10,7 @@ pytest.importorskip("textarena")
 
 import numpy as np
 
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.game_check import check_game

@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import SMALL
 from msgrpo_cli.checkpoint import from_weights, read_metadata
-from msgrpo_cli.config import compose, load_saved
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.config.saved import load_saved
+from msgrpo_cli.config.trainer_fields import problems
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.train import train_job
-from msgrpo_cli.trainer_fields import problems
 from small_qwen import small_qwen
 
 TRAIN_FIELDS = """kind update global_step skipped total_reward total_reward_std success_rate episode_length

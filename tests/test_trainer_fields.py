@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli import trainer_fields
+from msgrpo_cli.config import trainer_fields
 
 
 def test_the_generated_file_is_the_live_class() -> None:
@@ -17,7 +17,7 @@ def test_the_generated_file_is_the_live_class() -> None:
     pinned = (Path(__file__).parent.parent / "constraints.txt").read_text().split()
     if f"transformers=={version('transformers')}" not in pinned:  # it has other fields; TRL refuses those it lacks
         pytest.skip("generated with another release of transformers")
-    assert trainer_fields.fields() == live, "run: python -m msgrpo_cli.trainer_fields"
+    assert trainer_fields.fields() == live, "run: python -m msgrpo_cli.config.trainer_fields"
 
 
 def test_every_owned_field_exists() -> None:

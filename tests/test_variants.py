@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
-from msgrpo_cli.config import compose, config_dir
+from msgrpo_cli.config.compose import compose, config_dir
 from msgrpo_cli.dry_run import derived
 from msgrpo_cli.models import load_model
 from msgrpo_cli.replay_steps import verdict

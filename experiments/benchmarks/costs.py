@@ -21,7 +21,7 @@ from msgrpo_cli.assembly import game_factory, language_agent
 from msgrpo_cli.bench.rollout import play
 from msgrpo_cli.bench.watch import machine
 from msgrpo_cli.common.console import talk_on_stderr
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.generators import single
 from msgrpo_cli.initial_model import initial_model
 from msgrpo_cli.models import quiet_libraries

@@ -16,7 +16,7 @@ import torch
 from transformers import GenerationConfig
 
 from msgrpo_cli.bench.watch import machine
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.models import load_model, quiet_libraries
 
 ROUNDS, ROWS, PROMPT, ANSWER = 5, 16, 340, 60

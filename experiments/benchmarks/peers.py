@@ -30,7 +30,8 @@ from msgrpo_cli.bench.learn import TARGET
 from msgrpo_cli.bench.rollout import play
 from msgrpo_cli.bench.watch import machine, median
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Start
 from msgrpo_cli.generation import generate
 from msgrpo_cli.models import load_model, quiet_libraries
@@ -38,7 +39,6 @@ from msgrpo_cli.policy import end_of_turn_ids, pad_id, prompt_ids
 from msgrpo_cli.rollout.collect import starts_of_update
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.rollout.split import start_seeds
-from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.shared_generation import generate_shared
 from msgrpo_cli.training_settings import update_rules
 

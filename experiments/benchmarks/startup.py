@@ -52,7 +52,7 @@ def main(overrides: list[str]) -> None:
     LanguageAgentPolicy.act = first  # type: ignore[method-assign, assignment]
     from pathlib import Path
 
-    from msgrpo_cli.config import compose
+    from msgrpo_cli.config.compose import compose
 
     with tempfile.TemporaryDirectory() as folder:
         try:

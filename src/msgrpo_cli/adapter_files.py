@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgrpo_cli.config.schema import ModelConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.model_paths import EMBEDDED, is_local, local_path
 from msgrpo_cli.runs import Run
-from msgrpo_cli.schema import ModelConfig
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -18,8 +18,8 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from msgrpo_cli.adapter_files import CONFIG, WEIGHTS
 from msgrpo_cli.common.files import read_json, write_text
+from msgrpo_cli.config.schema import LoraConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.schema import LoraConfig
 
 _BASE = "base_model_name_or_path"
 

@@ -11,8 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from msgrpo_cli.api_schema import ApiConfig
 from msgrpo_cli.api_server import Conversation, Server
+from msgrpo_cli.config.schema_api import ApiConfig
 from msgrpo_cli.episode import Completion
 from msgrpo_cli.games.guard import blaming
 from msgrpo_cli.generation import Sampling

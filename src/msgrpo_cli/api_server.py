@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from msgrpo_cli.api_schema import ApiConfig
 from msgrpo_cli.common.secrets import masked
+from msgrpo_cli.config.schema_api import ApiConfig
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.generation import Sampling
 from msgrpo_cli.kept_answers import Answer

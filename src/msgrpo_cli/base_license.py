@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from msgrpo_cli.config.schema import ModelConfig
 from msgrpo_cli.model_paths import EMBEDDED, fetched, is_local, local_path
-from msgrpo_cli.schema import ModelConfig
 
 OURS = "apache-2.0"
 """Of the embedded bases: they are part of this package and under its LICENSE."""

@@ -19,7 +19,7 @@ from msgrpo_cli.options import AsJson, ConfigDirs, Overrides, Verbose, only_over
 from msgrpo_cli.reporting import ending
 
 if TYPE_CHECKING:
-    from msgrpo_cli.schema import RunConfig
+    from msgrpo_cli.config.schema import RunConfig
 
 app = typer.Typer(rich_markup_mode=None, help="Measure what a phase costs beside what the bare model needs.")
 
@@ -105,7 +105,7 @@ def _bench(
     verbose: bool,
 ) -> None:
     with ending(verbose):
-        from msgrpo_cli.config import compose
+        from msgrpo_cli.config.compose import compose
 
         config = compose("train", only_overrides(overrides), folders or [])
         with talk_on_stderr():

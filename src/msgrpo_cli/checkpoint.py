@@ -20,9 +20,9 @@ from msgrpo_cli.common.files import (
     write_json,
     write_text,
 )
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs import Run, find_run, is_run
-from msgrpo_cli.schema import RunConfig
 
 METADATA = "msgrpo.json"
 _CARD = "README.md"

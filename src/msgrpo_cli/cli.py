@@ -33,7 +33,7 @@ from msgrpo_cli.see_commands import replay, watch
 from msgrpo_cli.sweep_commands import run_or_show, sweep
 
 if TYPE_CHECKING:
-    from msgrpo_cli.schema import RunConfig
+    from msgrpo_cli.config.schema import RunConfig
 
 app = typer.Typer(
     help="Post-train language models to act over many steps in text games (MS-GRPO, arXiv 2508.10839).",
@@ -164,7 +164,7 @@ def doctor(
     """Check the installation, the machine and the chosen model, then train for a minute and see whether it learns."""
     with ending(verbose):
         from msgrpo_cli import doctor as clinic
-        from msgrpo_cli.config import compose
+        from msgrpo_cli.config.compose import compose
 
         config = compose("train", only_overrides(overrides), config_dir or [])
         checks = clinic.examine(config, clinic.QUICK if quick else clinic.WHOLE, verbose)
@@ -221,7 +221,8 @@ def config_show(
 def config_validate(overrides: Overrides = None, config_dir: ConfigDirs = None, verbose: Verbose = False) -> None:
     """Check a config; prints its hash."""
     with ending(verbose):
-        from msgrpo_cli.config import compose, config_hash
+        from msgrpo_cli.config.compose import compose
+        from msgrpo_cli.config.saved import config_hash
 
         print(config_hash(compose("train", only_overrides(overrides), config_dir or [])))
 
@@ -233,7 +234,7 @@ def config_schema(
 ) -> None:
     """Print the JSON schema of a config, for editors."""
     with ending(verbose):
-        from msgrpo_cli.config_schema import config_schema as schema_of
+        from msgrpo_cli.config.json_schema import config_schema as schema_of
 
         print(json.dumps(schema_of(partial=partial), indent=2))
 
@@ -267,7 +268,7 @@ def _refuse_both(*pairs: dict[str, Any]) -> None:
 
 def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
     from msgrpo_cli import dry_run
-    from msgrpo_cli.config import compose
+    from msgrpo_cli.config.compose import compose
     from msgrpo_cli.jobs import check_starts, refuse_players
 
     config = compose("train", overrides, folders)

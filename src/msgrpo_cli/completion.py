@@ -120,7 +120,7 @@ def _overrides(line: Line, word: str) -> list[Offer]:
 
 
 def _games(line: Line, word: str) -> list[Offer]:
-    from msgrpo_cli.config import options_of
+    from msgrpo_cli.config.compose import options_of
 
     return [] if line.arguments else [Offer(name) for name in options_of("env", line.config_dirs)]
 

@@ -9,15 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from msgrpo_cli.schema import CurriculumConfig, EnvConfig
-
-
-def stages(env: EnvConfig, curriculum: CurriculumConfig) -> list[EnvConfig]:
-    """The `env` block of every stage; the block itself where there is no curriculum."""
-    if curriculum.key is None:
-        return [env]
-    key = curriculum.key.removeprefix("env.")
-    return [EnvConfig.model_validate({**env.model_dump(), key: value}) for value in curriculum.values or ()]
+from msgrpo_cli.config.schema import CurriculumConfig
 
 
 @dataclass

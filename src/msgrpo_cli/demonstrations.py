@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from msgrpo_cli.common.seeding import generator, seed_from
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.gym import TabularGymGame

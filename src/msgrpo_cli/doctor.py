@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from msgrpo_cli import doctor_install, doctor_machine
 from msgrpo_cli.common.checklist import Examination
-from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.config.schema import RunConfig
 
 
 def _tokenizer(config: RunConfig) -> str:

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.schema import RunConfig
 
 _US = "msgrpo"
 _NOT_FOR_USERS = {"dev"}

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from msgrpo_cli import hydra_app
 from msgrpo_cli.common.files import read_json
-from msgrpo_cli.config import config_dir, validated
+from msgrpo_cli.config import hydra_app
+from msgrpo_cli.config.compose import config_dir, validated
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.runs import Run
 

@@ -22,7 +22,7 @@ from msgrpo_cli.options import AsJson, ConfigDirs, Verbose, is_override
 from msgrpo_cli.reporting import ending
 
 if TYPE_CHECKING:
-    from msgrpo_cli.schema import RunConfig
+    from msgrpo_cli.config.schema import RunConfig
 
 app = typer.Typer(rich_markup_mode=None, help="List, show or check the games.")
 
@@ -43,7 +43,7 @@ NameAndOverrides = Annotated[
 def list_games(config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """List every game with what random and best known play score."""
     with ending(verbose):
-        from msgrpo_cli.config import compose, options_of
+        from msgrpo_cli.config.compose import compose, options_of
         from msgrpo_cli.env_list import described
 
         folders = config_dir or []
@@ -79,7 +79,7 @@ def check(
     """Check a game, or every game: does it keep what its texts and the method promise?"""
     with ending(verbose):
         from msgrpo_cli import doctor
-        from msgrpo_cli.config import options_of
+        from msgrpo_cli.config.compose import options_of
         from msgrpo_cli.rollout.game_check import check_game
 
         named = any(not is_override(text) or text.startswith("env=") for text in arguments or [])
@@ -116,7 +116,7 @@ def _installed(names: Sequence[str]) -> list[str]:
 
 
 def _config(arguments: Sequence[str] | None, folders: list[Path] | None) -> RunConfig:
-    from msgrpo_cli.config import compose
+    from msgrpo_cli.config.compose import compose
 
     names = [text for text in arguments or [] if not is_override(text)]
     if len(names) > 1:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgrpo_cli.config.schema import EnvConfig
 from msgrpo_cli.games.core import KnownDynamics
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer, players_of
 from msgrpo_cli.rollout.visits import played
-from msgrpo_cli.schema import EnvConfig
 
 _STARTS = 200
 

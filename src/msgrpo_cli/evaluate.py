@@ -20,7 +20,8 @@ from msgrpo_cli.api_server import retries_told
 from msgrpo_cli.assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
 from msgrpo_cli.common.console import talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
-from msgrpo_cli.config import config_hash
+from msgrpo_cli.config.saved import config_hash
+from msgrpo_cli.config.schema import ModelConfig, RolloutConfig, RunConfig
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.evaluator import Evaluator, Played
@@ -35,7 +36,6 @@ from msgrpo_cli.resume import stored_base
 from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer, players_of
 from msgrpo_cli.rollout.prompt import PromptTemplate
-from msgrpo_cli.schema import ModelConfig, RolloutConfig, RunConfig
 from msgrpo_cli.scores import score
 from msgrpo_cli.subjects import Subject
 

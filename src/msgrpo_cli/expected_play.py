@@ -17,13 +17,13 @@ import numpy as np
 
 from msgrpo_cli.algo.batching import Row, micro_batches, step_rows, times_read
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Completion, Episode
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.collect import UpdateRules, starts_of_update
 from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
 from msgrpo_cli.rollout.players import RandomPlayer
 from msgrpo_cli.rollout.prompt import Messages, PromptTemplate
-from msgrpo_cli.schema import RunConfig
 
 Encode = Callable[[Messages], tuple[int, ...]]
 """A conversation as the token ids that the model reads."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.generation import Generator, generate
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.shared_generation import generate_shared
 
 Trainer = Callable[[], MSGRPOTrainer]

@@ -19,7 +19,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from msgrpo_cli.config import compose
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.demonstrations import BLUNDERING, SHARES, Demonstration, Player, demonstrations, uniform_player
 from msgrpo_cli.games.registry import make_game
 

@@ -22,6 +22,7 @@ from msgrpo_cli.algo.credit import CREDITS, step_advantages
 from msgrpo_cli.algo.episode_sampling import Draw, effective_sample_size
 from msgrpo_cli.assembly import game_factory, language_agent, play_rules
 from msgrpo_cli.common.statistics import bootstrap_interval
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.games.core import KnownDynamics, PlaceableDynamics, TextMediatedStochasticGame
 from msgrpo_cli.generators import single
 from msgrpo_cli.initial_model import initial_model
@@ -33,7 +34,6 @@ from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.players import ExactPlayer
 from msgrpo_cli.runs import Run
-from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.training_settings import training_arguments, update_rules
 
 EXACT = {"optimal": "Q* - V*", "policy": "Q^pi - V^pi"}

@@ -59,7 +59,7 @@ def credit(
 ) -> None:
     """Every credit's advantages and gradient on one set of episodes, beside what the choices were really worth."""
     with ending(verbose):
-        from msgrpo_cli.config import compose
+        from msgrpo_cli.config.compose import compose
 
         config = compose("train", only_overrides(overrides), config_dir or [])
         with talk_on_stderr():

@@ -9,8 +9,8 @@ import functools
 import threading
 from pathlib import Path
 
+from msgrpo_cli.config.schema import ModelConfig
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.schema import ModelConfig
 from msgrpo_cli.weight_files import problem_with
 
 EMBEDDED = "embedded:"

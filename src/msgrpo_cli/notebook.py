@@ -90,7 +90,7 @@ def _listed(given: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
 def _as_it_was() -> Iterator[None]:
     """What is printed goes to stderr; afterwards logging and a Hydra that the caller uses are as they were."""
     from msgrpo_cli.common.console import talk_on_stderr
-    from msgrpo_cli.hydra_app import apart_from_the_callers
+    from msgrpo_cli.config.hydra_app import apart_from_the_callers
 
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level

@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from msgrpo_cli import trainer_fields
 from msgrpo_cli.completion import paths
-from msgrpo_cli.config import config_dir, config_folders, option_names
+from msgrpo_cli.config import trainer_fields
+from msgrpo_cli.config.compose import config_dir, config_folders, option_names
+from msgrpo_cli.config.schema import SCENARIOS, RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.model_paths import ASSETS, EMBEDDED
-from msgrpo_cli.schema import SCENARIOS, RunConfig
 
 _OF_EVAL = ("api",)  # sections that training does not have
 _ONLY_COMPOSED = ("env", "hydra")  # sections whose keys no schema holds
@@ -60,7 +60,7 @@ class _Composed:
         return node
 
     def _config(self, with_hydra: bool) -> Any:
-        from msgrpo_cli import hydra_app
+        from msgrpo_cli.config import hydra_app
 
         single = [_first_choice(text) for text in self._before]
         for overrides in (single, []):  # a mistake earlier in the line hides nothing of what comes after it

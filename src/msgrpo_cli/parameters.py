@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgrpo_cli.config.schema import LoraConfig, ModelConfig
 from msgrpo_cli.model_paths import architecture_file, is_local, local_path
-from msgrpo_cli.schema import LoraConfig, ModelConfig
 
 _MATRIX = 2
 _NO_LAYERS = {"model.embed_tokens", "lm_head"}  # matrices that `all-linear` leaves alone

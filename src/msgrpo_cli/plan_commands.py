@@ -59,7 +59,7 @@ def plan(
 
         if hardware is not None and probe:
             raise UsageError("--hardware and --probe: only one of them; a probe measures this machine")
-        from msgrpo_cli.config import compose
+        from msgrpo_cli.config.compose import compose
         from msgrpo_cli.hardware import found_or_refused, named
         from msgrpo_cli.plan import plan as planned
         from msgrpo_cli.plan_advice import advice

@@ -13,13 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Completion, Start
 from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, players_of
 from msgrpo_cli.rollout.prompt import PromptTemplate
-from msgrpo_cli.schema import RunConfig
 
 _ARROWS = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}
 _ARROWS |= {key.replace("[", "O"): action for key, action in _ARROWS.items()}

@@ -25,11 +25,11 @@ from msgrpo_cli.common.files import write_text
 from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.common.memory import growth_of_peak, resident_memory
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.config import load_saved, saved_text
+from msgrpo_cli.config.saved import load_saved, saved_text
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.rollout.collect import PlayedUpdate, UpdateRules
 from msgrpo_cli.runs import Run
-from msgrpo_cli.schema import RunConfig
 
 UPDATES = 2
 _CHANGED = {
@@ -76,7 +76,7 @@ def probed(config: RunConfig) -> RunConfig:
 
 def modules(config: RunConfig) -> list[str]:
     """A game of the user's own may be imported: it was named on this command line."""
-    from msgrpo_cli.mixture import ids_of
+    from msgrpo_cli.config.compose import ids_of
 
     return [name.partition(":")[0] for name in ids_of(config.env.model_dump()) if ":" in name]
 

@@ -21,6 +21,7 @@ from msgrpo_cli.base_license import license_of
 from msgrpo_cli.common.files import sync, write_json, write_text
 from msgrpo_cli.common.jsonl import append_lines, write_lines
 from msgrpo_cli.common.lock import is_there
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.episode_log import episode_to_json
@@ -34,7 +35,6 @@ from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.progress import Display
 from msgrpo_cli.runs import Run
-from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.stopping import Stopping
 
 _SILENT = 10  # updates without signal in a row, after which a warning is due

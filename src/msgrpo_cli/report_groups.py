@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.run_data import RunData, flat
-from msgrpo_cli.schema import RunConfig
 
 _CHANGES_NOTHING = ("seed", "note", "engine.note", "schema")
 _CHOICES = ("env", "model", "prompt", "engine")

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import Any
 
 from msgrpo_cli.common.jsonl import read_lines
-from msgrpo_cli.config import load_saved, saved_text
+from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.model_paths import check_reachable

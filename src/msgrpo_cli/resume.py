@@ -15,12 +15,13 @@ from typing import Any
 from msgrpo_cli import checkpoint
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.common.jsonl import cut_lines, length_of_lines
-from msgrpo_cli.config import dumped, validated
+from msgrpo_cli.config.compose import validated
+from msgrpo_cli.config.saved import dumped
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.episode_log import read_episodes
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs import Run, is_run
-from msgrpo_cli.schema import RunConfig
 
 _MAY_CHANGE = ("max_updates", "max_hours", "trainer.report_to")
 
@@ -29,7 +30,7 @@ def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     """The saved config with the overrides that `--resume` allows; UsageError for any other, pointing to `--from`."""
     if not overrides:
         return config
-    from msgrpo_cli.hydra_app import assignments
+    from msgrpo_cli.config.hydra_app import assignments
 
     data = dumped(config)
     for text, (key, value) in zip(overrides, assignments(overrides), strict=True):

@@ -16,8 +16,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.common.jsonl import last_rows
+from msgrpo_cli.config.hydra_app import hash_of_overrides
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.hydra_app import hash_of_overrides
 from msgrpo_cli.runs import Run
 from msgrpo_cli.sweep_record import LAST_ROWS, Job, Sweep, prune_file, state_of
 

@@ -17,9 +17,10 @@ from msgrpo_cli.adapters import policy_of
 from msgrpo_cli.assembly import game_factory, language_agent, play_rules
 from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.common.jsonl import append_lines
-from msgrpo_cli.curriculum import Curriculum, stages
+from msgrpo_cli.config.engines import trainer_settings
+from msgrpo_cli.config.schema import RunConfig, stages
+from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.curve import draw_curve
-from msgrpo_cli.engines import trainer_settings
 from msgrpo_cli.episode_log import read_episodes
 from msgrpo_cli.errors import Interrupted, RunError
 from msgrpo_cli.evaluator import Evaluator
@@ -38,7 +39,6 @@ from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.players import ExactPlayer
 from msgrpo_cli.rollout.split import Split
 from msgrpo_cli.runs import Run
-from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.scores import score
 from msgrpo_cli.stopping import Stopping
 from msgrpo_cli.supervision import Supervision

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from msgrpo_cli.schema import StopConfig
+from msgrpo_cli.config.schema import StopConfig
 
 _SHARE = 0.5
 """Of the gain in total reward since the first window, that a collapse loses."""

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from msgrpo_cli import checkpoint
-from msgrpo_cli.config import compose, options_of, write_checkpoint_options
+from msgrpo_cli.config.compose import compose, ids_of, options_of
+from msgrpo_cli.config.saved import write_checkpoint_options
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import check_allowed
-from msgrpo_cli.mixture import ids_of
 from msgrpo_cli.model_paths import EMBEDDED, check_local, check_reachable
 from msgrpo_cli.runs import Run
-from msgrpo_cli.schema import RunConfig
 
 _API = "policy=api"
 _AT_SERVER = "such as msgrpo eval NAME policy=api, or model=qwen72b"
@@ -104,7 +104,7 @@ def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tupl
 
 def _named(target: str, overrides: Sequence[str]) -> list[str]:
     """The overrides that choose a model of this name, with the prompt of any model unless another is chosen."""
-    from msgrpo_cli.hydra_app import quoted
+    from msgrpo_cli.config.hydra_app import quoted
 
     chosen = [] if any(text.startswith("model=") for text in overrides) else ["model=any"]
     return [*chosen, f"model.path={quoted(target)}", f"model.name={quoted(_short(target))}"]

@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgrpo_cli import hydra_app
 from msgrpo_cli.common.lock import locked
 from msgrpo_cli.common.signals import asked_to_end, heeding, safe_point
-from msgrpo_cli.config import config_dir, config_folders, config_hash, dumped, load_saved
+from msgrpo_cli.config import hydra_app
+from msgrpo_cli.config.compose import config_dir, config_folders, ids_of
+from msgrpo_cli.config.saved import config_hash, dumped, load_saved
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.jobs import ready, sound
-from msgrpo_cli.mixture import ids_of
 from msgrpo_cli.plan import hours
 from msgrpo_cli.report import report_on
 from msgrpo_cli.report_page import write_html
-from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.sweep_display import SweepDisplay
 from msgrpo_cli.sweep_job import SweepJob
 from msgrpo_cli.sweep_record import UNFINISHED, Job, Sweep, find_sweep

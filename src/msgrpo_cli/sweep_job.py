@@ -19,13 +19,13 @@ from typing import Any
 
 from msgrpo_cli.common.signals import PARENT
 from msgrpo_cli.common.text import one_line
-from msgrpo_cli.config import config_folders, saved_text
+from msgrpo_cli.config.compose import config_folders, ids_of
+from msgrpo_cli.config.saved import saved_text
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import INTERRUPTED, TERMINATED, UsageError
 from msgrpo_cli.jobs import job_config, record_failure
-from msgrpo_cli.mixture import ids_of
 from msgrpo_cli.runs import Run, is_run, now
-from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.sweep_record import Sweep, log_of, prune_file
 
 _POLL = 0.5  # seconds between looks at the child and at the stop file

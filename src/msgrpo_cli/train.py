@@ -18,7 +18,8 @@ from msgrpo_cli.common.files import write_text
 from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.common.lock import is_there, locked
 from msgrpo_cli.common.signals import heeding
-from msgrpo_cli.config import config_hash, saved_text
+from msgrpo_cli.config.saved import config_hash, saved_text
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.models import quiet_libraries
@@ -26,7 +27,6 @@ from msgrpo_cli.precision import device_for
 from msgrpo_cli.reporting import tell_how_to_go_on
 from msgrpo_cli.resume import ResumePoint, bytes_that_stay, differences, go_back, remove_leftovers, resume_point, stays
 from msgrpo_cli.runs import Run, Status
-from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.session import Session
 from msgrpo_cli.stopping import Stopping
 from msgrpo_cli.supervision import Supervision

@@ -13,15 +13,15 @@ import torch
 from transformers import PreTrainedModel
 
 from msgrpo_cli.common.text import one_line
-from msgrpo_cli.config import dumped
-from msgrpo_cli.engines import trainer_settings
+from msgrpo_cli.config.engines import trainer_settings
+from msgrpo_cli.config.saved import dumped
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.freshness import gap_bound
 from msgrpo_cli.msgrpo_config import MSGRPOConfig
 from msgrpo_cli.precision import autocast_dtype
 from msgrpo_cli.rollout.collect import UpdateRules
 from msgrpo_cli.runs import Run
-from msgrpo_cli.schema import RunConfig
 
 
 def update_rules(config: RunConfig) -> UpdateRules:

@@ -15,6 +15,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from msgrpo_cli.adapters import policy_of
 from msgrpo_cli.algo.batching import Row, micro_batches, step_rows
 from msgrpo_cli.assembly import language_agent
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.generators import single
 from msgrpo_cli.initial_model import initial_model
@@ -23,7 +24,6 @@ from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.precision import device_for
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.runs import Run
-from msgrpo_cli.schema import RunConfig
 from msgrpo_cli.training_settings import training_arguments
 
 from .limit import Pair, update_limit

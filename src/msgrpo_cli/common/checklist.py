@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from msgrpo_cli.schema import RunConfig
+from msgrpo_cli.config.schema import RunConfig
 
 from .console import talk_on_stderr
 from .text import one_line

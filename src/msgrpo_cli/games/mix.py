@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from msgrpo_cli.schema import EnvConfig
+from msgrpo_cli.config.schema import EnvConfig
 
 from .core import Observation, TextMediatedStochasticGame
 

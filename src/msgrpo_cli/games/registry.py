@@ -20,8 +20,8 @@ from gymnasium.envs.registration import load_env_creator
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from msgrpo_cli.common.text import did_you_mean, one_line, reason_of
+from msgrpo_cli.config.schema import EnvConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.schema import EnvConfig
 
 from .core import Observation, TextMediatedStochasticGame
 from .guard import BrokenPromise, check_length, checked_outcome, reason, returning_within

@@ -24,10 +24,10 @@ from msgrpo_cli.common.checklist import Check
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.common.text import one_line
+from msgrpo_cli.config.schema import EnvConfig
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import returning_within
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.schema import EnvConfig
 
 from .players import RandomPlayer, players_of
 from .visits import SEEDS, Game, again, played, steps_of, visits

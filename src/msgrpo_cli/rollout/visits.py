@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgrpo_cli.common.seeding import Key, generator
+from msgrpo_cli.config.schema import EnvConfig
 from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.schema import EnvConfig
 
 from .play import PlayRules, Policy, play_episodes
 

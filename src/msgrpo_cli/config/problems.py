@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from msgrpo_cli import trainer_fields
 from msgrpo_cli.common.text import did_you_mean, one_line, reason_of
+
+from . import trainer_fields
 
 _LAUNCHERS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
 """Which extra brings a launcher."""

@@ -1,6 +1,6 @@
 """The fields of TRL's GRPOConfig: which exist, which types they take, and which of them have another owner here.
 
-Knows names, types and defaults from `trainer_fields.json`, which `python -m msgrpo_cli.trainer_fields` writes from the
+Knows names, types and defaults from `trainer_fields.json`, which `python -m msgrpo_cli.config.trainer_fields` writes from the
 live class, so that a config is checked without importing torch. Knows nothing about what the fields do.
 """
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from msgrpo_cli.schema_types import Count, NonNegative, Positive, Section
+from .section import Count, NonNegative, Positive, Section
 
 _OWNERS = {
     "model": "model.path",

@@ -19,9 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from msgrpo_cli.algo_schema import AlgoConfig
-from msgrpo_cli.api_schema import ApiConfig
-from msgrpo_cli.schema_types import Count, NonNegative, Positive, Section, Seed, Share
+from .schema_algo import AlgoConfig
+from .schema_api import ApiConfig
+from .section import Count, NonNegative, Positive, Section, Seed, Share
 
 NotYet = "does not exist yet; it comes with a later version"
 
@@ -269,3 +269,11 @@ class RunConfig(Section):
     def evaluation_due(self, update: int) -> bool:
         """Whether the weights after this update are scored on validation."""
         return bool(self.eval.every) and (update % self.eval.every == 0 or update == self.max_updates)
+
+
+def stages(env: EnvConfig, curriculum: CurriculumConfig) -> list[EnvConfig]:
+    """The `env` block of every stage; the block itself where there is no curriculum."""
+    if curriculum.key is None:
+        return [env]
+    key = curriculum.key.removeprefix("env.")
+    return [EnvConfig.model_validate({**env.model_dump(), key: value}) for value in curriculum.values or ()]

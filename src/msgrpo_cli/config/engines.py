@@ -18,10 +18,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from msgrpo_cli import trainer_fields
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.model_paths import local_path
-from msgrpo_cli.schema import RunConfig
+
+from . import trainer_fields
+from .schema import RunConfig
 
 _CONTINUOUS = "transformers_continuous_batching_config"
 CONTINUOUS_NEEDS = "5.23"  # the tested one; its manager and its settings change from version to version

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgrpo_cli import trainer_fields
-from msgrpo_cli.schema import RunConfig
+from . import trainer_fields
+from .schema import RunConfig
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

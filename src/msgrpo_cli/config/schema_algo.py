@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from msgrpo_cli.algo.credit import CREDITS, BaselineScope, CreditName, CreditRules
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS, EpisodeSampling, SamplingCorrection, SamplingScope
-from msgrpo_cli.schema_types import NonNegative, Positive, Section, Share
+
+from .section import NonNegative, Positive, Section, Share
 
 
 class AlgoConfig(Section):

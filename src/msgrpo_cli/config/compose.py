@@ -7,26 +7,22 @@ UsageError with one line per key, and happens before anything is written.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from msgrpo_cli import engines, trainer_fields
-from msgrpo_cli.common.files import SCHEMA, refuse_newer
 from msgrpo_cli.common.secrets import refuse_in_config
 from msgrpo_cli.common.text import reason_of
-from msgrpo_cli.curriculum import stages
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.explain import missing_values, validation_mistakes
-from msgrpo_cli.mixture import expanded, ids_of
-from msgrpo_cli.schema import RunConfig
+
+from . import engines, trainer_fields
+from .problems import missing_values, validation_mistakes
+from .schema import RunConfig, stages
 
 _HERE = Path(__file__).resolve().parent
 _STARTS = 32  # in a mixture some games may declare success and others none
@@ -60,7 +56,7 @@ def options_of(group: str, config_dirs: Sequence[Path] = ()) -> list[str]:
 
 def compose(primary: str, overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> RunConfig:
     """Compose `primary` ("train" or "eval") with overrides; the first of `config_dirs` wins. Raises UsageError."""
-    from msgrpo_cli import hydra_app
+    from . import hydra_app
 
     folders = config_folders(config_dirs)
     make_importable(folders)
@@ -163,64 +159,32 @@ def _prompt_problems(config: RunConfig) -> list[str]:
     return []
 
 
-def load_saved(path: Path, allow_modules: Collection[str] = ()) -> RunConfig:
-    """The config of an earlier run. A game outside the package is imported only if its module is allowed."""
-    from msgrpo_cli.games.registry import check_allowed
-
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise UsageError(f"{path}: cannot be read: {problem.strerror}") from problem
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise UsageError(f"{path}: broken: not YAML") from problem
-    if not isinstance(data, dict):
-        raise UsageError(f"{path}: broken: not a config")
-    refuse_newer(path, data.pop("schema", 0), SCHEMA)
-    env = data.get("env")
-    if isinstance(env, dict) and isinstance(env.get("id"), str):
-        for env_id in ids_of(env):
-            check_allowed(env_id, allow_modules)
-    make_importable([])
-    try:
-        return validated(data)
-    except UsageError as problem:
-        raise UsageError("\n".join(f"{path}: {line}" for line in str(problem).splitlines())) from problem
+MIX = "msgrpo/Mix-v0"
 
 
-def dumped(config: RunConfig) -> dict[str, Any]:
-    """The config as plain data, in the order of the schema."""
-    return config.model_dump(mode="json")
+def expanded(env: Mapping[str, Any], block_of: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
+    """The block with every named game replaced by its own block; other blocks as they are.
 
-
-def as_yaml(config: RunConfig) -> str:
-    """The config as it may be written into a file of one's own."""
-    return yaml.safe_dump(dumped(config), sort_keys=False, allow_unicode=True)
-
-
-def saved_text(config: RunConfig) -> str:
-    """The text of `config.yaml`; `load_saved` reads it back."""
-    return f"schema: {SCHEMA}\n{as_yaml(config)}"
-
-
-def config_hash(config: RunConfig) -> str:
-    """Equal for equal configs, whatever way they were written; notes count for nothing."""
-    data = {key: value for key, value in dumped(config).items() if key != "note"}
-    data["engine"].pop("note")
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def write_checkpoint_options(folder: Path, sections: Mapping[str, Any]) -> Path:
-    """Make a checkpoint's saved sections choosable as `model=checkpoint`, which brings env and prompt along.
-
-    `sections` holds `env`, `prompt`, and anything that lies at the top (`model`, `rollout`, `algo`, ...). The folder
-    goes first in `config_dirs`; `env=...` and `prompt=...` on the command line still win.
+    `block_of(name)` composes one game alone. Games that are blocks already, as in a saved config, stay. Raises
+    UsageError for what is no list of games.
     """
-    top = {key: value for key, value in sections.items() if key not in ("env", "prompt")}
-    defaults = [{f"override /{group}": "checkpoint"} for group in ("env", "prompt") if group in sections]
-    files: dict[str, Any] = {group: sections[group] for group in ("env", "prompt") if group in sections}
-    for group, content in {**files, "model": {"defaults": defaults, **top}}.items():
-        (folder / group).mkdir(parents=True, exist_ok=True)
-        header = "# @package _global_\n" if group == "model" else ""
-        text = header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        (folder / group / "checkpoint.yaml").write_text(text, encoding="utf-8")
-    return folder
+    if env.get("id") != MIX:
+        return dict(env)
+    games = env.get("games")
+    if not (isinstance(games, list) and games and all(isinstance(game, (str, Mapping)) for game in games)):
+        raise UsageError(f"env.games={games}: must be a list of games, such as env.games=[frozenlake,snake_8]")
+    if strange := [game for game in games if isinstance(game, str) and not re.fullmatch(r"[\w.-]+", game)]:
+        raise UsageError(f"env.games={games}: '{strange[0]}' is no name in conf/env")
+    blocks = [dict(block_of(game)) if isinstance(game, str) else dict(game) for game in games]
+    if any(block.get("id") == MIX for block in blocks):
+        raise UsageError(f"env.games={games}: a mixture cannot hold another")
+    longest = max(int(block.get("max_steps", 1)) for block in blocks)
+    if env.get("max_steps") not in (None, longest):
+        raise UsageError(f"env.max_steps={env['max_steps']}: each game of a mixture keeps its own; leave it out")
+    return {**env, "games": blocks, "max_steps": longest}
+
+
+def ids_of(env: Mapping[str, Any]) -> list[str]:
+    """Every `env.id` that a block names, those of its games among them."""
+    inner = [game["id"] for game in env.get("games") or () if isinstance(game, Mapping) and "id" in game]
+    return [str(env["id"]), *map(str, inner)]

@@ -33,11 +33,12 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from msgrpo_cli import trainer_fields
 from msgrpo_cli.common.secrets import refuse_in_overrides
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.errors import UsageError, shown
-from msgrpo_cli.explain import composition_mistake, missing_option
+
+from . import trainer_fields
+from .problems import composition_mistake, missing_option
 
 VERSION_BASE = "1.3"
 Job = Callable[[dict[str, Any], Path, list[str]], None]

@@ -1,0 +1,80 @@
+"""TODO docstring of config.saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from msgrpo_cli.common.files import SCHEMA, refuse_newer
+from msgrpo_cli.errors import UsageError
+
+from .compose import ids_of, make_importable, validated
+from .schema import RunConfig
+
+
+def load_saved(path: Path, allow_modules: Collection[str] = ()) -> RunConfig:
+    """The config of an earlier run. A game outside the package is imported only if its module is allowed."""
+    from msgrpo_cli.games.registry import check_allowed
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise UsageError(f"{path}: cannot be read: {problem.strerror}") from problem
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise UsageError(f"{path}: broken: not YAML") from problem
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: broken: not a config")
+    refuse_newer(path, data.pop("schema", 0), SCHEMA)
+    env = data.get("env")
+    if isinstance(env, dict) and isinstance(env.get("id"), str):
+        for env_id in ids_of(env):
+            check_allowed(env_id, allow_modules)
+    make_importable([])
+    try:
+        return validated(data)
+    except UsageError as problem:
+        raise UsageError("\n".join(f"{path}: {line}" for line in str(problem).splitlines())) from problem
+
+
+def dumped(config: RunConfig) -> dict[str, Any]:
+    """The config as plain data, in the order of the schema."""
+    return config.model_dump(mode="json")
+
+
+def as_yaml(config: RunConfig) -> str:
+    """The config as it may be written into a file of one's own."""
+    return yaml.safe_dump(dumped(config), sort_keys=False, allow_unicode=True)
+
+
+def saved_text(config: RunConfig) -> str:
+    """The text of `config.yaml`; `load_saved` reads it back."""
+    return f"schema: {SCHEMA}\n{as_yaml(config)}"
+
+
+def config_hash(config: RunConfig) -> str:
+    """Equal for equal configs, whatever way they were written; notes count for nothing."""
+    data = {key: value for key, value in dumped(config).items() if key != "note"}
+    data["engine"].pop("note")
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_checkpoint_options(folder: Path, sections: Mapping[str, Any]) -> Path:
+    """Make a checkpoint's saved sections choosable as `model=checkpoint`, which brings env and prompt along.
+
+    `sections` holds `env`, `prompt`, and anything that lies at the top (`model`, `rollout`, `algo`, ...). The folder
+    goes first in `config_dirs`; `env=...` and `prompt=...` on the command line still win.
+    """
+    top = {key: value for key, value in sections.items() if key not in ("env", "prompt")}
+    defaults = [{f"override /{group}": "checkpoint"} for group in ("env", "prompt") if group in sections]
+    files: dict[str, Any] = {group: sections[group] for group in ("env", "prompt") if group in sections}
+    for group, content in {**files, "model": {"defaults": defaults, **top}}.items():
+        (folder / group).mkdir(parents=True, exist_ok=True)
+        header = "# @package _global_\n" if group == "model" else ""
+        text = header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        (folder / group / "checkpoint.yaml").write_text(text, encoding="utf-8")
+    return folder
