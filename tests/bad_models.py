@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from msgrpo_cli.model_paths import ASSETS
+from msgrpo_cli.runs.pretrained import ASSETS
 
 RAN = "import pathlib\npathlib.Path(__file__).with_name('ran').write_text('foreign code ran')\n"
 

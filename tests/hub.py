@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from msgrpo_cli.model_paths import ASSETS
+from msgrpo_cli.runs.pretrained import ASSETS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CARD = "---\nlicense: other\nlicense_name: some-research\nlicense_link: LICENSE\n---\n# A base\n"

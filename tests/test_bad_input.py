@@ -19,7 +19,7 @@ from bad_models import write_models
 from bad_runs import LAST, write_runs
 from msgrpo_cli.common.signals import heeding, safe_point
 from msgrpo_cli.config.compose import options_of
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 from snapshots import snapshot
 from test_cli import run
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from msgrpo_cli.base_license import OURS, license_of
 from msgrpo_cli.config.schema import ModelConfig
-from msgrpo_cli.model_card import model_card
+from msgrpo_cli.runs.model_card import OURS, license_of, model_card
 
 
 def model(path: Path | str, **changes: Any) -> ModelConfig:

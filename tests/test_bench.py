@@ -28,7 +28,7 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.generation import Request, Sampling, generate
 from msgrpo_cli.models import load_model
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 from parts import small_model
 
 FEW = ["algo.groups_per_update=2", "algo.group_size=4"]

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli.checkpoint import (
+from msgrpo_cli.common.files import write_json
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.runs.checkpoint import (
     best,
     checkpoints,
     damage,
@@ -23,10 +26,7 @@ from msgrpo_cli.checkpoint import (
     score_of,
     update_of,
 )
-from msgrpo_cli.common.files import write_json
-from msgrpo_cli.config.compose import compose
-from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 
 FILES = ("model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json")
 

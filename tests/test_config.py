@@ -10,7 +10,7 @@ from msgrpo_cli.config.compose import compose, options_of, validated
 from msgrpo_cli.config.saved import as_yaml, config_hash, dumped, load_saved, write_checkpoint_options
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import game_class, make_game
-from msgrpo_cli.resume import changed
+from msgrpo_cli.runs.resume import changed
 
 MAZE = """
 import gymnasium

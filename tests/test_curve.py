@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli.curve import draw_curve, evaluation_rows, points, read_rows
+from msgrpo_cli.curve import draw_curve
+from msgrpo_cli.runs.metrics import evaluation_rows, points, read_rows
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.doctor_model import tokenizer
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.model_paths import ASSETS
+from msgrpo_cli.runs.pretrained import ASSETS
 
 
 def test_the_embedded_models_and_random_weights() -> None:

@@ -22,7 +22,7 @@ from msgrpo_cli.config.saved import config_hash, dumped
 from msgrpo_cli.config.trainer_fields import fields
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.generators import GENERATORS, make_generator
-from msgrpo_cli.model_paths import local_path
+from msgrpo_cli.runs.pretrained import local_path
 from parts import WITH_CONTINUOUS_BATCHING
 
 CUDA = torch.cuda.is_available()

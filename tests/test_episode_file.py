@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from msgrpo_cli.episode_file import EpisodeFile
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.runs.episodes import EpisodeFile
 from recorded_episodes import episode, written
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.episode import Completion, Episode, Start, Step
-from msgrpo_cli.episode_log import episode_from_json, episode_to_json, read_episodes
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.rollout.play import PlayRules, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer
+from msgrpo_cli.runs.episodes import episode_from_json, episode_to_json, read_episodes
 
 EPISODE = Episode(
     env="snake_8",

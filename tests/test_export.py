@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from conftest import SMALL
-from msgrpo_cli.checkpoint import best
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluate import evaluate_subjects
 from msgrpo_cli.export import export
-from msgrpo_cli.model_paths import ASSETS
 from msgrpo_cli.models import load_model
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.checkpoint import best
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.pretrained import ASSETS
 from msgrpo_cli.subjects import asked_for
 from msgrpo_cli.train import train_job
 from test_cli import run as command

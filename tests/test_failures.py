@@ -20,13 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from conftest import SMALL
-from msgrpo_cli.checkpoint import checkpoints, damage
 from msgrpo_cli.common.files import whole_directory, write_json
 from msgrpo_cli.common.signals import heeding, safe_point
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import NotFinite, RunError
 from msgrpo_cli.failures import explained
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.checkpoint import checkpoints, damage
+from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.supervision import Supervision
 from msgrpo_cli.train import train_job
 from msgrpo_cli.watchdog import Patience, Watchdog

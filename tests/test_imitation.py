@@ -25,8 +25,8 @@ from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.games.snake.game import Snake
 from msgrpo_cli.imitation import RECIPES, imitate
-from msgrpo_cli.model_paths import local_path
 from msgrpo_cli.rollout.split import split_of
+from msgrpo_cli.runs.pretrained import local_path
 
 
 def test_the_recipe_gives_the_same_weights_twice_and_learns() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.kept_episodes import KEPT, cut_former_episodes
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 
 ALL = 60
 

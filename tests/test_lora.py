@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from conftest import SMALL
-from msgrpo_cli.checkpoint import read_metadata
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.saved import load_saved
 from msgrpo_cli.dry_run import derived
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluate import evaluate_subjects
 from msgrpo_cli.jobs import weights_of, with_weights
-from msgrpo_cli.model_paths import ASSETS
 from msgrpo_cli.models import load_model
+from msgrpo_cli.runs.checkpoint import read_metadata
+from msgrpo_cli.runs.pretrained import ASSETS
 from msgrpo_cli.subjects import asked_for
 from msgrpo_cli.train import train_job
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from msgrpo_cli.model_card import merged_card, model_card
+from msgrpo_cli.runs.model_card import merged_card, model_card
 
 RESULT = {
     "env": "frozenlake",

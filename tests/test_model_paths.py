@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from hub import Hub, running_hub
-from msgrpo_cli.model_paths import is_local, local_path
+from msgrpo_cli.runs.pretrained import is_local, local_path
 
 TOKEN = "hf_" + "Ab1" * 11
 LAKE = ("model=tiny", "eval.episodes=8")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from msgrpo_cli.phase_file import PhaseFile, read_progress
+from msgrpo_cli.runs.progress import PhaseFile, read_progress
 
 
 def wait_for(condition: Callable[[], object]) -> None:

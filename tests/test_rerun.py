@@ -10,7 +10,7 @@ from pathlib import Path
 
 from conftest import SMALL
 from msgrpo_cli.rerun import as_text, first_difference
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 
 
 def rerun(*arguments: str) -> subprocess.CompletedProcess[str]:

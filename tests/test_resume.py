@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import SMALL
-from msgrpo_cli import checkpoint, session
+from msgrpo_cli import session
 from msgrpo_cli.common.files import read_json, write_json
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.common.lock import locked
@@ -19,7 +19,9 @@ from msgrpo_cli.common.signals import end_at_next_safe_point
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import TERMINATED, Interrupted, RunError, UsageError
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.resume import (
+from msgrpo_cli.runs import checkpoint
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.resume import (
     ResumePoint,
     base_is_scored,
     bytes_that_stay,
@@ -32,7 +34,6 @@ from msgrpo_cli.resume import (
     stays,
     stored_base,
 )
-from msgrpo_cli.runs import Run
 from msgrpo_cli.train import train_job
 
 OVERRIDES = [*SMALL, "trainer.beta=0.05", "algo.optimizer_steps=2", "eval.every=2", "save.every=2", "max_updates=4"]

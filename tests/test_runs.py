@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli import runs
 from msgrpo_cli.common.files import read_json, strict, whole_directory, write_json, write_text
 from msgrpo_cli.common.jsonl import append_lines, keep_lines, read_lines
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.runs import Run, find_run, is_run
+from msgrpo_cli.runs import directory as runs
+from msgrpo_cli.runs.directory import Run, find_run, is_run
 
 ODD: dict[Any, Any] = {
     "nan": math.nan,

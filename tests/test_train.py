@@ -13,11 +13,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import SMALL
-from msgrpo_cli.checkpoint import from_weights, read_metadata
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.saved import load_saved
 from msgrpo_cli.config.trainer_fields import problems
 from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.runs.checkpoint import from_weights, read_metadata
 from msgrpo_cli.train import train_job
 from small_qwen import small_qwen
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from msgrpo_cli.weight_files import problem_with
+from msgrpo_cli.runs.pretrained import problem_with
 
 
 def test_whole_weights_pass(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.precision import device_for
 from msgrpo_cli.rollout.prompt import PromptTemplate
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.training_settings import training_arguments
 
 UPDATES = 6  # the first is not counted

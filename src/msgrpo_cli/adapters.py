@@ -16,10 +16,10 @@ from peft import PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from msgrpo_cli.adapter_files import CONFIG, WEIGHTS
 from msgrpo_cli.common.files import read_json, write_text
 from msgrpo_cli.config.schema import LoraConfig
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.runs.checkpoint import CONFIG, WEIGHTS
 
 _BASE = "base_model_name_or_path"
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgrpo_cli.adapter_files import base_of, is_adapter
-from msgrpo_cli.checkpoint import read_metadata
 from msgrpo_cli.config.schema import ModelConfig
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.model_paths import architecture_file, fetched, is_local, local_path
 from msgrpo_cli.parameters import Shapes, count_of_architecture, linear_shapes, parameter_count
+from msgrpo_cli.runs.checkpoint import base_of, is_adapter, read_metadata
+from msgrpo_cli.runs.pretrained import architecture_file, fetched, is_local, local_path
 
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 _FORMULA = {"qwen2", "llama"}  # whose parameters `count_of_architecture` counts

@@ -16,8 +16,7 @@ from msgrpo_cli.common.files import strict
 from msgrpo_cli.common.statistics import Interval, bootstrap_interval, smallest_detectable_difference
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.paired_episodes import Stored, paired, same_evaluation
-from msgrpo_cli.report_groups import differences, written
-from msgrpo_cli.run_data import RunData, flat, number, read_run
+from msgrpo_cli.runs.reader import RunData, differences, flat, number, read_run, written
 
 SCHEMA = 1
 LEVEL = 0.05

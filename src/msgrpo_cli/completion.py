@@ -126,7 +126,7 @@ def _games(line: Line, word: str) -> list[Offer]:
 
 
 def _runs(line: Line, word: str) -> list[Offer]:
-    from msgrpo_cli.runs import known_runs
+    from msgrpo_cli.runs.directory import known_runs
 
     found = known_runs(Path("."))
     newest = [Offer(run.name, str(run.parent)) for run in reversed(found)]

@@ -14,7 +14,7 @@ from msgrpo_cli.common.files import read_json
 from msgrpo_cli.config import hydra_app
 from msgrpo_cli.config.compose import config_dir, validated
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 
 _EXPERIMENT = ["experiment=doctor"]
 _LEAST_RISE = 0.15

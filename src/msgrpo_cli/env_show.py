@@ -9,12 +9,12 @@ from typing import Any
 
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.model_paths import check_reachable
 from msgrpo_cli.models import load_tokenizer, quiet_libraries
 from msgrpo_cli.policy import prompt_ids
 from msgrpo_cli.rollout.players import RandomPlayer
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.rollout.visits import played
+from msgrpo_cli.runs.pretrained import check_reachable
 
 
 def shown(config: RunConfig) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.console import Console
 
-from msgrpo_cli.adapter_files import base_of
 from msgrpo_cli.api_policy import ApiPolicy
 from msgrpo_cli.api_server import retries_told
 from msgrpo_cli.assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
@@ -32,10 +31,11 @@ from msgrpo_cli.models import load_model, quiet_libraries
 from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.precision import check_precision, device_for
 from msgrpo_cli.recorder import evaluate_policy, record_evaluation
-from msgrpo_cli.resume import stored_base
 from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer, players_of
 from msgrpo_cli.rollout.prompt import PromptTemplate
+from msgrpo_cli.runs.checkpoint import base_of
+from msgrpo_cli.runs.resume import stored_base
 from msgrpo_cli.scores import score
 from msgrpo_cli.subjects import Subject
 

@@ -12,17 +12,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from msgrpo_cli.adapter_files import base_of, is_adapter
 from msgrpo_cli.adapters import name_base
-from msgrpo_cli.checkpoint import describe, find_checkpoint, read_metadata
 from msgrpo_cli.common.files import put_in_place, write_text
 from msgrpo_cli.config.schema import ModelConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.export_record import add_record
-from msgrpo_cli.model_card import merged_card
-from msgrpo_cli.model_paths import is_local, local_path
 from msgrpo_cli.models import load_model, quiet_libraries
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.checkpoint import base_of, describe, find_checkpoint, is_adapter, read_metadata
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.model_card import merged_card
+from msgrpo_cli.runs.pretrained import is_local, local_path
 
 _OF_TRAINING = (
     "optimizer.pt",

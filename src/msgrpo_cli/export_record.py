@@ -15,7 +15,7 @@ import yaml
 
 from msgrpo_cli.common.files import read_json, write_json, write_text
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 
 _BEFORE = "\n## Use\n"
 """The section of a card that these stand in front of."""

@@ -10,14 +10,13 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from msgrpo_cli.adapter_files import own_base
 from msgrpo_cli.adapters import with_adapter
-from msgrpo_cli.checkpoint import is_checkpoint
 from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.config.schema import ModelConfig, RunConfig
-from msgrpo_cli.model_paths import local_path
 from msgrpo_cli.models import load_model
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.checkpoint import is_checkpoint, own_base
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.pretrained import local_path
 
 
 def initial_model(config: RunConfig, run: Run) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgrpo_cli.adapter_files import own_base
-from msgrpo_cli.checkpoint import checkpoints, from_weights, is_checkpoint
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config import hydra_app
 from msgrpo_cli.config.compose import compose, config_dir, config_folders, make_importable, validated, with_games
@@ -25,12 +23,12 @@ from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.model_paths import check_reachable
 from msgrpo_cli.precision import check_precision
-from msgrpo_cli.reporting import tell_how_to_go_on
-from msgrpo_cli.resume import changed
 from msgrpo_cli.rollout.split import check_parts
-from msgrpo_cli.runs import Run, find_run, is_run, now
+from msgrpo_cli.runs.checkpoint import checkpoints, from_weights, is_checkpoint, own_base
+from msgrpo_cli.runs.directory import Run, find_run, is_run, now, tell_how_to_go_on
+from msgrpo_cli.runs.pretrained import check_reachable
+from msgrpo_cli.runs.resume import changed
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgrpo_cli.common.files import write_text
-from msgrpo_cli.curve import read_rows
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.metrics import read_rows
 
 KEPT = 50
 """Episodes that the other evaluations keep: their first ones, which are the same starts each time."""

@@ -33,7 +33,7 @@ from msgrpo_cli.precision import device_for
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.players import ExactPlayer
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.training_settings import training_arguments, update_rules
 
 EXACT = {"optimal": "Q* - V*", "policy": "Q^pi - V^pi"}

@@ -22,14 +22,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from msgrpo_cli.adapter_files import base_of, is_adapter
 from msgrpo_cli.byte_tokenizer import byte_tokenizer
-from msgrpo_cli.checkpoint import read_metadata
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import ModelConfig
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.model_paths import architecture_file, is_local, local_path, reach
 from msgrpo_cli.precision import check_quantization, device_for
+from msgrpo_cli.runs.checkpoint import base_of, is_adapter, read_metadata
+from msgrpo_cli.runs.pretrained import architecture_file, is_local, local_path, reach
 
 
 def quiet_libraries() -> None:

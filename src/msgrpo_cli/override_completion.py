@@ -19,7 +19,7 @@ from msgrpo_cli.config import trainer_fields
 from msgrpo_cli.config.compose import config_dir, config_folders, option_names
 from msgrpo_cli.config.schema import SCENARIOS, RunConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.model_paths import ASSETS, EMBEDDED
+from msgrpo_cli.runs.pretrained import ASSETS, EMBEDDED
 
 _OF_EVAL = ("api",)  # sections that training does not have
 _ONLY_COMPOSED = ("env", "hydra")  # sections whose keys no schema holds

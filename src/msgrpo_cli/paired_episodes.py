@@ -14,9 +14,8 @@ from typing import Any
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.report_groups import differences, written
-from msgrpo_cli.run_data import RunData, flat, number
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.reader import RunData, differences, flat, number, written
 
 _SAME = 1e-9  # scores closer than this are equal
 _CONDITIONS = {"env": "env", "split": "eval.split", "episodes": "eval.episodes", "seeds": "the starts (eval.seed)"}

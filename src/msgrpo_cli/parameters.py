@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from msgrpo_cli.config.schema import LoraConfig, ModelConfig
-from msgrpo_cli.model_paths import architecture_file, is_local, local_path
+from msgrpo_cli.runs.pretrained import architecture_file, is_local, local_path
 
 _MATRIX = 2
 _NO_LAYERS = {"model.embed_tokens", "lm_head"}  # matrices that `all-linear` leaves alone

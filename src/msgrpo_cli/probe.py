@@ -29,7 +29,7 @@ from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.rollout.collect import PlayedUpdate, UpdateRules
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 
 UPDATES = 2
 _CHANGED = {

@@ -13,28 +13,27 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from msgrpo_cli import checkpoint
-from msgrpo_cli.adapter_files import base_of
 from msgrpo_cli.adapters import name_base
 from msgrpo_cli.assembly import at_temperature
-from msgrpo_cli.base_license import license_of
 from msgrpo_cli.common.files import sync, write_json, write_text
 from msgrpo_cli.common.jsonl import append_lines, write_lines
 from msgrpo_cli.common.lock import is_there
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.episode import Episode
-from msgrpo_cli.episode_log import episode_to_json
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.evaluator import Evaluator, Played
 from msgrpo_cli.generation import Sampling
 from msgrpo_cli.kept_episodes import cut_former_episodes
-from msgrpo_cli.model_card import model_card
-from msgrpo_cli.model_paths import local_path
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.progress import Display
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs import checkpoint
+from msgrpo_cli.runs.checkpoint import base_of
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.episodes import episode_to_json
+from msgrpo_cli.runs.model_card import license_of, model_card
+from msgrpo_cli.runs.pretrained import local_path
 from msgrpo_cli.stopping import Stopping
 
 _SILENT = 10  # updates without signal in a row, after which a warning is due

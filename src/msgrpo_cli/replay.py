@@ -17,10 +17,10 @@ import yaml
 
 from msgrpo_cli.common.files import write_text
 from msgrpo_cli.common.text import visible_line
-from msgrpo_cli.episode_file import EpisodeFile, Place, Row
 from msgrpo_cli.errors import UsageError, shown
 from msgrpo_cli.replay_selection import Selected, Selection, select, total_regret
-from msgrpo_cli.runs import Run, find_run
+from msgrpo_cli.runs.directory import Run, find_run
+from msgrpo_cli.runs.episodes import EpisodeFile, Place, Row
 
 _OF_EVALUATION = ".episodes.jsonl"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from msgrpo_cli.common.text import visible
-from msgrpo_cli.episode_file import Row
 from msgrpo_cli.replay_selection import total_regret
 from msgrpo_cli.replay_steps import number, origin, outcome, totals, verdict, word
+from msgrpo_cli.runs.episodes import Row
 
 LIMIT = 200
 """Episodes in a page that nobody limited: beyond, browsers become slow and the file large."""

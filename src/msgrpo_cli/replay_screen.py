@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from msgrpo_cli.common.text import visible
-from msgrpo_cli.episode_file import Row
 from msgrpo_cli.replay_position import Position
 from msgrpo_cli.replay_steps import number, origin, outcome, totals, verdict, word
+from msgrpo_cli.runs.episodes import Row
 
 _SIDE_BY_SIDE = 96  # columns from which the two texts stand beside each other
 _LEAST = 3  # lines of the texts that are shown however small the terminal is

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from msgrpo_cli.episode_file import Row
 from msgrpo_cli.errors import UsageError, shown
+from msgrpo_cli.runs.episodes import Row
 
 P = TypeVar("P")
 

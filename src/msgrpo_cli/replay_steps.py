@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from msgrpo_cli.common.text import visible_line
-from msgrpo_cli.episode_file import Row
 from msgrpo_cli.replay_selection import total_regret
+from msgrpo_cli.runs.episodes import Row
 
 _NO_REGRET = 1e-9
 

@@ -19,9 +19,9 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from msgrpo_cli.episode_file import Row
 from msgrpo_cli.replay_position import Position
 from msgrpo_cli.replay_screen import Screen
+from msgrpo_cli.runs.episodes import Row
 
 _LOOK = 0.2  # seconds after which the size of the terminal is looked at again
 _KEY = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])|.", re.DOTALL)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from msgrpo_cli.common.text import visible
-from msgrpo_cli.episode_file import Row
 from msgrpo_cli.replay_steps import number, origin, outcome, totals, verdict, word
+from msgrpo_cli.runs.episodes import Row
 
 
 def lines_of(row: Row, heading: str) -> Iterator[str]:

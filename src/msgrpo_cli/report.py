@@ -16,12 +16,12 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.report_costs import cost_of
 from msgrpo_cli.report_curves import curves_of
 from msgrpo_cli.report_episodes import notable_episodes
-from msgrpo_cli.report_groups import Group, differences, grouped, written
+from msgrpo_cli.report_groups import Group, grouped
 from msgrpo_cli.report_notes import notes_on
 from msgrpo_cli.report_ranking import compare
 from msgrpo_cli.report_records import GroupReport, Measure, Report, Score, Unfinished
-from msgrpo_cli.run_data import NOT_STARTED, RunData, number, read_run
-from msgrpo_cli.runs import is_run, now
+from msgrpo_cli.runs.directory import is_run, now
+from msgrpo_cli.runs.reader import NOT_STARTED, RunData, differences, number, read_run, written
 from msgrpo_cli.seed_statistics import interquartile_mean, seed_interval
 
 _FIELDS: dict[Measure, str] = {

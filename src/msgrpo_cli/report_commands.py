@@ -71,7 +71,7 @@ def compare(first: RunName, second: RunName, as_json: AsJson = False, verbose: V
     """Compare the best checkpoints of two runs on the very same episodes: effect, interval, p-value."""
     with ending(verbose):
         from msgrpo_cli.comparison import compare_runs
-        from msgrpo_cli.runs import find_run
+        from msgrpo_cli.runs.directory import find_run
 
         one, other = find_run(first), find_run(second)
         if one.resolve() == other.resolve():
@@ -109,9 +109,9 @@ def show_one(run: RunName, as_json: AsJson = False, verbose: Verbose = False) ->
     """Show what matters about one run."""
     with ending(verbose):
         from msgrpo_cli.common.files import strict
-        from msgrpo_cli.run_data import read_run
         from msgrpo_cli.run_list import details
-        from msgrpo_cli.runs import find_run
+        from msgrpo_cli.runs.directory import find_run
+        from msgrpo_cli.runs.reader import read_run
 
         found = read_run(find_run(run))
         if as_json:
@@ -121,7 +121,7 @@ def show_one(run: RunName, as_json: AsJson = False, verbose: Verbose = False) ->
 
 
 def _target(text: str) -> Path:
-    from msgrpo_cli.runs import find_run
+    from msgrpo_cli.runs.directory import find_run
 
     path = Path(text)
     return path if path.is_dir() else find_run(text)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from msgrpo_cli.run_data import RunData, number
+from msgrpo_cli.runs.reader import RunData, number
 
 
 @dataclass(frozen=True)

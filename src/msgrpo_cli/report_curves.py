@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgrpo_cli.common.statistics import Interval
-from msgrpo_cli.curve import evaluation_rows, points
-from msgrpo_cli.run_data import RunData, number
+from msgrpo_cli.runs.metrics import evaluation_rows, points
+from msgrpo_cli.runs.reader import RunData, number
 from msgrpo_cli.seed_statistics import seed_interval
 
 Line = tuple[tuple[float, float], ...]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from msgrpo_cli.common.jsonl import read_lines
-from msgrpo_cli.run_data import RunData, number
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.reader import RunData, number
 
 _MOST_STEPS, _MOST_CHARACTERS = 60, 3000  # of one episode, and of one text in it, so that a page stays small
 _FILE = "eval/best.episodes.jsonl"

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.run_data import RunData, flat
+from msgrpo_cli.runs.reader import RunData, _fixed, differences, flat, written
 
 _CHANGES_NOTHING = ("seed", "note", "engine.note", "schema")
 _CHOICES = ("env", "model", "prompt", "engine")
@@ -61,18 +61,6 @@ def grouped(runs: Iterable[RunData]) -> list[Group]:
         others = tuple(run for run in members[key] if all(run is not one for one in counting))
         groups.append(Group(letter(number), label, game, configs[key], counting, others))
     return groups
-
-
-def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Every key that is not the same in all configs, with its value in each; None where a config has no such key."""
-    keys = dict.fromkeys(key for config in configs for key in config)
-    table = {key: [config.get(key) for config in configs] for key in keys}
-    return {key: values for key, values in table.items() if len({_fixed(value) for value in values}) > 1}
-
-
-def written(value: Any) -> str:
-    """A value as it is written in YAML and on the command line."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def letter(number: int) -> str:
@@ -142,7 +130,3 @@ def _short(key: str) -> str:
 def _kinds(keys: Sequence[str], table: Mapping[str, Sequence[Any]]) -> int:
     """How many groups these keys tell apart."""
     return len(set(zip(*([_fixed(value) for value in table[key]] for key in keys), strict=True))) if keys else 1
-
-
-def _fixed(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)

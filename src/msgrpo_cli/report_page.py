@@ -14,7 +14,7 @@ from msgrpo_cli.common.numbers import count, interval, number
 from msgrpo_cli.errors import UsageError, shown
 from msgrpo_cli.report_ranking import ranking
 from msgrpo_cli.report_records import MEASURES, Report
-from msgrpo_cli.run_data import number as known_number
+from msgrpo_cli.runs.reader import number as known_number
 from msgrpo_cli.seed_statistics import RESAMPLES
 
 _ASSETS = Path(__file__).parent / "assets"

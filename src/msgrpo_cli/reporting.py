@@ -14,7 +14,6 @@ from typing import NoReturn
 
 from msgrpo_cli.common.console import say
 from msgrpo_cli.errors import INTERRUPTED, Interrupted, RunError, UsageError
-from msgrpo_cli.runs import Run, left_interrupted
 
 _NO_PLACE = {
     errno.EACCES,
@@ -53,12 +52,6 @@ def ending(verbose: bool) -> Iterator[None]:
         _leave(problem, said if started else f"{said}; give another place", code, verbose)
     except BaseException as problem:  # noqa: BLE001 - the outermost boundary: users see a line, not a traceback
         _leave(problem, f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}", RunError.exit_code, verbose)
-
-
-def tell_how_to_go_on(run: Run) -> None:
-    """Mark a run that was ended as interrupted, and say once how it goes on."""
-    if (command := left_interrupted(run)) is not None:
-        print(f"go on with: {command}", file=sys.stderr)
 
 
 def _leave(problem: BaseException, message: object, code: int, verbose: bool) -> NoReturn:

@@ -15,10 +15,10 @@ from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.model_paths import check_reachable
 from msgrpo_cli.precision import check_precision
-from msgrpo_cli.resume import differences
-from msgrpo_cli.runs import Run, find_run
+from msgrpo_cli.runs.directory import Run, find_run
+from msgrpo_cli.runs.pretrained import check_reachable
+from msgrpo_cli.runs.resume import differences
 
 
 def rerun(text: str, command: list[str], allow_modules: Collection[str] = ()) -> dict[str, Any]:

@@ -18,9 +18,8 @@ import yaml
 
 from msgrpo_cli.common.text import did_you_mean
 from msgrpo_cli.errors import UsageError, shown
-from msgrpo_cli.report_groups import written
-from msgrpo_cli.run_data import RunData, flat, moment, number, read_run
-from msgrpo_cli.runs import Run, known_runs
+from msgrpo_cli.runs.directory import Run, known_runs
+from msgrpo_cli.runs.reader import RunData, flat, moment, number, read_run, written
 
 _RECORDED = (
     "command",

@@ -18,8 +18,8 @@ from msgrpo_cli.common.files import read_json
 from msgrpo_cli.common.jsonl import last_rows
 from msgrpo_cli.config.hydra_app import hash_of_overrides
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.runs import Run
-from msgrpo_cli.sweep_record import LAST_ROWS, Job, Sweep, prune_file, state_of
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.sweep import LAST_ROWS, Job, Sweep, prune_file, state_of
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -74,7 +74,7 @@ def watch(
     """Follow a run: curves, phase, last episodes, time left. Ends when the run does; Ctrl-C leaves it alone."""
     with ending(verbose):
         from msgrpo_cli import watch as work
-        from msgrpo_cli.runs import find_run
+        from msgrpo_cli.runs.directory import find_run
 
         _print_anything()
         found = find_run(run)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 
-from msgrpo_cli import checkpoint
 from msgrpo_cli.adapters import policy_of
 from msgrpo_cli.assembly import game_factory, language_agent, play_rules
 from msgrpo_cli.common.files import whole_directory
@@ -21,7 +20,6 @@ from msgrpo_cli.config.engines import trainer_settings
 from msgrpo_cli.config.schema import RunConfig, stages
 from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.curve import draw_curve
-from msgrpo_cli.episode_log import read_episodes
 from msgrpo_cli.errors import Interrupted, RunError
 from msgrpo_cli.evaluator import Evaluator
 from msgrpo_cli.failures import Limit
@@ -34,11 +32,13 @@ from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.precision import autocast_dtype, device_for, precision_name
 from msgrpo_cli.recorder import Recorder, evaluate_policy, evaluation_row, record_evaluation
-from msgrpo_cli.resume import ResumePoint, scored_with
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.players import ExactPlayer
 from msgrpo_cli.rollout.split import Split
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs import checkpoint
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.episodes import read_episodes
+from msgrpo_cli.runs.resume import ResumePoint, scored_with
 from msgrpo_cli.scores import score
 from msgrpo_cli.stopping import Stopping
 from msgrpo_cli.supervision import Supervision

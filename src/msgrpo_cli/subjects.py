@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgrpo_cli import checkpoint
 from msgrpo_cli.config.compose import compose, ids_of, options_of
 from msgrpo_cli.config.saved import write_checkpoint_options
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import check_allowed
-from msgrpo_cli.model_paths import EMBEDDED, check_local, check_reachable
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs import checkpoint
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.pretrained import EMBEDDED, check_local, check_reachable
 
 _API = "policy=api"
 _AT_SERVER = "such as msgrpo eval NAME policy=api, or model=qwen72b"

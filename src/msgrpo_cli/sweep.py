@@ -24,9 +24,9 @@ from msgrpo_cli.jobs import ready, sound
 from msgrpo_cli.plan import hours
 from msgrpo_cli.report import report_on
 from msgrpo_cli.report_page import write_html
+from msgrpo_cli.runs.sweep import UNFINISHED, Job, Sweep, find_sweep
 from msgrpo_cli.sweep_display import SweepDisplay
 from msgrpo_cli.sweep_job import SweepJob
-from msgrpo_cli.sweep_record import UNFINISHED, Job, Sweep, find_sweep
 
 _MOST_CHECKED = 500  # one check takes some 50 ms
 _MOST_DIFFERENCES = 5

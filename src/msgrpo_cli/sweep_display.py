@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from msgrpo_cli.sweep_record import JobState, JobStatus, Sweep
+from msgrpo_cli.runs.sweep import JobState, JobStatus, Sweep
 
 _EVERY = 1.0  # seconds between looks
 _PLAIN_EVERY = 30  # looks between plain lines about running jobs

@@ -25,8 +25,8 @@ from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import INTERRUPTED, TERMINATED, UsageError
 from msgrpo_cli.jobs import job_config, record_failure
-from msgrpo_cli.runs import Run, is_run, now
-from msgrpo_cli.sweep_record import Sweep, log_of, prune_file
+from msgrpo_cli.runs.directory import Run, is_run, now
+from msgrpo_cli.runs.sweep import Sweep, log_of, prune_file
 
 _POLL = 0.5  # seconds between looks at the child and at the stop file
 _GRACE = 60.0  # seconds that a child has to reach a safe point and save

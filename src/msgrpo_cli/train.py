@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from msgrpo_cli import checkpoint
 from msgrpo_cli.common.console import say
 from msgrpo_cli.common.files import write_text
 from msgrpo_cli.common.jsonl import read_lines
@@ -24,9 +23,17 @@ from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.models import quiet_libraries
 from msgrpo_cli.precision import device_for
-from msgrpo_cli.reporting import tell_how_to_go_on
-from msgrpo_cli.resume import ResumePoint, bytes_that_stay, differences, go_back, remove_leftovers, resume_point, stays
-from msgrpo_cli.runs import Run, Status
+from msgrpo_cli.runs import checkpoint
+from msgrpo_cli.runs.directory import Run, Status, tell_how_to_go_on
+from msgrpo_cli.runs.resume import (
+    ResumePoint,
+    bytes_that_stay,
+    differences,
+    go_back,
+    remove_leftovers,
+    resume_point,
+    stays,
+)
 from msgrpo_cli.session import Session
 from msgrpo_cli.stopping import Stopping
 from msgrpo_cli.supervision import Supervision

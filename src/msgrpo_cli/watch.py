@@ -16,7 +16,7 @@ from rich.live import Live
 
 from msgrpo_cli.common.text import visible_line
 from msgrpo_cli.errors import INTERRUPTED
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.watch_screen import Screen, news
 from msgrpo_cli.watched_run import WatchedRun
 

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from msgrpo_cli.common.jsonl import Row
 from msgrpo_cli.common.text import visible_line
-from msgrpo_cli.curve import evaluation_rows
 from msgrpo_cli.replay_selection import total_regret
 from msgrpo_cli.replay_steps import number, word
+from msgrpo_cli.runs.metrics import evaluation_rows
 from msgrpo_cli.terminal_curve import Series, curve
 from msgrpo_cli.watched_run import WatchedRun, points
 

@@ -16,9 +16,9 @@ import yaml
 
 from msgrpo_cli.common.jsonl import FollowedRows, Row, last_rows
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.phase_file import Progress, read_progress
-from msgrpo_cli.run_process import RunProcess, last_sign, process_of
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.process import RunProcess, last_sign, process_of
+from msgrpo_cli.runs.progress import Progress, read_progress
 
 _RECENT = 20  # updates whose mean says how long the next ones take
 _EPISODES = 8  # of the end of episodes.jsonl

@@ -23,7 +23,7 @@ from msgrpo_cli.models import quiet_libraries
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.precision import device_for
 from msgrpo_cli.rollout.collect import PlayedUpdate
-from msgrpo_cli.runs import Run
+from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.training_settings import training_arguments
 
 from .limit import Pair, update_limit

@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.model_paths import local_path
+from msgrpo_cli.runs.pretrained import local_path
 
 from . import trainer_fields
 from .schema import RunConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msgrpo_cli import checkpoint
+from msgrpo_cli.runs import checkpoint
 
 from ..core import TextMediatedStochasticGame
 

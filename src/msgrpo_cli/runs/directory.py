@@ -256,3 +256,9 @@ def _git(*arguments: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return said.stdout.strip()
+
+
+def tell_how_to_go_on(run: Run) -> None:
+    """Mark a run that was ended as interrupted, and say once how it goes on."""
+    if (command := left_interrupted(run)) is not None:
+        print(f"go on with: {command}", file=sys.stderr)

@@ -19,8 +19,9 @@ import yaml
 from msgrpo_cli.common.files import SCHEMA, read_json, refuse_newer, write_json
 from msgrpo_cli.common.jsonl import last_rows
 from msgrpo_cli.errors import UsageError, shown
-from msgrpo_cli.run_process import process_of
-from msgrpo_cli.runs import Run, is_run, now
+
+from .directory import Run, is_run, now
+from .process import process_of
 
 JobStatus = Literal["not started", "starting", "running", "done", "failed", "interrupted", "pruned", "lost"]
 UNFINISHED: tuple[JobStatus, ...] = ("not started", "starting", "running", "interrupted", "lost", "failed")

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 
 from msgrpo_cli.common.lock import last_holder
-from msgrpo_cli.runs import Run
+
+from .directory import Run
 
 _SLACK = 60.0  # seconds by which clocks may disagree
 

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgrpo_cli import checkpoint
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.common.jsonl import cut_lines, length_of_lines
 from msgrpo_cli.config.compose import validated
 from msgrpo_cli.config.saved import dumped
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Episode
-from msgrpo_cli.episode_log import read_episodes
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.runs import Run, is_run
+
+from . import checkpoint
+from .directory import Run, is_run
+from .episodes import read_episodes
 
 _MAY_CHANGE = ("max_updates", "max_hours", "trainer.report_to")
 

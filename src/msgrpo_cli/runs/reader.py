@@ -5,8 +5,9 @@ Knows the files of a run and what may be wrong with them. Knows nothing about st
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -18,8 +19,9 @@ import yaml
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.run_process import process_of
-from msgrpo_cli.runs import Run, is_run
+
+from .directory import Run, is_run
+from .process import process_of
 
 NOT_STARTED, BROKEN = "not started", "broken"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # four times as fast, where PyYAML was built with it
@@ -176,3 +178,19 @@ def _evaluation(path: Path) -> dict[str, Any] | None:
 def _plain(problem: str, path: Path) -> str:
     """A message without the directory, which stands beside it."""
     return " ".join(problem.replace(f"{path}/", "").split())
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Every key that is not the same in all configs, with its value in each; None where a config has no such key."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    table = {key: [config.get(key) for config in configs] for key in keys}
+    return {key: values for key, values in table.items() if len({_fixed(value) for value in values}) > 1}
+
+
+def written(value: Any) -> str:
+    """A value as it is written in YAML and on the command line."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _fixed(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

@@ -6,11 +6,10 @@ Knows directories, `msgrpo.json` and scores. Knows nothing about torch, games or
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from msgrpo_cli.adapter_files import named_base
 from msgrpo_cli.common.files import (
     SCHEMA,
     put_in_place,
@@ -20,9 +19,11 @@ from msgrpo_cli.common.files import (
     write_json,
     write_text,
 )
-from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.config.schema import ModelConfig, RunConfig
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.runs import Run, find_run, is_run
+
+from .directory import Run, find_run, is_run
+from .pretrained import EMBEDDED, is_local, local_path
 
 METADATA = "msgrpo.json"
 _CARD = "README.md"
@@ -230,3 +231,38 @@ def find_checkpoint(target: str) -> tuple[Path, Path | None]:
         damaged = [reason for path in _named(Run(run_path)) if (reason := damage(path)) is not None]
         raise UsageError(damaged[-1] if damaged else f"{run_path}: has no checkpoint yet")
     return found, run_path
+
+
+CONFIG = "adapter_config.json"
+
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a directory holds an adapter rather than a whole model."""
+    return (folder / CONFIG).is_file()
+
+
+def own_base(run: Run) -> Path:
+    """Where a LoRA run keeps a base that it made itself."""
+    return run.path / "base"
+
+
+def named_base(model: ModelConfig, run: Run) -> str | None:
+    """How a checkpoint of `run` names its base beside `model.path`: None where that says it on every machine."""
+    if own_base(run).is_dir():
+        return f"../../{own_base(run).name}"
+    elsewhere = is_local(model.path) and not model.path.startswith(EMBEDDED)
+    return str(Path(local_path(model.path)).absolute()) if elsewhere else None
+
+
+def base_of(checkpoint: Path, metadata: Mapping[str, Any]) -> ModelConfig:
+    """The model that a checkpoint's run started from. Raises UsageError where an adapter's own base is gone."""
+    model = ModelConfig.model_validate(metadata["model"])
+    if not (named := metadata.get("base")):
+        return model
+    place = (checkpoint / named).resolve()
+    if not (place / "config.json").is_file():
+        raise UsageError(f"{checkpoint}: an adapter whose base is not at {place}; copy the whole run, or put it back")
+    return model.model_copy(update={"path": str(place), "init": "pretrained", "revision": None})
