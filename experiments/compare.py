@@ -25,9 +25,9 @@ import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from msgrpo_cli.analysis.compare import sign_flip_p
+from msgrpo_cli.analysis.report.seeds import holm, interquartile_mean, seed_interval
 from msgrpo_cli.common.statistics import Interval
-from msgrpo_cli.comparison import sign_flip_p
-from msgrpo_cli.seed_statistics import holm, interquartile_mean, seed_interval
 
 AT_A_TIME = 2
 GOAL = 0.8  # normalised score: how soon is it reached?

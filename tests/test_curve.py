@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli.curve import draw_curve
+from msgrpo_cli.analysis.curve import draw_curve
 from msgrpo_cli.runs.metrics import evaluation_rows, points, read_rows
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -105,7 +105,7 @@ def test_no_rows_no_picture(tmp_path: Path) -> None:
 
 
 def test_starting_is_cheap() -> None:
-    code = "import sys, msgrpo_cli.curve; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, msgrpo_cli.analysis.curve; sys.exit('matplotlib' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", code], check=False, env={"PYTHONPATH": ":".join(sys.path)}).returncode
         == 0

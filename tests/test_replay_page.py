@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from browser_pages import WITH_BROWSER, opened
-from msgrpo_cli.replay import open_replay, write_page
-from msgrpo_cli.replay_page import LIMIT, spread
-from msgrpo_cli.replay_selection import Selection
+from msgrpo_cli.analysis.replay.page import LIMIT, spread
+from msgrpo_cli.analysis.replay.replay import open_replay, write_page
+from msgrpo_cli.analysis.replay.selection import Selection
 from recorded_episodes import Row, episode, step, written
 
 EVIL = "</script><script>window.owned = 1</script><img src=x onerror='window.owned = 2'><!-- \u2028 & \x1b[2J"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from msgrpo_cli.replay_position import Position
-from msgrpo_cli.replay_terminal import keys_in
+from msgrpo_cli.analysis.replay.position import Position
+from msgrpo_cli.analysis.replay.terminal import keys_in
 
 LENGTHS = (3, 1, 4)
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from msgrpo_cli.analysis.replay.selection import Selected, Selection, select, total_regret
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.replay_selection import Selected, Selection, select, total_regret
 from recorded_episodes import Row, episode, step, with_regrets
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from msgrpo_cli.replay_position import Position
-from msgrpo_cli.replay_screen import Screen
+from msgrpo_cli.analysis.replay.position import Position
+from msgrpo_cli.analysis.replay.terminal import Screen
 from recorded_episodes import Row, episode, step, written
 from terminals import plain, terminal
 

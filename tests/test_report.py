@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from msgrpo_cli.analysis.report.build import report_on
+from msgrpo_cli.analysis.report.findings import ranking
+from msgrpo_cli.analysis.report.records import Report
 from msgrpo_cli.cli import main
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.report import report_on
-from msgrpo_cli.report_ranking import ranking
-from msgrpo_cli.report_records import Report
 from run_copies import change_json, copy_of, seeds_of, sweep_json
 
 LOW, HIGH = [0.10, 0.15, 0.20, 0.12], [0.80, 0.85, 0.90, 0.82]

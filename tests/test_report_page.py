@@ -11,9 +11,9 @@ import pytest
 
 from browser_pages import WITH_BROWSER, Page, opened
 from conftest import SMALL
-from msgrpo_cli.report import report_on
-from msgrpo_cli.report_figures import figures_of
-from msgrpo_cli.report_page import as_html, write_html
+from msgrpo_cli.analysis.report.build import report_on
+from msgrpo_cli.analysis.report.figures import figures_of
+from msgrpo_cli.analysis.report.page import as_html, write_html
 from run_copies import copy_of, seeds_of, sweep_json
 
 TABLES = {

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bad_runs import CHANGES
+from msgrpo_cli.analysis.listing import list_runs
 from msgrpo_cli.cli import main
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.run_list import list_runs
 from run_copies import copy_of
 
 LOW = {"summary": {"best": {"mean_total_reward": 0.1, "split": "test"}}, "start": "2026-01-01T00:00:00+00:00"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msgrpo_cli.seed_statistics import (
+from msgrpo_cli.analysis.report.seeds import (
     coverage,
     holm,
     interquartile_mean,

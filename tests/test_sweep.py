@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
+from msgrpo_cli.analysis.report.build import report_on
 from msgrpo_cli.config.hydra_app import hash_of_overrides
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.report import report_on
 from msgrpo_cli.runs.sweep import Job, Sweep
 from msgrpo_cli.sweep import _threads, planned, resume_sweep
 

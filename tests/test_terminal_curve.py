@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msgrpo_cli.terminal_curve import Series, curve
+from msgrpo_cli.analysis.watch.plot import Series, curve
 
 
 def drawn(

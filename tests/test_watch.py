@@ -18,11 +18,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from msgrpo_cli.analysis.watch.screen import Screen, news
+from msgrpo_cli.analysis.watch.state import WatchedRun
 from msgrpo_cli.cli import app
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.watch_screen import Screen, news
-from msgrpo_cli.watched_run import WatchedRun
 from recorded_episodes import episode
 from terminals import plain, terminal
 

@@ -23,8 +23,8 @@ from msgrpo_cli.options import AsJson, Verbose
 from msgrpo_cli.reporting import ending
 
 if TYPE_CHECKING:
-    from msgrpo_cli.comparison import Effect, PairedComparison
-    from msgrpo_cli.run_list import Listed
+    from msgrpo_cli.analysis.compare import Effect, PairedComparison
+    from msgrpo_cli.analysis.listing import Listed
 
 runs_app = typer.Typer(rich_markup_mode=None, help="List the runs, or show one.")
 
@@ -50,9 +50,9 @@ _SHOWN = 8  # evaluations of a run
 def report(targets: Targets, html: Page = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Say what runs say together: a table on the terminal, and one page that works without a network."""
     with ending(verbose):
-        from msgrpo_cli.report import is_sweep, report_on
-        from msgrpo_cli.report_page import refuse_strangers, write_html
-        from msgrpo_cli.report_text import show
+        from msgrpo_cli.analysis.report.build import is_sweep, report_on
+        from msgrpo_cli.analysis.report.page import refuse_strangers, write_html
+        from msgrpo_cli.analysis.report.text import show
 
         paths = [_target(text) for text in targets]
         alone = paths[0] if len(paths) == 1 and is_sweep(paths[0]) else Path()
@@ -70,7 +70,7 @@ def report(targets: Targets, html: Page = None, as_json: AsJson = False, verbose
 def compare(first: RunName, second: RunName, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Compare the best checkpoints of two runs on the very same episodes: effect, interval, p-value."""
     with ending(verbose):
-        from msgrpo_cli.comparison import compare_runs
+        from msgrpo_cli.analysis.compare import compare_runs
         from msgrpo_cli.runs.directory import find_run
 
         one, other = find_run(first), find_run(second)
@@ -93,7 +93,7 @@ def list_all(
 ) -> None:
     """List the runs in outputs/ and multirun/, the youngest first."""
     with ending(verbose):
-        from msgrpo_cli.run_list import list_runs
+        from msgrpo_cli.analysis.listing import list_runs
 
         found = list_runs(Path("."), filters or [], sort, reverse)
         if as_json:
@@ -108,8 +108,8 @@ def list_all(
 def show_one(run: RunName, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show what matters about one run."""
     with ending(verbose):
+        from msgrpo_cli.analysis.listing import details
         from msgrpo_cli.common.files import strict
-        from msgrpo_cli.run_list import details
         from msgrpo_cli.runs.directory import find_run
         from msgrpo_cli.runs.reader import read_run
 
@@ -208,7 +208,7 @@ def _show_run(found: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_comparison(found: PairedComparison, console: Console) -> None:
-    from msgrpo_cli.comparison import sentence, warnings_on
+    from msgrpo_cli.analysis.compare import sentence, warnings_on
 
     top = Table.grid(padding=(0, 2))
     for letter, side in (("A", found.first), ("B", found.second)):

@@ -46,8 +46,8 @@ def replay(
         ways = [name for name, given in (("--text", text), ("--html", html), ("--json", as_json)) if given]
         if len(ways) > 1:
             raise UsageError(f"{' and '.join(ways)}: only one of them")
-        from msgrpo_cli import replay as work
-        from msgrpo_cli.replay_selection import Selection
+        from msgrpo_cli.analysis.replay import replay as work
+        from msgrpo_cli.analysis.replay.selection import Selection
 
         _print_anything()
         opened = work.open_replay(run, evaluation, Selection(update, ended_by, invalid, loop, worst, limit))
@@ -73,7 +73,7 @@ def watch(
 ) -> None:
     """Follow a run: curves, phase, last episodes, time left. Ends when the run does; Ctrl-C leaves it alone."""
     with ending(verbose):
-        from msgrpo_cli import watch as work
+        from msgrpo_cli.analysis.watch import watch as work
         from msgrpo_cli.runs.directory import find_run
 
         _print_anything()

@@ -13,13 +13,13 @@ import torch
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 
 from msgrpo_cli.adapters import policy_of
+from msgrpo_cli.analysis.curve import draw_curve
 from msgrpo_cli.assembly import game_factory, language_agent, play_rules
 from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.config.engines import trainer_settings
 from msgrpo_cli.config.schema import RunConfig, stages
 from msgrpo_cli.curriculum import Curriculum
-from msgrpo_cli.curve import draw_curve
 from msgrpo_cli.errors import Interrupted, RunError
 from msgrpo_cli.evaluator import Evaluator
 from msgrpo_cli.failures import Limit

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgrpo_cli.analysis.report.build import report_on
+from msgrpo_cli.analysis.report.page import write_html
 from msgrpo_cli.common.lock import locked
 from msgrpo_cli.common.signals import asked_to_end, heeding, safe_point
 from msgrpo_cli.config import hydra_app
@@ -22,8 +24,6 @@ from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.jobs import ready, sound
 from msgrpo_cli.plan import hours
-from msgrpo_cli.report import report_on
-from msgrpo_cli.report_page import write_html
 from msgrpo_cli.runs.sweep import UNFINISHED, Job, Sweep, find_sweep
 from msgrpo_cli.sweep_display import SweepDisplay
 from msgrpo_cli.sweep_job import SweepJob

@@ -66,8 +66,8 @@ def run_or_show(
     if not as_json and sys.stdout.isatty():
         from rich.console import Console
 
-        from msgrpo_cli.report import report_on
-        from msgrpo_cli.report_text import show
+        from msgrpo_cli.analysis.report.build import report_on
+        from msgrpo_cli.analysis.report.text import show
 
         show(report_on([Path(outcome["sweep"])]), Console())
     print(f"report: {outcome['report']}", file=sys.stderr)

@@ -15,8 +15,9 @@ import numpy as np
 from msgrpo_cli.common.files import strict
 from msgrpo_cli.common.statistics import Interval, bootstrap_interval, smallest_detectable_difference
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.paired_episodes import Stored, paired, same_evaluation
 from msgrpo_cli.runs.reader import RunData, differences, flat, number, read_run, written
+
+from .pairing import Stored, paired, same_evaluation
 
 SCHEMA = 1
 LEVEL = 0.05

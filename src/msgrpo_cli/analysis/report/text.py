@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from msgrpo_cli.common.numbers import NONE, count, estimate, interval, number
-from msgrpo_cli.report_ranking import ranking
-from msgrpo_cli.report_records import MEASURES, GroupReport, Measure, Report, Score
+
+from .findings import ranking
+from .records import MEASURES, GroupReport, Measure, Report, Score
 
 _MOST_PAIRS = 12  # of groups on a terminal; the page has them all
 

@@ -18,9 +18,10 @@ import yaml
 from msgrpo_cli.common.files import write_text
 from msgrpo_cli.common.text import visible_line
 from msgrpo_cli.errors import UsageError, shown
-from msgrpo_cli.replay_selection import Selected, Selection, select, total_regret
 from msgrpo_cli.runs.directory import Run, find_run
 from msgrpo_cli.runs.episodes import EpisodeFile, Place, Row
+
+from .selection import Selected, Selection, select, total_regret
 
 _OF_EVALUATION = ".episodes.jsonl"
 
@@ -78,7 +79,7 @@ def as_data(replay: Replay) -> dict[str, Any]:
 
 def print_text(replay: Replay) -> None:
     """Every episode as plain lines on stdout."""
-    from msgrpo_cli.replay_text import lines_of
+    from .steps import lines_of
 
     count = len(replay.chosen.places)
     for place, (line, row) in enumerate(replay.rows(), 1):
@@ -87,7 +88,7 @@ def print_text(replay: Replay) -> None:
 
 def write_page(replay: Replay, out: Path) -> None:
     """One HTML page, whole or not at all; beyond its limit, unless one was asked for, episodes at even distances."""
-    from msgrpo_cli.replay_page import LIMIT, page, spread
+    from .page import LIMIT, page, spread
 
     places = replay.chosen.places
     if not places:
@@ -105,7 +106,7 @@ def write_page(replay: Replay, out: Path) -> None:
 
 def show_in_terminal(replay: Replay) -> None:
     """Step through the episodes by keys."""
-    from msgrpo_cli.replay_terminal import replay_in_terminal
+    from .terminal import replay_in_terminal
 
     @lru_cache(maxsize=4)
     def load(place: int) -> tuple[int, Row]:

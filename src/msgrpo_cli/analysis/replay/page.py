@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from msgrpo_cli.common.text import visible
-from msgrpo_cli.replay_selection import total_regret
-from msgrpo_cli.replay_steps import number, origin, outcome, totals, verdict, word
 from msgrpo_cli.runs.episodes import Row
+
+from .selection import total_regret
+from .steps import number, origin, outcome, totals, verdict, word
 
 LIMIT = 200
 """Episodes in a page that nobody limited: beyond, browsers become slow and the file large."""

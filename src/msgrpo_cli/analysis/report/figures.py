@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from msgrpo_cli.report_records import MEASURES, Comparison, GroupReport, Measure, Report
+from .records import MEASURES, Comparison, GroupReport, Measure, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

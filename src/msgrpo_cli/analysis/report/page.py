@@ -12,10 +12,11 @@ from typing import Any
 from msgrpo_cli.common.files import write_text
 from msgrpo_cli.common.numbers import count, interval, number
 from msgrpo_cli.errors import UsageError, shown
-from msgrpo_cli.report_ranking import ranking
-from msgrpo_cli.report_records import MEASURES, Report
 from msgrpo_cli.runs.reader import number as known_number
-from msgrpo_cli.seed_statistics import RESAMPLES
+
+from .findings import ranking
+from .records import MEASURES, Report
+from .seeds import RESAMPLES
 
 _ASSETS = Path(__file__).parent / "assets"
 MARK = '<meta name="generator" content="msgrpo report">'
@@ -44,7 +45,7 @@ def as_html(report: Report) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    from msgrpo_cli.report_figures import figures_of
+    from .figures import figures_of
 
     environment = Environment(
         loader=FileSystemLoader(_ASSETS),

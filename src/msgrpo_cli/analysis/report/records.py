@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 from msgrpo_cli.common.files import strict
 from msgrpo_cli.common.statistics import Interval
-from msgrpo_cli.report_costs import Cost
-from msgrpo_cli.report_curves import Curve
-from msgrpo_cli.report_episodes import Notable
+
+from .measures import Cost, Curve, Notable
 
 SCHEMA = 1
 Measure = Literal["total_reward", "success_rate", "normalized_score"]

@@ -15,11 +15,12 @@ from rich.text import Text
 
 from msgrpo_cli.common.jsonl import Row
 from msgrpo_cli.common.text import visible_line
-from msgrpo_cli.replay_selection import total_regret
-from msgrpo_cli.replay_steps import number, word
 from msgrpo_cli.runs.metrics import evaluation_rows
-from msgrpo_cli.terminal_curve import Series, curve
-from msgrpo_cli.watched_run import WatchedRun, points
+
+from ..replay.selection import total_regret
+from ..replay.steps import number, word
+from .plot import Series, curve
+from .state import WatchedRun, points
 
 _SIDE_BY_SIDE = 100  # columns from which both curves stand beside each other
 _LOWEST, _HIGHEST = 4, 12  # lines of a curve

@@ -13,16 +13,14 @@ from typing import Any
 from msgrpo_cli._version import __version__
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.report_costs import cost_of
-from msgrpo_cli.report_curves import curves_of
-from msgrpo_cli.report_episodes import notable_episodes
-from msgrpo_cli.report_groups import Group, grouped
-from msgrpo_cli.report_notes import notes_on
-from msgrpo_cli.report_ranking import compare
-from msgrpo_cli.report_records import GroupReport, Measure, Report, Score, Unfinished
 from msgrpo_cli.runs.directory import is_run, now
 from msgrpo_cli.runs.reader import NOT_STARTED, RunData, differences, number, read_run, written
-from msgrpo_cli.seed_statistics import interquartile_mean, seed_interval
+
+from .findings import compare, notes_on
+from .groups import Group, grouped
+from .measures import cost_of, curves_of, notable_episodes
+from .records import GroupReport, Measure, Report, Score, Unfinished
+from .seeds import interquartile_mean, seed_interval
 
 _FIELDS: dict[Measure, str] = {
     "total_reward": "mean_total_reward",

@@ -17,8 +17,9 @@ from rich.live import Live
 from msgrpo_cli.common.text import visible_line
 from msgrpo_cli.errors import INTERRUPTED
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.watch_screen import Screen, news
-from msgrpo_cli.watched_run import WatchedRun
+
+from .screen import Screen, news
+from .state import WatchedRun
 
 _EVERY = 1.0  # seconds between two looks
 _PLAIN_EVERY = 5.0  # seconds between plain lines of updates

@@ -5,13 +5,14 @@ Knows rows of episodes.jsonl. Knows nothing about terminals or pages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from msgrpo_cli.common.text import visible_line
-from msgrpo_cli.replay_selection import total_regret
+from msgrpo_cli.common.text import visible, visible_line
 from msgrpo_cli.runs.episodes import Row
+
+from .selection import total_regret
 
 _NO_REGRET = 1e-9
 
@@ -88,3 +89,21 @@ def outcome(row: Row) -> list[str]:
     if row["drawn"] is not None:
         parts.append("drawn for training" if row["drawn"] else "not drawn")
     return parts
+
+
+def lines_of(row: Row, heading: str) -> Iterator[str]:
+    """One episode, the heading first; its texts are indented and nothing is wrapped."""
+    steps = row["steps"]
+    yield f"{heading}: {origin(row)}"
+    yield f"  {', '.join(outcome(row))}"
+    for position, (step, total) in enumerate(zip(steps, totals(row), strict=True), 1):
+        found = verdict(step)
+        yield f"step {position}/{len(steps)}"
+        for name in ("observation", "completion"):
+            yield f"  {name}"
+            yield from (f"    {line}" for line in visible(step[name]).split("\n"))
+        yield (
+            f"  {found.symbol} action {word(step['action'])}, optimal {word(step['optimal_action'])}, regret "
+            f"{number(step['regret'])}, reward {number(step['reward'])}, total {number(total)}: {found.words}"
+        )
+    yield ""
