@@ -17,11 +17,11 @@ from msgrpo_cli.algo.episode_sampling import Draw
 from msgrpo_cli.config.engines import CONTINUOUS_NEEDS
 from msgrpo_cli.episode import Completion, Episode, Start, Step
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.generation import Sampling
-from msgrpo_cli.imitation import make_model, make_tokenizer
+from msgrpo_cli.models.embedded import make_model, make_tokenizer
+from msgrpo_cli.models.generation import Sampling
+from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.msgrpo_config import MSGRPOConfig
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.rollout.collect import PlayedUpdate, UpdateRules, play_update
 from msgrpo_cli.rollout.play import PlayRules
 from msgrpo_cli.rollout.prompt import PromptTemplate

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from msgrpo_cli.byte_tokenizer import byte_tokenizer
+from msgrpo_cli.models.loading import byte_tokenizer
 
 _NARROW = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
 _ARCHITECTURES = Path(__file__).parent.parent / "src" / "msgrpo_cli" / "assets" / "architectures"

@@ -10,9 +10,9 @@ import pytest
 import torch
 from peft import PeftModel
 
-from msgrpo_cli.adapters import name_base, policy_of, read_adapter, with_adapter
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.schema import LoraConfig
+from msgrpo_cli.models.adapters import name_base, policy_of, read_adapter, with_adapter
 from parts import agent, played_update, small_model, trainer_for
 
 IDS = torch.tensor([[3, 5, 7, 9, 11]])

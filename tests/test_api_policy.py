@@ -16,12 +16,12 @@ import pytest
 
 from model_server import Gate, refusal, served
 from msgrpo_cli import RunError, UsageError, evaluate
-from msgrpo_cli.assembly import at_temperature, language_agent
 from msgrpo_cli.cli import main
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.kept_answers import Answer, kept_answers, request_hash
-from msgrpo_cli.models import load_model
+from msgrpo_cli.models.factory import at_temperature, language_agent
+from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.rollout.play import Decision
 
 TINY = Path(__file__).parent.parent / "src" / "msgrpo_cli" / "assets" / "tiny"

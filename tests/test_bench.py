@@ -16,7 +16,6 @@ from transformers import TrainerCallback
 
 from conftest import SMALL
 from msgrpo_cli.algo.batching import step_rows
-from msgrpo_cli.assembly import language_agent
 from msgrpo_cli.bench.learn import bench_learn, reached
 from msgrpo_cli.bench.limit import Pair, rollout_limit, update_limit
 from msgrpo_cli.bench.rollout import Recording, bench_rollout, play
@@ -26,8 +25,9 @@ from msgrpo_cli.cli import main
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.generation import Request, Sampling, generate
-from msgrpo_cli.models import load_model
+from msgrpo_cli.models.factory import language_agent
+from msgrpo_cli.models.generation import Request, Sampling, generate
+from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.runs.directory import Run
 from parts import small_model
 

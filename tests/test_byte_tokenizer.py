@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from msgrpo_cli.byte_tokenizer import byte_tokenizer
+from msgrpo_cli.models.loading import byte_tokenizer
 
 TEXTS = [
     "",

@@ -15,9 +15,9 @@ from transformers.generation.continuous_batching.continuous_api import Continuou
 
 from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.continuous_batching import ContinuousBatchingGenerator
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.generation import Generated, Generator, Request, Sampling, generate
+from msgrpo_cli.models.continuous_batching import ContinuousBatchingGenerator
+from msgrpo_cli.models.generation import Generated, Generator, Request, Sampling, generate
 from msgrpo_cli.train import train_job
 from parts import WITH_CONTINUOUS_BATCHING, small_model
 

@@ -9,11 +9,11 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.demonstrations import SHARES
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.imitation import make_tokenizer
+from msgrpo_cli.models.demonstrations import SHARES
+from msgrpo_cli.models.embedded import make_tokenizer
 
 SHIPPED = sorted(file.parent for file in (Path(__file__).parents[1] / "src/msgrpo_cli/assets").glob("*/tokenizer.json"))
 UNKNOWN = 1

@@ -17,8 +17,8 @@ from conftest import SMALL
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluate import evaluate_subjects
-from msgrpo_cli.export import export
-from msgrpo_cli.models import load_model
+from msgrpo_cli.models.export import export
+from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.runs.checkpoint import best
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import ASSETS

@@ -18,7 +18,7 @@ from transformers import (
 
 from chance import fits
 from msgrpo_cli.common.seeding import Key, uniforms
-from msgrpo_cli.generation import Generated, KeyedSampler, Request, Sampling, generate
+from msgrpo_cli.models.generation import Generated, KeyedSampler, Request, Sampling, generate
 from parts import small_model
 
 END = 5

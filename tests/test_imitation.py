@@ -12,7 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.demonstrations import (
+from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.games.snake.game import Snake
+from msgrpo_cli.models.demonstrations import (
     BLUNDERING,
     SHARES,
     cliff_player,
@@ -21,10 +24,7 @@ from msgrpo_cli.demonstrations import (
     snake_player,
     uniform_player,
 )
-from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.games.snake.game import Snake
-from msgrpo_cli.imitation import RECIPES, imitate
+from msgrpo_cli.models.embedded import RECIPES, imitate
 from msgrpo_cli.rollout.split import split_of
 from msgrpo_cli.runs.pretrained import local_path
 

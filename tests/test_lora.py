@@ -19,7 +19,7 @@ from msgrpo_cli.dry_run import derived
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluate import evaluate_subjects
 from msgrpo_cli.jobs import weights_of, with_weights
-from msgrpo_cli.models import load_model
+from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.runs.checkpoint import read_metadata
 from msgrpo_cli.runs.pretrained import ASSETS
 from msgrpo_cli.subjects import asked_for

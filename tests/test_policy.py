@@ -15,9 +15,9 @@ from msgrpo_cli.episode import Completion
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.generation import Sampling
-from msgrpo_cli.imitation import make_tokenizer
-from msgrpo_cli.policy import LanguageAgentPolicy, end_of_turn_ids, pad_id
+from msgrpo_cli.models.embedded import make_tokenizer
+from msgrpo_cli.models.generation import Sampling
+from msgrpo_cli.models.policy import LanguageAgentPolicy, end_of_turn_ids, pad_id
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from parts import agent, small_model

@@ -11,7 +11,7 @@ import torch
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.precision import autocast_dtype, check_precision, device_for, precision_name
+from msgrpo_cli.models.precision import autocast_dtype, check_precision, device_for, precision_name
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.training_settings import training_arguments
 from test_cli import run

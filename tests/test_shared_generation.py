@@ -10,8 +10,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from msgrpo_cli.common.seeding import Key
-from msgrpo_cli.generation import Generated, Request, Sampling, generate
-from msgrpo_cli.shared_generation import generate_shared
+from msgrpo_cli.models.generation import Generated, Request, Sampling, generate
+from msgrpo_cli.models.shared_generation import generate_shared
 from parts import small_model
 from test_shared_prompts import adapted, qwen2, recurrent, sliding
 

@@ -21,8 +21,8 @@ from transformers import (
 
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.algo.episode_sampling import Draw
+from msgrpo_cli.models.shared_generation import has_plain_cache
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.plain_cache import has_plain_cache
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.shared_prompts import SharedRows, Sharing
 from parts import (

@@ -15,19 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgrpo_cli.generation
-import msgrpo_cli.shared_generation
-from msgrpo_cli.assembly import game_factory, language_agent
+import msgrpo_cli.models.generation
+import msgrpo_cli.models.shared_generation
 from msgrpo_cli.bench.rollout import play
 from msgrpo_cli.bench.watch import machine
 from msgrpo_cli.common.console import talk_on_stderr
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.generators import single
-from msgrpo_cli.initial_model import initial_model
-from msgrpo_cli.models import quiet_libraries
+from msgrpo_cli.models.factory import game_factory, language_agent
+from msgrpo_cli.models.loading import initial_model, quiet_libraries
+from msgrpo_cli.models.policy import LanguageAgentPolicy
+from msgrpo_cli.models.precision import device_for
+from msgrpo_cli.models.shared_generation import single
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.policy import LanguageAgentPolicy
-from msgrpo_cli.precision import device_for
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.training_settings import training_arguments
@@ -76,10 +75,10 @@ def main(overrides: list[str]) -> dict[str, Any]:
     parts.time("describe", game, "describe")
     parts.time("prompt_and_tokens", PromptTemplate, "messages")
     parts.time("decode_and_parse", LanguageAgentPolicy, "_completion")
-    for module in (msgrpo_cli.generation, msgrpo_cli.shared_generation):
+    for module in (msgrpo_cli.models.generation, msgrpo_cli.models.shared_generation):
         parts.time("draw", module, "draw")
         parts.time("keyed_numbers", module, "keyed_numbers")
-    parts.time("tree", msgrpo_cli.shared_generation._Tree, "grow")
+    parts.time("tree", msgrpo_cli.models.shared_generation._Tree, "grow")
     parts.time("tokenize", LanguageAgentPolicy, "act")
     parts.time("scoring", MSGRPOTrainer, "_generate_and_score_completions")
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from msgrpo_cli.bench.rollout import bench_rollout
 from msgrpo_cli.bench.update import bench_update
 from msgrpo_cli.bench.watch import seconds_of
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.precision import device_for
+from msgrpo_cli.models.precision import device_for
 
 SMALL = ["experiment=bench", "rollout.max_new_tokens=100", "rollout.max_prompt_tokens=1500", "model.init=random"]
 ROWS_OF_AN_UPDATE = 512 * 8

@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 
 from msgrpo_cli.bench.watch import machine
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.models import load_model, quiet_libraries
+from msgrpo_cli.models.loading import load_model, quiet_libraries
 
 ROUNDS, ROWS, PROMPT, ANSWER = 5, 16, 340, 60
 STATIC = {"cache_implementation": "static"}

@@ -25,7 +25,6 @@ from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from msgrpo_cli.assembly import game_factory, language_agent
 from msgrpo_cli.bench.learn import TARGET
 from msgrpo_cli.bench.rollout import play
 from msgrpo_cli.bench.watch import machine, median
@@ -33,13 +32,14 @@ from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Start
-from msgrpo_cli.generation import generate
-from msgrpo_cli.models import load_model, quiet_libraries
-from msgrpo_cli.policy import end_of_turn_ids, pad_id, prompt_ids
+from msgrpo_cli.models.factory import game_factory, language_agent
+from msgrpo_cli.models.generation import generate
+from msgrpo_cli.models.loading import load_model, quiet_libraries
+from msgrpo_cli.models.policy import end_of_turn_ids, pad_id, prompt_ids
+from msgrpo_cli.models.shared_generation import generate_shared
 from msgrpo_cli.rollout.collect import starts_of_update
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.rollout.split import start_seeds
-from msgrpo_cli.shared_generation import generate_shared
 from msgrpo_cli.training_settings import update_rules
 
 ROUNDS = 5

@@ -32,7 +32,7 @@ def main(overrides: list[str]) -> None:
     importing = time.time() - before
     import transformers
 
-    from msgrpo_cli.policy import LanguageAgentPolicy
+    from msgrpo_cli.models.policy import LanguageAgentPolicy
     from msgrpo_cli.train import train_job
 
     loading = 0.0

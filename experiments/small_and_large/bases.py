@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msgrpo_cli import evaluate
-from msgrpo_cli.assembly import game_factory, play_rules
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.demonstrations import frozenlake_player
 from msgrpo_cli.episode import Completion
 from msgrpo_cli.evaluator import Evaluator
+from msgrpo_cli.models.demonstrations import frozenlake_player
+from msgrpo_cli.models.factory import game_factory, play_rules
 from msgrpo_cli.rollout.play import Decision
 
 HERE = Path(__file__).parent

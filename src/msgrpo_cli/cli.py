@@ -182,7 +182,7 @@ def export(
 ) -> None:
     """Write a model folder that plain `from_pretrained` loads, with its card; prints the folder."""
     with ending(verbose):
-        from msgrpo_cli.export import export as write
+        from msgrpo_cli.models.export import export as write
 
         with talk_on_stderr():
             written = write(target, directory, merge=merge)

@@ -9,8 +9,8 @@ from typing import Any
 
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.models import load_tokenizer, quiet_libraries
-from msgrpo_cli.policy import prompt_ids
+from msgrpo_cli.models.loading import load_tokenizer, quiet_libraries
+from msgrpo_cli.models.policy import prompt_ids
 from msgrpo_cli.rollout.players import RandomPlayer
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.rollout.visits import played

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from msgrpo_cli.api_policy import ApiPolicy
 from msgrpo_cli.api_server import retries_told
-from msgrpo_cli.assembly import at_temperature, game_factory, language_agent, play_rules, sampling_of
 from msgrpo_cli.common.console import talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
 from msgrpo_cli.config.saved import config_hash
@@ -24,12 +23,13 @@ from msgrpo_cli.config.schema import ModelConfig, RolloutConfig, RunConfig
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.evaluator import Evaluator, Played
-from msgrpo_cli.generators import single
 from msgrpo_cli.kept_answers import kept_answers
 from msgrpo_cli.ladder import References, render
-from msgrpo_cli.models import load_model, quiet_libraries
-from msgrpo_cli.policy import LanguageAgentPolicy
-from msgrpo_cli.precision import check_precision, device_for
+from msgrpo_cli.models.factory import at_temperature, game_factory, language_agent, play_rules, sampling_of
+from msgrpo_cli.models.loading import load_model, quiet_libraries
+from msgrpo_cli.models.policy import LanguageAgentPolicy
+from msgrpo_cli.models.precision import check_precision, device_for
+from msgrpo_cli.models.shared_generation import single
 from msgrpo_cli.recorder import evaluate_policy, record_evaluation
 from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer, players_of

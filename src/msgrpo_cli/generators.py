@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.generation import Generator, generate
+from msgrpo_cli.models.generation import Generator
+from msgrpo_cli.models.shared_generation import single
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.shared_generation import generate_shared
 
 Trainer = Callable[[], MSGRPOTrainer]
 """Gives the trainer, once it exists; vLLM needs its accelerator and its count of steps."""
@@ -21,13 +21,8 @@ def _single(config: RunConfig, trainer: Trainer) -> Generator:
     return single(config)
 
 
-def single(config: RunConfig) -> Generator:
-    """transformers' `generate`, or the same answers with what repeats computed once."""
-    return generate_shared if config.rollout.share_prompts else generate
-
-
 def _continuous(config: RunConfig, trainer: Trainer) -> Generator:
-    from msgrpo_cli.continuous_batching import ContinuousBatchingGenerator
+    from msgrpo_cli.models.continuous_batching import ContinuousBatchingGenerator
 
     return ContinuousBatchingGenerator(config.trainer.get("transformers_continuous_batching_config"))
 

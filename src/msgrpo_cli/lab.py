@@ -17,19 +17,18 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, ProgressCallback
 
-from msgrpo_cli.adapters import policy_of
 from msgrpo_cli.algo.credit import CREDITS, step_advantages
 from msgrpo_cli.algo.episode_sampling import Draw, effective_sample_size
-from msgrpo_cli.assembly import game_factory, language_agent, play_rules
 from msgrpo_cli.common.statistics import bootstrap_interval
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.games.core import KnownDynamics, PlaceableDynamics, TextMediatedStochasticGame
-from msgrpo_cli.generators import single
-from msgrpo_cli.initial_model import initial_model
-from msgrpo_cli.models import quiet_libraries
+from msgrpo_cli.models.adapters import policy_of
+from msgrpo_cli.models.factory import game_factory, language_agent, play_rules
+from msgrpo_cli.models.loading import initial_model, quiet_libraries
+from msgrpo_cli.models.precision import device_for
+from msgrpo_cli.models.shared_generation import single
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.policy_values import Habit, PolicyValues, reachable
-from msgrpo_cli.precision import device_for
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.players import ExactPlayer

@@ -20,12 +20,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
-from msgrpo_cli.adapters import policy_of
 from msgrpo_cli.algo.batching import Row, deal, micro_batches, row_factors, step_rows, times_read
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.errors import NotFinite
 from msgrpo_cli.freshness import GapBound, check_gap
+from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.msgrpo_config import MSGRPOConfig
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.shared_prompts import Sharing

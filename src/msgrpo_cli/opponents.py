@@ -17,11 +17,11 @@ from msgrpo_cli.games.snake.opponents import Opponent
 @lru_cache(maxsize=2)
 def checkpoint_opponent(path: str) -> Opponent:
     """The checkpoint with its own prompt and sampling; an invalid answer plays the first action. Loads the weights."""
-    from msgrpo_cli.assembly import language_agent
     from msgrpo_cli.config import hydra_app
-    from msgrpo_cli.generators import single
-    from msgrpo_cli.models import load_model, quiet_libraries
-    from msgrpo_cli.precision import device_for
+    from msgrpo_cli.models.factory import language_agent
+    from msgrpo_cli.models.loading import load_model, quiet_libraries
+    from msgrpo_cli.models.precision import device_for
+    from msgrpo_cli.models.shared_generation import single
     from msgrpo_cli.rollout.play import Decision
     from msgrpo_cli.subjects import asked_for
 

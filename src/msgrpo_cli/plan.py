@@ -139,8 +139,8 @@ def _found(use_cpu: bool) -> Hardware | None:
 
 def encoder(config: RunConfig) -> Encode | None:
     """The model's own tokenizer where it is on this machine; None where prompts cannot be counted."""
-    from msgrpo_cli.models import load_tokenizer, quiet_libraries
-    from msgrpo_cli.policy import prompt_ids
+    from msgrpo_cli.models.loading import load_tokenizer, quiet_libraries
+    from msgrpo_cli.models.policy import prompt_ids
     from msgrpo_cli.runs.pretrained import is_local
 
     quiet_libraries()

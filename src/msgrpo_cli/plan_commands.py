@@ -78,8 +78,8 @@ def plan(
 
 def _probed(found: Plan, changes: list[Change]) -> dict[str, Any]:
     from msgrpo_cli.errors import UsageError
+    from msgrpo_cli.models.precision import check_precision
     from msgrpo_cli.plan import plan as planned
-    from msgrpo_cli.precision import check_precision
     from msgrpo_cli.probe import probe, probed
 
     same = planned(probed(found.config), found.hardware, here=True)

@@ -85,7 +85,7 @@ def main() -> None:
     """In the child: trains, then prints one JSON object on the last line."""
     saved, *allowed = sys.argv[1:]
     config = load_saved(Path(saved), allowed)
-    from msgrpo_cli.precision import device_for
+    from msgrpo_cli.models.precision import device_for
     from msgrpo_cli.train import train_job  # and with it every library
 
     before, device = resident_memory(), device_for(config.trainer)

@@ -13,8 +13,6 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from msgrpo_cli.adapters import name_base
-from msgrpo_cli.assembly import at_temperature
 from msgrpo_cli.common.files import sync, write_json, write_text
 from msgrpo_cli.common.jsonl import append_lines, write_lines
 from msgrpo_cli.common.lock import is_there
@@ -23,10 +21,12 @@ from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.evaluator import Evaluator, Played
-from msgrpo_cli.generation import Sampling
 from msgrpo_cli.kept_episodes import cut_former_episodes
+from msgrpo_cli.models.adapters import name_base
+from msgrpo_cli.models.factory import at_temperature
+from msgrpo_cli.models.generation import Sampling
+from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.policy import LanguageAgentPolicy
 from msgrpo_cli.progress import Display
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.checkpoint import base_of

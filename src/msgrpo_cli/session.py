@@ -12,9 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 
-from msgrpo_cli.adapters import policy_of
 from msgrpo_cli.analysis.curve import draw_curve
-from msgrpo_cli.assembly import game_factory, language_agent, play_rules
 from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.config.engines import trainer_settings
@@ -25,12 +23,13 @@ from msgrpo_cli.evaluator import Evaluator
 from msgrpo_cli.failures import Limit
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.generators import make_generator
-from msgrpo_cli.initial_model import initial_model
 from msgrpo_cli.ladder import render
-from msgrpo_cli.models import load_model
+from msgrpo_cli.models.adapters import policy_of
+from msgrpo_cli.models.factory import game_factory, language_agent, play_rules
+from msgrpo_cli.models.loading import initial_model, load_model
+from msgrpo_cli.models.policy import LanguageAgentPolicy
+from msgrpo_cli.models.precision import autocast_dtype, device_for, precision_name
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.policy import LanguageAgentPolicy
-from msgrpo_cli.precision import autocast_dtype, device_for, precision_name
 from msgrpo_cli.recorder import Recorder, evaluate_policy, evaluation_row, record_evaluation
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.players import ExactPlayer

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from msgrpo_cli.plain_cache import has_plain_cache
+from msgrpo_cli.models.shared_generation import has_plain_cache
 
 _NOTHING = -1  # stands where a row is padded
 _IGNORED = -100  # the label that a language-model head passes over

@@ -21,8 +21,8 @@ from msgrpo_cli.config.saved import config_hash, saved_text
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.models import quiet_libraries
-from msgrpo_cli.precision import device_for
+from msgrpo_cli.models.loading import quiet_libraries
+from msgrpo_cli.models.precision import device_for
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.directory import Run, Status, tell_how_to_go_on
 from msgrpo_cli.runs.resume import (

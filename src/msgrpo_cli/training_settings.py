@@ -18,8 +18,8 @@ from msgrpo_cli.config.saved import dumped
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.freshness import gap_bound
+from msgrpo_cli.models.precision import autocast_dtype
 from msgrpo_cli.msgrpo_config import MSGRPOConfig
-from msgrpo_cli.precision import autocast_dtype
 from msgrpo_cli.rollout.collect import UpdateRules
 from msgrpo_cli.runs.directory import Run
 

@@ -12,11 +12,11 @@ from typing import Any
 from transformers import PreTrainedModel
 from trl.generation.vllm_generation import VLLMGeneration, extract_logprobs
 
-from msgrpo_cli.adapters import policy_of
 from msgrpo_cli.common.seeding import Key, seed_from
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.generation import Generated, Request, Sampling, cut
+from msgrpo_cli.models.adapters import policy_of
+from msgrpo_cli.models.generation import Generated, Request, Sampling, cut
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 
 _AT_ONCE = 64  # requests that TRL's client keeps connections for

@@ -16,7 +16,7 @@ from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.precision import device_for
+from msgrpo_cli.models.precision import device_for
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.train import train_job
 

@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from msgrpo_cli.adapters import policy_of
 from msgrpo_cli.algo.batching import Row, micro_batches, step_rows
-from msgrpo_cli.assembly import language_agent
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.generators import single
-from msgrpo_cli.initial_model import initial_model
-from msgrpo_cli.models import quiet_libraries
+from msgrpo_cli.models.adapters import policy_of
+from msgrpo_cli.models.factory import language_agent
+from msgrpo_cli.models.loading import initial_model, quiet_libraries
+from msgrpo_cli.models.precision import device_for
+from msgrpo_cli.models.shared_generation import single
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.precision import device_for
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.training_settings import training_arguments

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors import SafetensorError
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,16 +21,20 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as transformers_logging
 
-from msgrpo_cli.byte_tokenizer import byte_tokenizer
+from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.common.text import one_line
-from msgrpo_cli.config.schema import ModelConfig
+from msgrpo_cli.config.schema import ModelConfig, RunConfig
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.precision import check_quantization, device_for
-from msgrpo_cli.runs.checkpoint import base_of, is_adapter, read_metadata
+from msgrpo_cli.runs.checkpoint import base_of, is_adapter, is_checkpoint, own_base, read_metadata
+from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import architecture_file, is_local, local_path, reach
+
+from .adapters import with_adapter
+from .precision import check_quantization, device_for
 
 
 def quiet_libraries() -> None:
@@ -95,7 +101,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 
 def _adapted(folder: Path, config: ModelConfig, merge: bool) -> PreTrainedModel:
     """The base as its run had it, with the adapter; merged, the base is not quantized even where it was."""
-    from msgrpo_cli.adapters import read_adapter
+    from .adapters import read_adapter
 
     metadata = read_metadata(folder)
     quantization = None if merge else (metadata.get("lora") or {}).get("quantization")
@@ -109,7 +115,7 @@ def _adapted(folder: Path, config: ModelConfig, merge: bool) -> PreTrainedModel:
 def _quantization(quantization: str | None) -> dict[str, Any]:
     if quantization is None:
         return {}
-    from msgrpo_cli.adapters import quantized
+    from .adapters import quantized
 
     return quantized(quantization)
 
@@ -162,3 +168,53 @@ def _tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerB
         raise UsageError(f"model.path={source}: its tokenizer has no end-of-turn token")
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """256 bytes, two turn marks and padding: 259 ids, fit for every vocabulary that is at least as large."""
+    vocabulary = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        eos_token="<|im_end|>",
+        extra_special_tokens=["<|im_start|>"],
+        padding_side="left",
+    )
+    wrapped.chat_template = _CHAT_TEMPLATE
+    return wrapped
+
+
+def initial_model(config: RunConfig, run: Run) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer, on the CPU; the same whenever a run is resumed."""
+    if not config.lora.enabled:
+        return load_model(config.model, config.seed, merge=True)
+    base = _base(config, run)
+    model, tokenizer = load_model(base, quantization=config.lora.quantization)
+    return with_adapter(model, config.lora, config.seed), tokenizer
+
+
+def _base(config: RunConfig, run: Run) -> ModelConfig:
+    """The frozen weights. Those that nobody else keeps are saved in the run, once."""
+    model, kept = config.model, own_base(run)
+    if not kept.is_dir():
+        if model.init == "pretrained" and not is_checkpoint(Path(local_path(model.path))):
+            return model
+        _keep(config, run)
+    return model.model_copy(update={"path": str(kept.absolute()), "init": "pretrained", "revision": None})
+
+
+def _keep(config: RunConfig, run: Run) -> None:
+    made, tokenizer = load_model(config.model, config.seed, merge=True)
+    made = with_adapter(made, config.lora, config.seed).unload()  # refuses wrong targets while nothing is written
+    with whole_directory(own_base(run)) as folder:
+        made.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

@@ -9,14 +9,17 @@ beginnings of answers. The model runs once for each node; every answer draws fro
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
-from msgrpo_cli.generation import Generated, Request, draw, generate, keyed_numbers, warpers_of
-from msgrpo_cli.plain_cache import has_plain_cache
+from msgrpo_cli.config.schema import RunConfig
+
+from .generation import Generated, Generator, Request, draw, generate, keyed_numbers, warpers_of
 
 
 @dataclass
@@ -124,3 +127,22 @@ class _Tree:
         for i, token, logprob in zip(growing, tokens, logprobs, strict=True):
             self._answers[i].token_ids.append(token)
             self._answers[i].logprobs.append(logprob)
+
+
+def single(config: RunConfig) -> Generator:
+    """transformers' `generate`, or the same answers with what repeats computed once."""
+    return generate_shared if config.rollout.share_prompts else generate
+
+
+_NEEDED = {"position_ids", "past_key_values", "logits_to_keep"}
+
+
+def has_plain_cache(model: PreTrainedModel) -> bool:
+    """Whether every layer keeps the keys and values of all tokens, at positions that are told to it.
+
+    Then a beginning is computed once and handed to several rows by selecting them. Sliding windows and recurrent layers
+    keep something else.
+    """
+    layers = DynamicCache(config=model.config).layers
+    told = inspect.signature(type(model).forward).parameters
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers) and set(told) >= _NEEDED

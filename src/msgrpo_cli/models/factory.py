@@ -15,11 +15,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from msgrpo_cli.config.schema import EnvConfig, RolloutConfig, RunConfig
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.generation import Generator, Sampling, generate
-from msgrpo_cli.policy import LanguageAgentPolicy, Precision
-from msgrpo_cli.precision import autocast_dtype
 from msgrpo_cli.rollout.play import GameFactory, PlayRules
 from msgrpo_cli.rollout.prompt import PromptTemplate
+
+from .generation import Generator, Sampling, generate
+from .policy import LanguageAgentPolicy, Precision
+from .precision import autocast_dtype
 
 
 def sampling_of(rollout: RolloutConfig) -> Sampling:

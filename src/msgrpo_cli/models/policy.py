@@ -18,9 +18,10 @@ from msgrpo_cli.episode import Completion
 from msgrpo_cli.errors import NotFinite, RunError, UsageError
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import blaming
-from msgrpo_cli.generation import Generated, Generator, Request, Sampling, generate
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.prompt import Messages, PromptTemplate
+
+from .generation import Generated, Generator, Request, Sampling, generate
 
 _TRIED_SEEDS = range(8)
 

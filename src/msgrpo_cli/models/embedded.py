@@ -2,7 +2,7 @@
 
 Knows how `tiny`, `tiny_random` and the `large` of an experiment were made: tokenizer, architecture, training. Knows
 nothing about MS-GRPO, nor how any game is played. They are stand-ins for pretraining, no more.
-`python -m msgrpo_cli.imitation NAME DIR` makes one again, bit for bit on one machine with the same number of threads.
+`python -m msgrpo_cli.models.embedded NAME DIR` makes one again, bit for bit on one machine with the same number of threads.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.demonstrations import BLUNDERING, SHARES, Demonstration, Player, demonstrations, uniform_player
 from msgrpo_cli.games.registry import make_game
+
+from .demonstrations import BLUNDERING, SHARES, Demonstration, Player, demonstrations, uniform_player
 
 _SPECIAL = ["<pad>", "<unk>", "<system>", "<user>", "<assistant>", "<end>"]
 _CELLS = ["P", ".", "O", "G"]
@@ -196,7 +197,7 @@ def _prompt(tokenizer: PreTrainedTokenizerFast, observation: str) -> str:
 
 def main() -> None:
     """Make one base again and write it, with its card, where it is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m msgrpo_cli.imitation", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m msgrpo_cli.models.embedded", description=main.__doc__)
     parser.add_argument("name", choices=RECIPES)
     parser.add_argument("directory", type=Path)
     asked = parser.parse_args()
@@ -209,7 +210,7 @@ def main() -> None:
         f"# {asked.name}\n\nA Llama of {model.num_parameters():,} float32 parameters that {recipe.says}. It has seen "
         "states of the train part of each game's state space and nothing else: a stand-in for pretraining, so that "
         "msgrpo runs without a download. Made by "
-        f"`python -m msgrpo_cli.imitation {asked.name} DIR`.\n"
+        f"`python -m msgrpo_cli.models.embedded {asked.name} DIR`.\n"
     )
 
 

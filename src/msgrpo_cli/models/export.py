@@ -6,22 +6,26 @@ Knows which files of a checkpoint make the model and which only training needs. 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from msgrpo_cli.adapters import name_base
-from msgrpo_cli.common.files import put_in_place, write_text
+import yaml
+
+from msgrpo_cli.common.files import put_in_place, read_json, write_json, write_text
 from msgrpo_cli.config.schema import ModelConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.export_record import add_record
-from msgrpo_cli.models import load_model, quiet_libraries
 from msgrpo_cli.runs.checkpoint import base_of, describe, find_checkpoint, is_adapter, read_metadata
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.model_card import merged_card
 from msgrpo_cli.runs.pretrained import is_local, local_path
+
+from .adapters import name_base
+from .loading import load_model, quiet_libraries
 
 _OF_TRAINING = (
     "optimizer.pt",
@@ -112,3 +116,55 @@ def _copy(checkpoint: Path, aside: Path, without: tuple[str, ...] = ()) -> None:
     for file in sorted(checkpoint.iterdir()):
         if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in (*_OF_TRAINING, *without)):
             shutil.copyfile(file, aside / file.name)  # peft writes weights that only their owner may read
+
+
+_BEFORE = "\n## Use\n"
+"""The section of a card that these stand in front of."""
+
+
+def add_record(run: Run, checkpoint: Path, folder: Path) -> None:
+    """Copy what there is of the run into `folder`, and tell of it in the folder's card."""
+    sections = [_commands(run)]
+    if run.config.is_file():
+        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        text = yaml.safe_dump(_public(config), sort_keys=False, allow_unicode=True)
+        write_text(folder / "run_config.yaml", text)
+        sections.append("The whole config of the run is in `run_config.yaml`.")
+    if (scores := _scores(run, checkpoint)) is not None:
+        write_json(folder / "results.json", scores)
+        sections.append("The evaluation above, whole: `results.json`.")
+    if run.curve.is_file():
+        shutil.copyfile(run.curve, folder / "curve.png")
+        sections.insert(0, "## Learning curve\n\n![Total reward by update, of the run](curve.png)")
+    card = folder / "README.md"
+    before, use, after = card.read_text(encoding="utf-8").partition(_BEFORE)
+    write_text(card, "\n\n".join([before.rstrip("\n"), *sections]) + "\n" + use + after)
+
+
+def _commands(run: Run) -> str:
+    given = " ".join(shlex.quote(_public(text)) for text in run.record().get("overrides") or ())
+    lines = [f"msgrpo train {given}".strip(), "msgrpo eval .            # scores this folder on held-out starts"]
+    return "## Commands\n\n```\n" + "\n".join(lines) + "\n```"
+
+
+def _scores(run: Run, checkpoint: Path) -> Mapping[str, Any] | None:
+    """The final evaluation, where it is that of this checkpoint."""
+    try:
+        scores = read_json(run.evaluations / "best.json")
+    except UsageError:
+        return None
+    inside = PurePosixPath(*checkpoint.resolve().parts).name
+    return scores if PurePosixPath(str(scores.get("checkpoint"))).name == inside else None
+
+
+def _public(value: Any) -> Any:
+    """The same without absolute paths: of those only the last part is told, for a folder travels."""
+    if isinstance(value, dict):
+        return {key: _public(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_public(inner) for inner in value]
+    if isinstance(value, str):
+        key, equals, text = value.rpartition("=")
+        if text.startswith("/"):
+            return f"{key}{equals}{PurePosixPath(text).name}"
+    return value

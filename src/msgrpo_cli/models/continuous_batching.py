@@ -25,7 +25,8 @@ from transformers.generation.continuous_batching.continuous_api import Continuou
 from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.generation import Generated, Request, Sampling, cut, draw, keyed_numbers, warpers_of
+
+from .generation import Generated, Request, Sampling, cut, draw, keyed_numbers, warpers_of
 
 
 class KeyedRequestSampler(ContinuousBatchingLogitsProcessor):
