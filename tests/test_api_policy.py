@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from model_server import Gate, refusal, served
-from msgrpo_cli import RunError, UsageError, evaluate
+from msgrpo_cli import RunError, UsageError
 from msgrpo_cli.cli import main
 from msgrpo_cli.config.compose import compose
+from msgrpo_cli.evaluation import evaluate
+from msgrpo_cli.evaluation.api_answers import Answer, kept_answers, request_hash
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.kept_answers import Answer, kept_answers, request_hash
 from msgrpo_cli.models.factory import at_temperature, language_agent
 from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.rollout.play import Decision

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.evaluate import evaluate_subjects
-from msgrpo_cli.subjects import asked_for
+from msgrpo_cli.evaluation.evaluate import evaluate_subjects
+from msgrpo_cli.evaluation.targets import asked_for
 
 
 def evaluated(target: str | None, *overrides: str, **more: Any) -> list[dict[str, Any]]:

@@ -16,13 +16,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from conftest import SMALL
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.evaluate import evaluate_subjects
+from msgrpo_cli.evaluation.evaluate import evaluate_subjects
+from msgrpo_cli.evaluation.targets import asked_for
 from msgrpo_cli.models.export import export
 from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.runs.checkpoint import best
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import ASSETS
-from msgrpo_cli.subjects import asked_for
 from msgrpo_cli.train import train_job
 from test_cli import run as command
 

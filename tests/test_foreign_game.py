@@ -55,9 +55,9 @@ def test_a_game_outside_the_package_trains_and_is_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from msgrpo_cli.config.compose import compose
-    from msgrpo_cli.evaluate import evaluate_subjects
+    from msgrpo_cli.evaluation.evaluate import evaluate_subjects
+    from msgrpo_cli.evaluation.targets import asked_for
     from msgrpo_cli.jobs import go_on
-    from msgrpo_cli.subjects import asked_for
     from msgrpo_cli.train import train_job
 
     monkeypatch.chdir(tmp_path)

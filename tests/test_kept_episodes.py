@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli.common.jsonl import append_lines
-from msgrpo_cli.kept_episodes import KEPT, cut_former_episodes
+from msgrpo_cli.evaluation.record import KEPT, cut_former_episodes
 from msgrpo_cli.runs.directory import Run
 
 ALL = 60

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from msgrpo_cli.ladder import References, render
-from msgrpo_cli.scores import Evaluation, Scores
+from msgrpo_cli.evaluation.ladder import References, render
+from msgrpo_cli.evaluation.scores import Evaluation, Scores
 
 EVALUATION = Evaluation(
     env="frozenlake",

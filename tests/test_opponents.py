@@ -11,9 +11,9 @@ import pytest
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.evaluation.opponents import checkpoint_opponent
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.games.snake.game import Snake
-from msgrpo_cli.opponents import checkpoint_opponent
 from msgrpo_cli.train import train_job
 
 

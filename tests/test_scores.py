@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from msgrpo_cli.episode import Completion, Episode, Start, Step
-from msgrpo_cli.scores import Evaluation, evaluation, score
+from msgrpo_cli.evaluation.scores import Evaluation, evaluation, score
 
 FIELDS = """
 env policy checkpoint episodes distinct_initial_states seeds split overlap_with_training success_rate

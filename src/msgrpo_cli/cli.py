@@ -127,7 +127,7 @@ def evaluate(
         others = [text for text in arguments or [] if not is_override(text)]
         if len(others) > 1:
             raise UsageError(f"{others[1]}: a second thing to score, after {others[0]}; overrides look like KEY=VALUE")
-        from msgrpo_cli.subjects import asked_for
+        from msgrpo_cli.evaluation.targets import asked_for
 
         asked = asked_for(
             others[0] if others else None,
@@ -139,7 +139,7 @@ def evaluate(
         )
         if dry_run:
             return _show_evaluations([config for _, config in asked], as_json)
-        from msgrpo_cli.evaluate import evaluate_subjects
+        from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 
         evaluate_subjects(asked, as_json=as_json)
 

@@ -68,7 +68,7 @@ def evaluate(
     shown as well: below the cell in a notebook, elsewhere on stderr. Raises what `train` raises.
     """
     with _as_it_was():
-        from msgrpo_cli.subjects import asked_for
+        from msgrpo_cli.evaluation.targets import asked_for
 
         asked = asked_for(
             None if target is None else str(target),
@@ -77,7 +77,7 @@ def evaluate(
             config_dirs=[Path(folder) for folder in _listed(config_dirs)],
             allow_modules=[str(name) for name in _listed(allow_modules)],
         )
-        from msgrpo_cli.evaluate import evaluate_subjects
+        from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 
         return evaluate_subjects(asked, as_json=False)
 

@@ -6,25 +6,21 @@ Knows the run directory, the evaluator and TRL's callback hooks. Knows nothing a
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from msgrpo_cli.common.files import sync, write_json, write_text
-from msgrpo_cli.common.jsonl import append_lines, write_lines
+from msgrpo_cli.common.files import sync, write_text
+from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.common.lock import is_there
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.curriculum import Curriculum
-from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.evaluator import Evaluator, Played
-from msgrpo_cli.kept_episodes import cut_former_episodes
+from msgrpo_cli.evaluation.evaluator import Evaluator, Played
+from msgrpo_cli.evaluation.record import cut_former_episodes, evaluate_policy, evaluation_row, record_evaluation
 from msgrpo_cli.models.adapters import name_base
-from msgrpo_cli.models.factory import at_temperature
-from msgrpo_cli.models.generation import Sampling
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.progress import Display
@@ -213,41 +209,3 @@ class Recorder(TrainerCallback):
         if self.trainer is None:
             raise RuntimeError("the recorder has no trainer yet")
         return self.trainer
-
-
-def evaluate_policy(
-    evaluator: Evaluator,
-    policy: LanguageAgentPolicy,
-    temperature: float | None,
-    *,
-    training_sampling: Sampling | None,
-    checkpoint: str | None = None,
-    base_episodes: Sequence[Episode] | None = None,
-) -> Played:
-    """Score a policy, sampled (None: at its training temperature) and greedily, on the same starts."""
-    sampled = policy if temperature is None else at_temperature(policy, temperature)
-    return evaluator.evaluate(
-        "model",
-        sampled,
-        greedy_policy=at_temperature(policy, 0.0),
-        checkpoint=checkpoint,
-        base_episodes=base_episodes,
-        sampling=sampled.sampling.to_json(),
-        training_sampling=training_sampling.to_json() if training_sampling else None,
-    )
-
-
-def evaluation_row(played: Played, update: int, global_step: int) -> dict[str, Any]:
-    """An evaluation as a row of metrics.jsonl; what was measured by the clock stands under `perf/`."""
-    fields = played.evaluation.to_json()
-    seconds = fields.pop("wall_seconds")
-    del fields["usage"]  # of servers alone
-    return {"kind": "eval", "update": update, "global_step": global_step, **fields, "perf/wall_seconds": seconds}
-
-
-def record_evaluation(run: Run, played: Played, update: int | None, name: str) -> None:
-    """Store an evaluation and its episodes under the run's `eval/`."""
-    split = played.evaluation.split
-    lines = [episode_to_json(episode, kind="eval", update=update, split=split) for episode in played.episodes]
-    write_lines(run.evaluations / f"{name}.episodes.jsonl", lines)
-    write_json(run.evaluations / f"{name}.json", played.evaluation.to_json())  # last: it says that both are there

@@ -139,7 +139,7 @@ class Snake(TextMediatedStochasticGame):
         if self.opponent == "greedy":
             return greedy_moves(self, number)[0]
         if self.opponent != "random":
-            from msgrpo_cli.opponents import checkpoint_opponent
+            from msgrpo_cli.evaluation.opponents import checkpoint_opponent
 
             return checkpoint_opponent(self.opponent)(self.seen_by(number), self.np_random)
         head, body = self.bodies[number][0], self.bodies[number]

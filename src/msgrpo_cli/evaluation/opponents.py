@@ -23,7 +23,8 @@ def checkpoint_opponent(path: str) -> Opponent:
     from msgrpo_cli.models.precision import device_for
     from msgrpo_cli.models.shared_generation import single
     from msgrpo_cli.rollout.play import Decision
-    from msgrpo_cli.subjects import asked_for
+
+    from .targets import asked_for
 
     quiet_libraries()
     with hydra_app.apart_from_the_callers():

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from msgrpo_cli.common.statistics import Interval, normalized_score
-from msgrpo_cli.scores import Evaluation, Scores
+
+from .scores import Evaluation, Scores
 
 References = Mapping[str, Scores]
 """Scores of other players on the same starts, by rung: `random`, `base`, `greedy`, `optimal`; each may be missing."""

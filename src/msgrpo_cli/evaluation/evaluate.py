@@ -14,30 +14,31 @@ from typing import Any
 
 from rich.console import Console
 
-from msgrpo_cli.api_policy import ApiPolicy
-from msgrpo_cli.api_server import retries_told
 from msgrpo_cli.common.console import talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
 from msgrpo_cli.config.saved import config_hash
 from msgrpo_cli.config.schema import ModelConfig, RolloutConfig, RunConfig
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.evaluator import Evaluator, Played
-from msgrpo_cli.kept_answers import kept_answers
-from msgrpo_cli.ladder import References, render
 from msgrpo_cli.models.factory import at_temperature, game_factory, language_agent, play_rules, sampling_of
 from msgrpo_cli.models.loading import load_model, quiet_libraries
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.models.precision import check_precision, device_for
 from msgrpo_cli.models.shared_generation import single
-from msgrpo_cli.recorder import evaluate_policy, record_evaluation
 from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer, players_of
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.runs.checkpoint import base_of
 from msgrpo_cli.runs.resume import stored_base
-from msgrpo_cli.scores import score
-from msgrpo_cli.subjects import Subject
+
+from .api_answers import kept_answers
+from .api_policy import ApiPolicy
+from .api_server import retries_told
+from .evaluator import Evaluator, Played
+from .ladder import References, render
+from .record import evaluate_policy, record_evaluation
+from .scores import score
+from .targets import Subject
 
 _PLAYERS: dict[str, type[Policy]] = {
     "random": RandomPlayer,

@@ -18,7 +18,8 @@ from msgrpo_cli.games.guard import AT_START, blaming
 from msgrpo_cli.rollout.play import GameFactory, PlayRules, Policy, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from msgrpo_cli.rollout.split import Split, has_split, split_of, start_seeds
-from msgrpo_cli.scores import Evaluation, evaluation, score
+
+from .scores import Evaluation, evaluation, score
 
 _SEEDS_APART = 10**9  # evaluation seeds s and s + 1 share no initial-state seed
 

@@ -11,14 +11,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from msgrpo_cli.api_server import Conversation, Server
 from msgrpo_cli.config.schema_api import ApiConfig
 from msgrpo_cli.episode import Completion
 from msgrpo_cli.games.guard import blaming
-from msgrpo_cli.kept_answers import Answer, KeptAnswers, request_hash
 from msgrpo_cli.models.generation import Sampling
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.prompt import PromptTemplate
+
+from .api_answers import Answer, KeptAnswers, request_hash
+from .api_server import Conversation, Server
 
 _MILLION = 1e6
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from msgrpo_cli.common.secrets import masked
 from msgrpo_cli.config.schema_api import ApiConfig
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.kept_answers import Answer
 from msgrpo_cli.models.generation import Sampling
+
+from .api_answers import Answer
 
 if TYPE_CHECKING:
     import openai
