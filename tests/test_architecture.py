@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from msgrpo_cli.architecture import architecture_of, matrices_of
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.parameters import adapter_size
+from msgrpo_cli.planning.architecture import adapter_size, architecture_of, matrices_of
 
 SIZES = {
     "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.models.adapters import with_adapter
-from msgrpo_cli.parameters import adapter_count, count_of_architecture, parameter_count
+from msgrpo_cli.planning.architecture import adapter_count, count_of_architecture, parameter_count
 
 FOLDER = Path(__file__).parents[1] / "src/msgrpo_cli/assets/architectures"
 SIZES = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.disk import check_room, checkpoint_bytes
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.planning.disk import check_room, checkpoint_bytes
 
 
 def test_a_checkpoint_holds_weights_and_two_numbers_of_adam_for_each() -> None:

@@ -7,12 +7,12 @@ import math
 import pytest
 
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.expected_play import by_letters, expected_play, play_sample
-from msgrpo_cli.plan import encoder
+from msgrpo_cli.planning.plan import encoder
+from msgrpo_cli.planning.workload import by_letters, expected_play, play_sample
 
 
 def test_bounds_are_those_of_the_dry_run() -> None:
-    from msgrpo_cli.dry_run import derived
+    from msgrpo_cli.planning.dry_run import derived
 
     config = compose("train", ["env=snake_20", "algo.groups_per_update=2", "algo.group_size=4"])
     play, known = expected_play(config, play_sample(config, None)), derived(config)

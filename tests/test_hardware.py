@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.hardware import CORE_SPEED, GPUS, MIB, found, named, names, recognised, this_cpu
+from msgrpo_cli.planning.hardware import CORE_SPEED, GPUS, MIB, found, named, names, recognised, this_cpu
 
 DEVICES = {
     "NVIDIA H100 80GB HBM3": (81_559, "h100"),

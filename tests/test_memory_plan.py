@@ -12,9 +12,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from trl.trainer.utils import add_fused_lm_head
 
-from msgrpo_cli.architecture import Architecture
-from msgrpo_cli.expected_play import Batch
-from msgrpo_cli.memory_plan import MemoryQuestion, activation_bytes, memory_plan
+from msgrpo_cli.planning.architecture import Architecture
+from msgrpo_cli.planning.memory import MemoryQuestion, activation_bytes, memory_plan
+from msgrpo_cli.planning.workload import Batch
 from msgrpo_cli.shared_prompts import SharedRows, shared_logprobs
 
 SHAPE = Architecture(

@@ -14,9 +14,9 @@ import pytest
 from msgrpo_cli.cli import main
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.hardware import GPUS, named
-from msgrpo_cli.plan import hours, plan, replanned
-from msgrpo_cli.plan_advice import advice
+from msgrpo_cli.planning.advice import advice
+from msgrpo_cli.planning.hardware import GPUS, named
+from msgrpo_cli.planning.plan import hours, plan, replanned
 from msgrpo_cli.probe import probe, probed
 
 PROMISED = {
@@ -141,7 +141,7 @@ def test_hours_are_quick_and_need_no_torch() -> None:
     code = (
         "import sys, time\n"
         "from msgrpo_cli.config.compose import compose\n"
-        "from msgrpo_cli.plan import hours\n"
+        "from msgrpo_cli.planning.plan import hours\n"
         "first = hours(compose('train', ['trainer.use_cpu=true']))\n"
         "configs = [compose('train', ['trainer.use_cpu=true', f'seed={seed}']) for seed in range(4)]\n"
         "began = time.perf_counter()\n"

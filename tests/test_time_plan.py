@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from msgrpo_cli.architecture import Architecture
-from msgrpo_cli.expected_play import Batch, ExpectedPlay
-from msgrpo_cli.hardware import Hardware
-from msgrpo_cli.time_plan import EFFICIENCIES, TimeQuestion, forward_operations, time_plan
+from msgrpo_cli.planning.architecture import Architecture
+from msgrpo_cli.planning.duration import EFFICIENCIES, TimeQuestion, forward_operations, time_plan
+from msgrpo_cli.planning.hardware import Hardware
+from msgrpo_cli.planning.workload import Batch, ExpectedPlay
 
 SHAPE = Architecture(2, 8, 20, 2, 1, 4, 100, True, 2_000)
 PLAY = ExpectedPlay(

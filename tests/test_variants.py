@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.analysis.replay.steps import verdict
 from msgrpo_cli.config.compose import compose, config_dir
-from msgrpo_cli.dry_run import derived
 from msgrpo_cli.models.loading import load_model
+from msgrpo_cli.planning.dry_run import derived
 from msgrpo_cli.train import train_job
 
 VARIANTS = sorted(file.stem for file in (config_dir() / "algo").glob("*.yaml"))

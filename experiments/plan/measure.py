@@ -93,8 +93,8 @@ def planned_and_measured(folder: Path, prompt: int, *, lora: bool, shared: bool)
 def planned_again(folder: Path, row: dict[str, object]) -> dict[str, object]:
     """A line that was measured before, with what today's plan says."""
     from msgrpo_cli.config.compose import compose
-    from msgrpo_cli.hardware import named
-    from msgrpo_cli.plan import plan
+    from msgrpo_cli.planning.hardware import named
+    from msgrpo_cli.planning.plan import plan
     from msgrpo_cli.probe import probed
 
     case = {"lora": row["what"] == "LoRA", "shared": str(row["shared"]) == "True"}

@@ -267,9 +267,9 @@ def _refuse_both(*pairs: dict[str, Any]) -> None:
 
 
 def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
-    from msgrpo_cli import dry_run
     from msgrpo_cli.config.compose import compose
     from msgrpo_cli.jobs import check_starts, refuse_players
+    from msgrpo_cli.planning import dry_run
 
     config = compose("train", overrides, folders)
     refuse_players(config)
@@ -279,7 +279,7 @@ def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
 
 
 def _show_evaluations(configs: Sequence[RunConfig], as_json: bool) -> None:
-    from msgrpo_cli import dry_run
+    from msgrpo_cli.planning import dry_run
 
     numbers = [(config, dry_run.of_evaluation(config)) for config in configs]
     if as_json:

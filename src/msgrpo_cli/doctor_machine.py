@@ -15,9 +15,9 @@ from pathlib import Path
 from msgrpo_cli.common.memory import free_memory
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.disk import BYTES, check_room, checkpoint_bytes
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.parameters import adapter_count, parameter_count
+from msgrpo_cli.planning.architecture import adapter_count, parameter_count
+from msgrpo_cli.planning.disk import BYTES, check_room, checkpoint_bytes
 
 _PATIENCE = 8.0  # seconds for the hub
 _QUANTIZED_BYTES = {"4bit": 0.5, "8bit": 1.0}

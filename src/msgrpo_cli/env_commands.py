@@ -44,7 +44,7 @@ def list_games(config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: 
     """List every game with what random and best known play score."""
     with ending(verbose):
         from msgrpo_cli.config.compose import compose, options_of
-        from msgrpo_cli.env_list import described
+        from msgrpo_cli.planning.preview import described
 
         folders = config_dir or []
         print("playing every game", file=sys.stderr, flush=True)
@@ -66,7 +66,7 @@ def show(
     with ending(verbose):
         config = _config(arguments, config_dir)
         with talk_on_stderr():
-            from msgrpo_cli.env_show import as_text, shown
+            from msgrpo_cli.planning.preview import as_text, shown
 
             found = shown(config)
         print(json.dumps(found, allow_nan=False) if as_json else as_text(found))

@@ -20,10 +20,10 @@ from msgrpo_cli.config.compose import compose, config_dir, config_folders, make_
 from msgrpo_cli.config.engines import check_machine
 from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.precision import check_precision
+from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.rollout.split import check_parts
 from msgrpo_cli.runs.checkpoint import checkpoints, from_weights, is_checkpoint, own_base
 from msgrpo_cli.runs.directory import Run, find_run, is_run, now, tell_how_to_go_on

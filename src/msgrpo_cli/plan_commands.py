@@ -20,8 +20,8 @@ from msgrpo_cli.options import AsJson, ConfigDirs, Overrides, Verbose, only_over
 from msgrpo_cli.reporting import ending
 
 if TYPE_CHECKING:
-    from msgrpo_cli.plan import Plan
-    from msgrpo_cli.plan_advice import Change
+    from msgrpo_cli.planning.advice import Change
+    from msgrpo_cli.planning.plan import Plan
 
 HardwareName = Annotated[
     str | None, typer.Option("--hardware", metavar="NAME", help="A device of the table; else what is found here.")
@@ -60,9 +60,9 @@ def plan(
         if hardware is not None and probe:
             raise UsageError("--hardware and --probe: only one of them; a probe measures this machine")
         from msgrpo_cli.config.compose import compose
-        from msgrpo_cli.hardware import found_or_refused, named
-        from msgrpo_cli.plan import plan as planned
-        from msgrpo_cli.plan_advice import advice
+        from msgrpo_cli.planning.advice import advice
+        from msgrpo_cli.planning.hardware import found_or_refused, named
+        from msgrpo_cli.planning.plan import plan as planned
 
         config = compose("train", texts, config_dir or [])
         with talk_on_stderr():
@@ -79,7 +79,7 @@ def plan(
 def _probed(found: Plan, changes: list[Change]) -> dict[str, Any]:
     from msgrpo_cli.errors import UsageError
     from msgrpo_cli.models.precision import check_precision
-    from msgrpo_cli.plan import plan as planned
+    from msgrpo_cli.planning.plan import plan as planned
     from msgrpo_cli.probe import probe, probed
 
     same = planned(probed(found.config), found.hardware, here=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.config.saved import load_saved, saved_text
-from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.models.precision import check_precision
+from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.runs.directory import Run, find_run
 from msgrpo_cli.runs.pretrained import check_reachable
 from msgrpo_cli.runs.resume import differences

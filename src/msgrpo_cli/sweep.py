@@ -20,10 +20,10 @@ from msgrpo_cli.config import hydra_app
 from msgrpo_cli.config.compose import config_dir, config_folders, ids_of
 from msgrpo_cli.config.saved import config_hash, dumped, load_saved
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.jobs import ready, sound
-from msgrpo_cli.plan import hours
+from msgrpo_cli.planning.disk import check_room
+from msgrpo_cli.planning.plan import hours
 from msgrpo_cli.runs.sweep import UNFINISHED, Job, Sweep, find_sweep
 from msgrpo_cli.sweep_display import SweepDisplay
 from msgrpo_cli.sweep_job import SweepJob

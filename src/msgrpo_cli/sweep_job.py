@@ -22,9 +22,9 @@ from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.compose import config_folders, ids_of
 from msgrpo_cli.config.saved import saved_text
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.disk import check_room
 from msgrpo_cli.errors import INTERRUPTED, TERMINATED, UsageError
 from msgrpo_cli.jobs import job_config, record_failure
+from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.runs.directory import Run, is_run, now
 from msgrpo_cli.runs.sweep import Sweep, log_of, prune_file
 

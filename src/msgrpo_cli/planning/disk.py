@@ -11,7 +11,8 @@ from pathlib import Path
 from msgrpo_cli.common.numbers import _gigabytes
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.parameters import adapter_count, parameter_count
+
+from .architecture import adapter_count, parameter_count
 
 BYTES = {"auto": 4, "float32": 4, "bfloat16": 2, "float16": 2}
 """Of one weight, by `model.dtype`."""

@@ -12,10 +12,11 @@ from typing import Any
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.config.saved import as_yaml, dumped
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.expected_play import by_letters
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.parameters import adapter_count, parameter_count
 from msgrpo_cli.rollout.prompt import PromptTemplate
+
+from .architecture import adapter_count, parameter_count
+from .workload import by_letters
 
 _UNKNOWN = {"learning_rate": "missing", "cost_usd_about": "give api.input_price and api.output_price"}
 

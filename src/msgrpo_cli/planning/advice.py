@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.plan import Plan, replanned
+
+from .plan import Plan, replanned
 
 _NOT_RUN = "not run here; needs a CUDA GPU"
 

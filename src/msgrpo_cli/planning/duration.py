@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from msgrpo_cli.architecture import Architecture
-from msgrpo_cli.expected_play import ExpectedPlay
-from msgrpo_cli.hardware import Hardware
+from .architecture import Architecture
+from .hardware import Hardware
+from .workload import ExpectedPlay
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from msgrpo_cli.architecture import Architecture, architecture_of, matrices_of
 from msgrpo_cli.common.memory import free_memory
 from msgrpo_cli.config import trainer_fields
 from msgrpo_cli.config.compose import validated
 from msgrpo_cli.config.engines import trainer_settings
 from msgrpo_cli.config.saved import dumped
 from msgrpo_cli.config.schema import LoraConfig, RunConfig
-from msgrpo_cli.disk import BYTES, optimizer_numbers
-from msgrpo_cli.expected_play import Encode, ExpectedPlay, Sample, expected_play, play_sample
-from msgrpo_cli.hardware import Hardware, found
-from msgrpo_cli.memory_plan import MemoryPlan, MemoryQuestion, memory_plan
-from msgrpo_cli.parameters import Shapes, adapter_size
 from msgrpo_cli.rollout.prompt import Messages
-from msgrpo_cli.time_plan import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
+
+from .architecture import Architecture, Shapes, adapter_size, architecture_of, matrices_of
+from .disk import BYTES, optimizer_numbers
+from .duration import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
+from .hardware import Hardware, found
+from .memory import MemoryPlan, MemoryQuestion, memory_plan
+from .workload import Encode, ExpectedPlay, Sample, expected_play, play_sample
 
 LIBRARIES = 700 * 2**20
 """Bytes of the imported libraries on a CPU; on a GPU its context takes about as much. No part of the plan's total."""

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from msgrpo_cli.architecture import Architecture
-from msgrpo_cli.expected_play import Batch
+from .architecture import Architecture
+from .workload import Batch
 
 TILE_TOKENS, TILE_WIDTH = 4096, 32768
 """TRL's head makes logits tile by tile: so many tokens, so many entries of the vocabulary."""
