@@ -86,7 +86,7 @@ def _one_thread() -> None:
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three updates, trained once for each test worker; tests must not change it."""
     from msgrpo_cli.config.compose import compose
-    from msgrpo_cli.train import train_job
+    from msgrpo_cli.training.train import train_job
 
     run = tmp_path_factory.mktemp("runs") / "finished"
     train_job(compose("train", SMALL), run, command=["test"], overrides=SMALL)

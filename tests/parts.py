@@ -20,11 +20,11 @@ from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.models.embedded import make_model, make_tokenizer
 from msgrpo_cli.models.generation import Sampling
 from msgrpo_cli.models.policy import LanguageAgentPolicy
-from msgrpo_cli.msgrpo_config import MSGRPOConfig
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.rollout.collect import PlayedUpdate, UpdateRules, play_update
 from msgrpo_cli.rollout.play import PlayRules
 from msgrpo_cli.rollout.prompt import PromptTemplate
+from msgrpo_cli.training.settings import MSGRPOConfig
+from msgrpo_cli.training.trainer import MSGRPOTrainer
 
 RULES = PlayRules(env="frozenlake", observation="compact", invalid_action="random", format_penalty=1.0)
 WITH_CONTINUOUS_BATCHING = pytest.mark.skipif(

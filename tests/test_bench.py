@@ -16,11 +16,6 @@ from transformers import TrainerCallback
 
 from conftest import SMALL
 from msgrpo_cli.algo.batching import step_rows
-from msgrpo_cli.bench.learn import bench_learn, reached
-from msgrpo_cli.bench.limit import Pair, rollout_limit, update_limit
-from msgrpo_cli.bench.rollout import Recording, bench_rollout, play
-from msgrpo_cli.bench.update import _Bench, bench_update
-from msgrpo_cli.bench.watch import median, seconds_of, watching
 from msgrpo_cli.cli import main
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.config.compose import compose
@@ -29,6 +24,11 @@ from msgrpo_cli.models.factory import language_agent
 from msgrpo_cli.models.generation import Request, Sampling, generate
 from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.training.bench.learn import bench_learn, reached
+from msgrpo_cli.training.bench.limit import Pair, rollout_limit, update_limit
+from msgrpo_cli.training.bench.meter import median, seconds_of, watching
+from msgrpo_cli.training.bench.rollout import Recording, bench_rollout, play
+from msgrpo_cli.training.bench.update import _Bench, bench_update
 from parts import small_model
 
 FEW = ["algo.groups_per_update=2", "algo.group_size=4"]

@@ -18,7 +18,7 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.models.continuous_batching import ContinuousBatchingGenerator
 from msgrpo_cli.models.generation import Generated, Generator, Request, Sampling, generate
-from msgrpo_cli.train import train_job
+from msgrpo_cli.training.train import train_job
 from parts import WITH_CONTINUOUS_BATCHING, small_model
 
 pytestmark = WITH_CONTINUOUS_BATCHING

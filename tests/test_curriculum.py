@@ -10,9 +10,9 @@ import pytest
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.schema import CurriculumConfig, stages
-from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.train import train_job
+from msgrpo_cli.training.curriculum import Curriculum
+from msgrpo_cli.training.train import train_job
 
 SIZES = CurriculumConfig(key="env.size", values=[3, 4, 5], success=0.5, window=2)
 

@@ -21,8 +21,8 @@ from msgrpo_cli.config.engines import CONTINUOUS_OWNED, ENGINES, check_machine, 
 from msgrpo_cli.config.saved import config_hash, dumped
 from msgrpo_cli.config.trainer_fields import fields
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.generators import GENERATORS, make_generator
 from msgrpo_cli.runs.pretrained import local_path
+from msgrpo_cli.training.generators import GENERATORS, make_generator
 from parts import WITH_CONTINUOUS_BATCHING
 
 CUDA = torch.cuda.is_available()

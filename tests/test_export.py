@@ -23,7 +23,7 @@ from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.runs.checkpoint import best
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import ASSETS
-from msgrpo_cli.train import train_job
+from msgrpo_cli.training.train import train_job
 from test_cli import run as command
 
 OF_TRAINING = {"optimizer.pt", "scheduler.pt", "trainer_state.json", "training_args.bin", "rng_state.pth"}

@@ -24,12 +24,12 @@ from msgrpo_cli.common.files import whole_directory, write_json
 from msgrpo_cli.common.signals import heeding, safe_point
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import NotFinite, RunError
-from msgrpo_cli.failures import explained
 from msgrpo_cli.runs.checkpoint import checkpoints, damage
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.supervision import Supervision
-from msgrpo_cli.train import train_job
-from msgrpo_cli.watchdog import Patience, Watchdog
+from msgrpo_cli.training.failures import explained
+from msgrpo_cli.training.supervision import Supervision
+from msgrpo_cli.training.train import train_job
+from msgrpo_cli.training.watchdog import Patience, Watchdog
 from parts import played_update, small_model, trainer_for, with_advantages
 
 LIMITS = {"rollout": ("rollout.max_live_episodes", 128), "update": ("trainer.per_device_train_batch_size", 300)}

@@ -58,7 +58,7 @@ def test_a_game_outside_the_package_trains_and_is_evaluated(
     from msgrpo_cli.evaluation.evaluate import evaluate_subjects
     from msgrpo_cli.evaluation.targets import asked_for
     from msgrpo_cli.jobs import go_on
-    from msgrpo_cli.train import train_job
+    from msgrpo_cli.training.train import train_job
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "corridor_game.py").write_text(GAME)

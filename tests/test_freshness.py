@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.freshness import EXACT, ROUNDED, GapBound, check_gap, gap_bound
 from msgrpo_cli.rollout.collect import PlayedUpdate
+from msgrpo_cli.training.metrics import EXACT, ROUNDED, GapBound, check_gap, gap_bound
 from parts import first_gradient, played_update, relative_difference, small_model, trainer_for
 
 BOUND = {"max_logprob_gap": EXACT.largest, "mean_logprob_gap": EXACT.mean}

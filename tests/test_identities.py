@@ -16,9 +16,9 @@ from msgrpo_cli.algo.advantage import group_advantages
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.algo.episode_sampling import Draw
 from msgrpo_cli.episode import Start
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.rollout.play import PlayRules, play_episodes
+from msgrpo_cli.training.trainer import MSGRPOTrainer
 from parts import (
     agent,
     first_gradient,

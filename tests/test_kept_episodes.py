@@ -76,7 +76,7 @@ def test_final_scores_and_other_parts_are_another_series(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_real_run_keeps_what_its_metrics_say(tmp_path: Path) -> None:
     from msgrpo_cli.config.compose import compose
-    from msgrpo_cli.train import train_job
+    from msgrpo_cli.training.train import train_job
 
     overrides = ["experiment=smoke", "max_updates=5", "eval.every=1", "save.every=5", f"eval.episodes={ALL}"]
     train_job(compose("train", overrides), tmp_path, command=["test"], overrides=overrides)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from msgrpo_cli.algo.credit import CREDITS
 from msgrpo_cli.cli import app
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.lab import _aim, _gradient_figures, measure_credit
+from msgrpo_cli.training.bench.credit import _aim, _gradient_figures, measure_credit
 
 SMALL = ["algo.groups_per_update=4", "algo.group_size=8", "trainer.use_cpu=true"]
 

@@ -23,7 +23,7 @@ from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.planning.dry_run import derived
 from msgrpo_cli.runs.checkpoint import read_metadata
 from msgrpo_cli.runs.pretrained import ASSETS
-from msgrpo_cli.train import train_job
+from msgrpo_cli.training.train import train_job
 
 LORA = [*SMALL, "lora.enabled=true", "trainer.lr_scheduler_type=constant", "algo.groups_per_update=6"]
 

@@ -21,7 +21,7 @@ from msgrpo_cli.rollout.game_check import check_game
 from msgrpo_cli.rollout.play import PlayRules
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, players_of
 from msgrpo_cli.rollout.split import keyed_seed, split_of, start_seeds
-from msgrpo_cli.train import train_job
+from msgrpo_cli.training.train import train_job
 
 TWO = ("env=mix", "env.games=[frozenlake,snake_8]")
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli import RunError, UsageError, train
+from msgrpo_cli import RunError, UsageError
 from msgrpo_cli.evaluation import evaluate
+from msgrpo_cli.training import train
 
 SMALL = ("experiment=smoke", "max_updates=1", "algo.groups_per_update=2", "algo.group_size=4", "eval.episodes=8")
 
@@ -39,13 +40,13 @@ def test_modules_of_the_same_names_do_not_take_their_places(first: str) -> None:
     pytest.importorskip("torch")
     code = (
         f"{first}\n"
-        "from msgrpo_cli.train import train_job\n"
+        "from msgrpo_cli.training.train import train_job\n"
         "from msgrpo_cli.evaluation.evaluate import evaluate_subjects\n"
         "import msgrpo_cli, pickle\n"
         "from msgrpo_cli import train, evaluate\n"
         "assert pickle.loads(pickle.dumps(train_job)) is train_job\n"
-        "assert train_job.__module__ == 'msgrpo_cli.train'\n"
-        "for function in (train, evaluate, msgrpo_cli.train, msgrpo_cli.evaluation.evaluate):\n"
+        "assert train_job.__module__ == 'msgrpo_cli.training.train'\n"
+        "for function in (train, evaluate, msgrpo_cli.training.train, msgrpo_cli.evaluation.evaluate):\n"
         "    print(function.__module__)\n"
     )
     assert python(code).split() == ["msgrpo_cli.notebook"] * 4

@@ -14,7 +14,7 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluation.opponents import checkpoint_opponent
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.games.snake.game import Snake
-from msgrpo_cli.train import train_job
+from msgrpo_cli.training.train import train_job
 
 
 @pytest.fixture(scope="module")

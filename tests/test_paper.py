@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from model_server import served
-from msgrpo_cli import train
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.schema import SCENARIOS
 from msgrpo_cli.evaluation import evaluate
+from msgrpo_cli.training import train
 from small_qwen import qwen_of_one_layer, small_qwen
 
 SHORT = ["rollout.max_new_tokens=4", "rollout.max_prompt_tokens=3000"]

@@ -17,7 +17,7 @@ from msgrpo_cli.errors import RunError
 from msgrpo_cli.planning.advice import advice
 from msgrpo_cli.planning.hardware import GPUS, named
 from msgrpo_cli.planning.plan import hours, plan, replanned
-from msgrpo_cli.probe import probe, probed
+from msgrpo_cli.training.bench.probe import probe, probed
 
 PROMISED = {
     "hardware", "parameters", "trainable_parameters", "memory", "memory_total", "memory_available", "fits", "updates",

@@ -8,9 +8,9 @@ import pytest
 from msgrpo_cli.episode import Start
 from msgrpo_cli.games.core import PlaceableDynamics
 from msgrpo_cli.games.frozenlake import FrozenLake
-from msgrpo_cli.policy_values import Habit, PolicyValues, reachable
 from msgrpo_cli.rollout.play import PlayRules, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer
+from msgrpo_cli.training.bench.values import Habit, PolicyValues, reachable
 
 UNIFORM = Habit(dict.fromkeys(FrozenLake.actions, 0.25))
 

@@ -13,7 +13,7 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.models.precision import autocast_dtype, check_precision, device_for, precision_name
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.training_settings import training_arguments
+from msgrpo_cli.training.settings import training_arguments
 from test_cli import run
 
 SMOKE = ["experiment=smoke", "max_updates=1", "eval.episodes=4", "algo.groups_per_update=1", "eval.every=0"]

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from msgrpo_cli.progress import Display
+from msgrpo_cli.training.display import Display
 
 METRICS = {
     "update": 1,

@@ -31,7 +31,7 @@ TABLES = {
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two groups of three seeds, trained, and one job that never began."""
     from msgrpo_cli.config.compose import compose
-    from msgrpo_cli.train import train_job
+    from msgrpo_cli.training.train import train_job
 
     folder, jobs = tmp_path_factory.mktemp("sweeps") / "sweep", []
     for fraction in (0.25, 1.0):

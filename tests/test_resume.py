@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from conftest import SMALL
-from msgrpo_cli import session
 from msgrpo_cli.common.files import read_json, write_json
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.common.lock import locked
@@ -34,7 +33,8 @@ from msgrpo_cli.runs.resume import (
     stays,
     stored_base,
 )
-from msgrpo_cli.train import train_job
+from msgrpo_cli.training import session
+from msgrpo_cli.training.train import train_job
 
 OVERRIDES = [*SMALL, "trainer.beta=0.05", "algo.optimizer_steps=2", "eval.every=2", "save.every=2", "max_updates=4"]
 

@@ -22,9 +22,9 @@ from transformers import (
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.algo.episode_sampling import Draw
 from msgrpo_cli.models.shared_generation import has_plain_cache
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.rollout.collect import PlayedUpdate
-from msgrpo_cli.shared_prompts import SharedRows, Sharing
+from msgrpo_cli.training.shared_logprobs import SharedRows, Sharing
+from msgrpo_cli.training.trainer import MSGRPOTrainer
 from parts import (
     one_step_episodes,
     played_update,

@@ -14,8 +14,8 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.schema import StopConfig
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.runs.resume import changed
-from msgrpo_cli.stopping import History, Stopping
-from msgrpo_cli.train import train_job
+from msgrpo_cli.training.stopping import History, Stopping
+from msgrpo_cli.training.train import train_job
 from parts import played_update, small_model, trainer_for
 
 WATCH = StopConfig(score=None, on_collapse=True, window=2)

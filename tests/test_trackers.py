@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from msgrpo_cli.trackers import trackers_inside
+from msgrpo_cli.training.trackers import trackers_inside
 
 
 def _tensorboard(run: Path) -> None:

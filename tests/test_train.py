@@ -18,7 +18,7 @@ from msgrpo_cli.config.saved import load_saved
 from msgrpo_cli.config.trainer_fields import problems
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs.checkpoint import from_weights, read_metadata
-from msgrpo_cli.train import train_job
+from msgrpo_cli.training.train import train_job
 from small_qwen import small_qwen
 
 TRAIN_FIELDS = """kind update global_step skipped total_reward total_reward_std success_rate episode_length

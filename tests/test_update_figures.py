@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from msgrpo_cli.algo.batching import Row
-from msgrpo_cli.update_figures import UpdateFigures
+from msgrpo_cli.training.metrics import UpdateFigures
 from parts import first_gradient, small_model, trainer_for
 from test_shared_prompts import uneven
 

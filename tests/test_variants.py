@@ -14,7 +14,7 @@ from msgrpo_cli.analysis.replay.steps import verdict
 from msgrpo_cli.config.compose import compose, config_dir
 from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.planning.dry_run import derived
-from msgrpo_cli.train import train_job
+from msgrpo_cli.training.train import train_job
 
 VARIANTS = sorted(file.stem for file in (config_dir() / "algo").glob("*.yaml"))
 SHORT = [

@@ -14,11 +14,11 @@ from trl.distributed import DistributedBackend
 from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 
-from msgrpo_cli import vllm_generator
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.models.generation import Sampling
-from msgrpo_cli.vllm_generator import request_settings, whole_model
+from msgrpo_cli.training import vllm as vllm_generator
+from msgrpo_cli.training.vllm import request_settings, whole_model
 from parts import small_model
 
 SAMPLING = Sampling(temperature=1.25, max_new_tokens=9)

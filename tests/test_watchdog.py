@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from msgrpo_cli.watchdog import Patience, Watchdog
+from msgrpo_cli.training.watchdog import Patience, Watchdog
 
 QUICK = Patience(least=0.2, still=0.3, tick=0.02, child=0.2, stuck=0.3)
 

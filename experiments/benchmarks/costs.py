@@ -17,8 +17,6 @@ from typing import Any
 
 import msgrpo_cli.models.generation
 import msgrpo_cli.models.shared_generation
-from msgrpo_cli.bench.rollout import play
-from msgrpo_cli.bench.watch import machine
 from msgrpo_cli.common.console import talk_on_stderr
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.models.factory import game_factory, language_agent
@@ -26,10 +24,12 @@ from msgrpo_cli.models.loading import initial_model, quiet_libraries
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.models.precision import device_for
 from msgrpo_cli.models.shared_generation import single
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.training_settings import training_arguments
+from msgrpo_cli.training.bench.meter import machine
+from msgrpo_cli.training.bench.rollout import play
+from msgrpo_cli.training.settings import training_arguments
+from msgrpo_cli.training.trainer import MSGRPOTrainer
 
 UPDATES = 6  # the first is not counted
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from msgrpo_cli.bench.rollout import bench_rollout
-from msgrpo_cli.bench.update import bench_update
-from msgrpo_cli.bench.watch import seconds_of
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.models.precision import device_for
+from msgrpo_cli.training.bench.meter import seconds_of
+from msgrpo_cli.training.bench.rollout import bench_rollout
+from msgrpo_cli.training.bench.update import bench_update
 
 SMALL = ["experiment=bench", "rollout.max_new_tokens=100", "rollout.max_prompt_tokens=1500", "model.init=random"]
 ROWS_OF_AN_UPDATE = 512 * 8

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from msgrpo_cli.bench.watch import machine
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.models.loading import load_model, quiet_libraries
+from msgrpo_cli.training.bench.meter import machine
 
 ROUNDS, ROWS, PROMPT, ANSWER = 5, 16, 340, 60
 STATIC = {"cache_implementation": "static"}

@@ -25,15 +25,15 @@ from tool_model import DIALECTS, OVER, conversation, make_tokenizer, taught
 from transformers import PreTrainedTokenizerFast, PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from msgrpo_cli.bench.rollout import play
-from msgrpo_cli.bench.watch import machine, median, seconds_of
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.models.factory import game_factory, language_agent
 from msgrpo_cli.models.loading import load_model, quiet_libraries
 from msgrpo_cli.models.shared_generation import generate_shared
 from msgrpo_cli.rollout.collect import starts_of_update
-from msgrpo_cli.training_settings import update_rules
+from msgrpo_cli.training.bench.meter import machine, median, seconds_of
+from msgrpo_cli.training.bench.rollout import play
+from msgrpo_cli.training.settings import update_rules
 
 
 class Lake:

@@ -25,9 +25,6 @@ from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from msgrpo_cli.bench.learn import TARGET
-from msgrpo_cli.bench.rollout import play
-from msgrpo_cli.bench.watch import machine, median
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.schema import RunConfig
@@ -40,7 +37,10 @@ from msgrpo_cli.models.shared_generation import generate_shared
 from msgrpo_cli.rollout.collect import starts_of_update
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.rollout.split import start_seeds
-from msgrpo_cli.training_settings import update_rules
+from msgrpo_cli.training.bench.learn import TARGET
+from msgrpo_cli.training.bench.meter import machine, median
+from msgrpo_cli.training.bench.rollout import play
+from msgrpo_cli.training.settings import update_rules
 
 ROUNDS = 5
 

@@ -33,7 +33,7 @@ def main(overrides: list[str]) -> None:
     import transformers
 
     from msgrpo_cli.models.policy import LanguageAgentPolicy
-    from msgrpo_cli.train import train_job
+    from msgrpo_cli.training.train import train_job
 
     loading = 0.0
     load = transformers.AutoModelForCausalLM.from_pretrained

@@ -95,7 +95,7 @@ def planned_again(folder: Path, row: dict[str, object]) -> dict[str, object]:
     from msgrpo_cli.config.compose import compose
     from msgrpo_cli.planning.hardware import named
     from msgrpo_cli.planning.plan import plan
-    from msgrpo_cli.probe import probed
+    from msgrpo_cli.training.bench.probe import probed
 
     case = {"lora": row["what"] == "LoRA", "shared": str(row["shared"]) == "True"}
     config = compose("train", overrides(folder, int(str(row["wanted"])), **case))

@@ -58,7 +58,7 @@ def rollout(
     """Play one update's episodes, beside the model alone on the very tokens that were played."""
 
     def measure(config: RunConfig) -> dict[str, Any]:
-        from msgrpo_cli.bench.rollout import bench_rollout
+        from msgrpo_cli.training.bench.rollout import bench_rollout
 
         return bench_rollout(config, repeats)
 
@@ -76,7 +76,7 @@ def update(
     """Train on one update's rows, beside the model's bare forward and backward over them."""
 
     def measure(config: RunConfig) -> dict[str, Any]:
-        from msgrpo_cli.bench.update import bench_update
+        from msgrpo_cli.training.bench.update import bench_update
 
         return bench_update(config, repeats)
 
@@ -90,7 +90,7 @@ def learn(
     """Train until 80 % of held-out starts are won: seconds and decisions until then."""
 
     def measure(config: RunConfig) -> dict[str, Any]:
-        from msgrpo_cli.bench.learn import bench_learn
+        from msgrpo_cli.training.bench.learn import bench_learn
 
         return bench_learn(config, overrides or [])
 

@@ -26,7 +26,7 @@ at most, since equal weights play equally (the latter two with an earlier base).
 def training(overrides: Sequence[str] = ()) -> str:
     """Train; raises what goes wrong, with the phase in a note, and RunError where success does not rise."""
     with _Phase("import"):
-        from msgrpo_cli.train import train_job
+        from msgrpo_cli.training.train import train_job
     chosen = [*_EXPERIMENT, *overrides]  # of our own files alone: a user's folder may replace any of them
     config = validated(hydra_app.plain(hydra_app.look(config_dir(), "train", chosen, [])))
     with tempfile.TemporaryDirectory(prefix="msgrpo-doctor-") as folder:

@@ -48,7 +48,7 @@ class TrainJob:
     def __call__(self, data: dict[str, Any], run_dir: Path, overrides: list[str]) -> None:
         try:
             config = job_config(data, self.config_dirs, self.from_checkpoint)
-            from msgrpo_cli.train import train_job  # heavy; by now a killed run can be resumed
+            from msgrpo_cli.training.train import train_job  # heavy; by now a killed run can be resumed
 
             self.outcome = train_job(config, run_dir, command=self.command, overrides=overrides)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the record must tell it
@@ -148,7 +148,7 @@ def go_on(
     check_precision(config)
     check_room(config, run, existing=len(checkpoints(Run(run))))
     check_machine(config)
-    from msgrpo_cli.train import train_job
+    from msgrpo_cli.training.train import train_job
 
     return train_job(config, run, command=command, overrides=list(overrides), resume=run)
 

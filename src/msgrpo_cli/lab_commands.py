@@ -64,7 +64,7 @@ def credit(
         config = compose("train", only_overrides(overrides), config_dir or [])
         with talk_on_stderr():
             from msgrpo_cli.common.files import write_json
-            from msgrpo_cli.lab import measure_credit
+            from msgrpo_cli.training.bench.credit import measure_credit
 
             out.mkdir(parents=True, exist_ok=True)
             found = measure_credit(config, batches, samples)

@@ -80,7 +80,7 @@ def _probed(found: Plan, changes: list[Change]) -> dict[str, Any]:
     from msgrpo_cli.errors import UsageError
     from msgrpo_cli.models.precision import check_precision
     from msgrpo_cli.planning.plan import plan as planned
-    from msgrpo_cli.probe import probe, probed
+    from msgrpo_cli.training.bench.probe import probe, probed
 
     same = planned(probed(found.config), found.hardware, here=True)
     if not (found.fits and same.fits):

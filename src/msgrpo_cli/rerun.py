@@ -39,7 +39,7 @@ def rerun(text: str, command: list[str], allow_modules: Collection[str] = ()) ->
     again.create(command=command, overrides=overrides, config=saved_text(config))
     if record.get("threads"):
         os.environ["OMP_NUM_THREADS"] = str(record["threads"])  # read when torch is imported
-    from msgrpo_cli.train import train_job
+    from msgrpo_cli.training.train import train_job
 
     train_job(config, again.path, command=command, overrides=overrides)
     found = first_difference(original, again)

@@ -6,19 +6,17 @@ live class, so that a config is checked without importing torch. Knows nothing a
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import enum
 import importlib.util
 import json
 import math
 import sys
-import types
-import typing
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from msgrpo_cli.training.fields import generate
 
 _FILE = Path(__file__).with_name("trainer_fields.json")
 
@@ -232,45 +230,6 @@ def _tracker_problem(value: Any) -> str | None:
         if importlib.util.find_spec(_TRACKERS[name]) is None:
             return f"trainer.report_to={name}: not installed; pip install 'msgrpo[{name}]'"
     return None
-
-
-def generate() -> dict[str, dict[str, Any]]:
-    """The same table from the live class; imports torch."""
-    from trl import GRPOConfig
-
-    hints = typing.get_type_hints(GRPOConfig)
-    return {
-        field.name: _described(hints[field.name], field)
-        for field in sorted(dataclasses.fields(GRPOConfig), key=lambda field: field.name)
-        if field.init
-    }
-
-
-def _described(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
-    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-    alternatives = typing.get_args(hint) if union else (hint,)
-    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    described: dict[str, Any] = {
-        "types": sorted({kind for alternative in alternatives if (kind := _kind(alternative)) is not None}),
-        "default": default.value if isinstance(default, enum.Enum) else default,
-    }
-    for alternative in alternatives:
-        if isinstance(alternative, enum.EnumMeta):
-            members: list[enum.Enum] = list(alternative)
-            described["choices"] = sorted(str(member.value) for member in members)
-    return described
-
-
-def _kind(hint: Any) -> str | None:
-    """The JSON type of one alternative of an annotation; None for an object that no YAML can hold."""
-    origin = typing.get_origin(hint) or hint
-    if origin is typing.Literal:
-        return _kind(type(typing.get_args(hint)[0]))
-    if hint is types.NoneType:
-        return "null"
-    if isinstance(hint, enum.EnumMeta):
-        return "str"
-    return origin.__name__ if origin in (int, float, bool, str, dict, list) else None
 
 
 if __name__ == "__main__":

@@ -27,13 +27,14 @@ from msgrpo_cli.models.factory import game_factory, language_agent, play_rules
 from msgrpo_cli.models.loading import initial_model, quiet_libraries
 from msgrpo_cli.models.precision import device_for
 from msgrpo_cli.models.shared_generation import single
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.policy_values import Habit, PolicyValues, reachable
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.players import ExactPlayer
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.training_settings import training_arguments, update_rules
+
+from ..settings import training_arguments, update_rules
+from ..trainer import MSGRPOTrainer
+from .values import Habit, PolicyValues, reachable
 
 EXACT = {"optimal": "Q* - V*", "policy": "Q^pi - V^pi"}
 """What the credits are held against, where it is known; each also has a gradient of its own."""

@@ -12,17 +12,17 @@ from transformers import PreTrainedModel
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.generators import make_generator
 from msgrpo_cli.models.factory import game_factory, language_agent, play_rules
 from msgrpo_cli.models.generation import Generated, Generator, Request
 from msgrpo_cli.models.loading import load_model, quiet_libraries
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.models.precision import device_for
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
-from msgrpo_cli.training_settings import update_rules
 
+from ..generators import make_generator
+from ..settings import update_rules
 from .limit import Pair, rollout_limit
-from .watch import machine, median, seconds_of, watching
+from .meter import machine, median, seconds_of, watching
 
 
 class Recording:

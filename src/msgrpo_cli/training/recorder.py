@@ -16,21 +16,22 @@ from msgrpo_cli.common.files import sync, write_text
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.common.lock import is_there
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.evaluation.evaluator import Evaluator, Played
 from msgrpo_cli.evaluation.record import cut_former_episodes, evaluate_policy, evaluation_row, record_evaluation
 from msgrpo_cli.models.adapters import name_base
 from msgrpo_cli.models.policy import LanguageAgentPolicy
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.progress import Display
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.checkpoint import base_of
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.episodes import episode_to_json
 from msgrpo_cli.runs.model_card import license_of, model_card
 from msgrpo_cli.runs.pretrained import local_path
-from msgrpo_cli.stopping import Stopping
+
+from .curriculum import Curriculum
+from .display import Display
+from .stopping import Stopping
+from .trainer import MSGRPOTrainer
 
 _SILENT = 10  # updates without signal in a row, after which a warning is due
 

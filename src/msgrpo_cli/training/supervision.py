@@ -16,13 +16,14 @@ from msgrpo_cli.common.console import say
 from msgrpo_cli.common.files import write_json
 from msgrpo_cli.common.signals import end_at_next_safe_point
 from msgrpo_cli.errors import NotFinite, RunError
-from msgrpo_cli.failures import Limit, explained, row_to_json
-from msgrpo_cli.progress import Display
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.progress import PhaseFile
 from msgrpo_cli.runs.resume import remove_leftovers
-from msgrpo_cli.watchdog import Watchdog
+
+from .display import Display
+from .failures import Limit, explained, row_to_json
+from .watchdog import Watchdog
 
 _SHOW_CURSOR = "\x1b[?25h"
 

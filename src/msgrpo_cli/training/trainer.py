@@ -24,12 +24,12 @@ from msgrpo_cli.algo.batching import Row, deal, micro_batches, row_factors, step
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.errors import NotFinite
-from msgrpo_cli.freshness import GapBound, check_gap
 from msgrpo_cli.models.adapters import policy_of
-from msgrpo_cli.msgrpo_config import MSGRPOConfig
 from msgrpo_cli.rollout.collect import PlayedUpdate
-from msgrpo_cli.shared_prompts import Sharing
-from msgrpo_cli.update_figures import UpdateFigures
+
+from .metrics import GapBound, UpdateFigures, check_gap
+from .settings import MSGRPOConfig
+from .shared_logprobs import Sharing
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental; a contract test watches it
 

@@ -17,22 +17,17 @@ from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.config.engines import trainer_settings
 from msgrpo_cli.config.schema import RunConfig, stages
-from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.errors import Interrupted, RunError
 from msgrpo_cli.evaluation.evaluator import Evaluator
 from msgrpo_cli.evaluation.ladder import render
 from msgrpo_cli.evaluation.record import evaluate_policy, evaluation_row, record_evaluation
 from msgrpo_cli.evaluation.scores import score
-from msgrpo_cli.failures import Limit
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.generators import make_generator
 from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.models.factory import game_factory, language_agent, play_rules
 from msgrpo_cli.models.loading import initial_model, load_model
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.models.precision import autocast_dtype, device_for, precision_name
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
-from msgrpo_cli.recorder import Recorder
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.players import ExactPlayer
 from msgrpo_cli.rollout.split import Split
@@ -40,9 +35,15 @@ from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.episodes import read_episodes
 from msgrpo_cli.runs.resume import ResumePoint, scored_with
-from msgrpo_cli.stopping import Stopping
-from msgrpo_cli.supervision import Supervision
-from msgrpo_cli.training_settings import bound_logprob_gap, refusing, training_arguments, update_rules
+
+from .curriculum import Curriculum
+from .failures import Limit
+from .generators import make_generator
+from .recorder import Recorder
+from .settings import bound_logprob_gap, refusing, training_arguments, update_rules
+from .stopping import Stopping
+from .supervision import Supervision
+from .trainer import MSGRPOTrainer
 
 
 class Session:

@@ -45,7 +45,13 @@ def probe(config: RunConfig) -> dict[str, Any]:
         saved = Path(folder) / "config.yaml"
         write_text(saved, saved_text(probed(config)))
         ended = subprocess.run(
-            [sys.executable, "-c", "from msgrpo_cli.probe import main; main()", str(saved), *modules(config)],
+            [
+                sys.executable,
+                "-c",
+                "from msgrpo_cli.training.bench.probe import main; main()",
+                str(saved),
+                *modules(config),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -86,7 +92,8 @@ def main() -> None:
     saved, *allowed = sys.argv[1:]
     config = load_saved(Path(saved), allowed)
     from msgrpo_cli.models.precision import device_for
-    from msgrpo_cli.train import train_job  # and with it every library
+
+    from ..train import train_job  # and with it every library
 
     before, device = resident_memory(), device_for(config.trainer)
     run = Run(Path(saved).parent / "run")
@@ -101,7 +108,7 @@ def main() -> None:
 
 def judge_alike() -> None:
     """In the child: trains on as many episodes as a run would, for noise often plays groups without any difference."""
-    session: Any = importlib.import_module("msgrpo_cli.session")  # where the name is looked up
+    session: Any = importlib.import_module("msgrpo_cli.training.session")  # where the name is looked up
     play = session.play_update
 
     def judged(update: int, rules: UpdateRules, *others: Any, **named: Any) -> PlayedUpdate:

@@ -20,14 +20,14 @@ from msgrpo_cli.models.factory import language_agent
 from msgrpo_cli.models.loading import initial_model, quiet_libraries
 from msgrpo_cli.models.precision import device_for
 from msgrpo_cli.models.shared_generation import single
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.training_settings import training_arguments
 
+from ..settings import training_arguments
+from ..trainer import MSGRPOTrainer
 from .limit import Pair, update_limit
+from .meter import machine, median, seconds_of
 from .rollout import play
-from .watch import machine, median, seconds_of
 
 
 def bench_update(config: RunConfig, repeats: int) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.precision import device_for
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.train import train_job
 
-from .watch import machine
+from ..train import train_job
+from .meter import machine
 
 TARGET = 0.8
 

@@ -19,7 +19,6 @@ from msgrpo_cli.common.lock import is_there, locked
 from msgrpo_cli.common.signals import heeding
 from msgrpo_cli.config.saved import config_hash, saved_text
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.curriculum import Curriculum
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.models.loading import quiet_libraries
 from msgrpo_cli.models.precision import device_for
@@ -34,10 +33,12 @@ from msgrpo_cli.runs.resume import (
     resume_point,
     stays,
 )
-from msgrpo_cli.session import Session
-from msgrpo_cli.stopping import Stopping
-from msgrpo_cli.supervision import Supervision
-from msgrpo_cli.trackers import trackers_inside
+
+from .curriculum import Curriculum
+from .session import Session
+from .stopping import Stopping
+from .supervision import Supervision
+from .trackers import trackers_inside
 
 
 def train_job(

@@ -17,7 +17,8 @@ from msgrpo_cli.common.text import one_line
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.models.generation import Generated, Request, Sampling, cut
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
+
+from .trainer import MSGRPOTrainer
 
 _AT_ONCE = 64  # requests that TRL's client keeps connections for
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.models.generation import Generator
 from msgrpo_cli.models.shared_generation import single
-from msgrpo_cli.msgrpo_trainer import MSGRPOTrainer
+
+from .trainer import MSGRPOTrainer
 
 Trainer = Callable[[], MSGRPOTrainer]
 """Gives the trainer, once it exists; vLLM needs its accelerator and its count of steps."""
@@ -28,7 +29,7 @@ def _continuous(config: RunConfig, trainer: Trainer) -> Generator:
 
 
 def _vllm(config: RunConfig, trainer: Trainer) -> Generator:
-    from msgrpo_cli.vllm_generator import VLLMGenerator
+    from .vllm import VLLMGenerator
 
     rollout = config.rollout
     return VLLMGenerator(trainer, rollout.max_live_episodes, rollout.max_prompt_tokens + rollout.max_new_tokens)
