@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli import doctor
 from msgrpo_cli.cli import main
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
+from msgrpo_cli.launch import doctor
 
 NAMES = ["python", "packages", "extras", "devices", "memory", "disk", "write access", "hub", "tokenizer"]
 
@@ -104,7 +104,7 @@ def test_results_alone_are_on_stdout(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_narrow_terminal_without_colour_shows_every_check() -> None:
     code = (
-        "from msgrpo_cli.doctor import Check, show\n"
+        "from msgrpo_cli.launch.doctor import Check, show\n"
         f"show([Check(name, name != 'disk', 'word ' * 20) for name in {NAMES!r}])"
     )
     settings = {**os.environ, "COLUMNS": "30", "NO_COLOR": "1"}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from msgrpo_cli import doctor_install
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
+from msgrpo_cli.launch import doctor as doctor_install
 
 CONFIG = compose("train", [])
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from msgrpo_cli import doctor_machine
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.launch import doctor_machine
 
 TINY = compose("train", [])
 

@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.doctor_model import tokenizer
 from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.launch.doctor_trial import tokenizer
 from msgrpo_cli.runs.pretrained import ASSETS
 
 

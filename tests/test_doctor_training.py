@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from msgrpo_cli.doctor_training import training
 from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.launch.doctor_trial import training
 
 SHORT = ["max_updates=1", "save.every=1", "algo.groups_per_update=1", "algo.group_size=2", "eval.episodes=8"]
 

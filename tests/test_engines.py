@@ -17,10 +17,11 @@ from packaging.specifiers import SpecifierSet
 
 from msgrpo_cli.cli import main
 from msgrpo_cli.config.compose import compose, config_dir, validated
-from msgrpo_cli.config.engines import CONTINUOUS_OWNED, ENGINES, check_machine, check_server, server_url, supported_vllm
+from msgrpo_cli.config.engines import CONTINUOUS_OWNED, ENGINES
 from msgrpo_cli.config.saved import config_hash, dumped
 from msgrpo_cli.config.trainer_fields import fields
 from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.launch.engine_checks import check_machine, check_server, server_url, supported_vllm
 from msgrpo_cli.runs.pretrained import local_path
 from msgrpo_cli.training.generators import GENERATORS, make_generator
 from parts import WITH_CONTINUOUS_BATCHING

@@ -57,7 +57,7 @@ def test_a_game_outside_the_package_trains_and_is_evaluated(
     from msgrpo_cli.config.compose import compose
     from msgrpo_cli.evaluation.evaluate import evaluate_subjects
     from msgrpo_cli.evaluation.targets import asked_for
-    from msgrpo_cli.jobs import go_on
+    from msgrpo_cli.launch.run import go_on
     from msgrpo_cli.training.train import train_job
 
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,7 @@ from msgrpo_cli.config.saved import load_saved
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 from msgrpo_cli.evaluation.targets import asked_for
-from msgrpo_cli.jobs import weights_of, with_weights
+from msgrpo_cli.launch.run import weights_of, with_weights
 from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.planning.dry_run import derived
 from msgrpo_cli.runs.checkpoint import read_metadata

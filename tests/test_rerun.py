@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from conftest import SMALL
-from msgrpo_cli.rerun import as_text, first_difference
+from msgrpo_cli.launch.rerun import as_text, first_difference
 from msgrpo_cli.runs.directory import Run
 
 

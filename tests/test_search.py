@@ -16,9 +16,9 @@ optuna = pytest.importorskip("optuna")
 from msgrpo_cli.common.jsonl import append_lines  # noqa: E402
 from msgrpo_cli.config.hydra_app import parse  # noqa: E402
 from msgrpo_cli.errors import UsageError  # noqa: E402
+from msgrpo_cli.launch.search import Search, _distribution, open_study  # noqa: E402
 from msgrpo_cli.runs.directory import Run  # noqa: E402
 from msgrpo_cli.runs.sweep import Sweep, prune_file  # noqa: E402
-from msgrpo_cli.search import Search, _distribution, open_study  # noqa: E402
 
 SETTINGS = {"sampler": "random", "pruner": None, "maximize": "mean_total_reward", "seed": 0}
 D = optuna.distributions

@@ -19,8 +19,8 @@ import pytest
 from msgrpo_cli.analysis.report.build import report_on
 from msgrpo_cli.config.hydra_app import hash_of_overrides
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.launch.sweep import _threads, planned, resume_sweep
 from msgrpo_cli.runs.sweep import Job, Sweep
-from msgrpo_cli.sweep import _threads, planned, resume_sweep
 
 TINY = [
     "experiment=smoke", "max_updates=1", "eval.episodes=4", "algo.groups_per_update=1", "eval.every=0",

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.launch.sweep_display import SweepDisplay, table
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.sweep import Job, JobState, Sweep, find_sweep, state_of
-from msgrpo_cli.sweep_display import SweepDisplay, table
 
 
 def created(path: Path, overrides: list[str]) -> Run:

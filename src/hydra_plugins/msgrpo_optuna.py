@@ -1,6 +1,6 @@
 """Hydra's sweeper `optuna`, on the Optuna that is installed.
 
-Knows the interface of Hydra's sweepers. Knows nothing about Optuna or runs: `msgrpo_cli.search` does. Hydra imports
+Knows the interface of Hydra's sweepers. Knows nothing about Optuna or runs: `msgrpo_cli.launch.search` does. Hydra imports
 every module of this namespace whenever it starts, so this one imports nothing else before it is used.
 """
 
@@ -31,7 +31,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run until the study holds `n_trials` trials that ended."""
-        from msgrpo_cli.search import Search
+        from msgrpo_cli.launch.search import Search
 
         assert self.config is not None and self.hydra_context is not None and self.launcher is not None
         directory = Path(self.config.hydra.sweep.dir)

@@ -91,7 +91,7 @@ def train(
                 raise UsageError(f"{option}: empty; give a run directory, `last`, or the beginning of a run's name")
         _refuse_both({"--resume": resume, "--from": from_}, {"--resume": resume, "--multirun": multirun})
         _refuse_both({"--resume": resume, "--dry-run": dry_run}, {"--resume": resume, "--cfg": cfg})
-        from msgrpo_cli import jobs
+        from msgrpo_cli.launch import run as jobs
 
         weights = jobs.weights_of(from_) if from_ else None
         if cfg:
@@ -163,8 +163,8 @@ def doctor(
 ) -> None:
     """Check the installation, the machine and the chosen model, then train for a minute and see whether it learns."""
     with ending(verbose):
-        from msgrpo_cli import doctor as clinic
         from msgrpo_cli.config.compose import compose
+        from msgrpo_cli.launch import doctor as clinic
 
         config = compose("train", only_overrides(overrides), config_dir or [])
         checks = clinic.examine(config, clinic.QUICK if quick else clinic.WHOLE, verbose)
@@ -198,8 +198,8 @@ def rerun(
 ) -> None:
     """Repeat a run from its own directory, and say whether its metrics come out the same."""
     with ending(verbose):
-        from msgrpo_cli.rerun import as_text
-        from msgrpo_cli.rerun import rerun as repeat
+        from msgrpo_cli.launch.rerun import as_text
+        from msgrpo_cli.launch.rerun import rerun as repeat
 
         with talk_on_stderr():
             outcome = repeat(run, sys.argv, allow_module or [])
@@ -268,7 +268,7 @@ def _refuse_both(*pairs: dict[str, Any]) -> None:
 
 def _show(overrides: list[str], folders: list[Path], as_json: bool) -> None:
     from msgrpo_cli.config.compose import compose
-    from msgrpo_cli.jobs import check_starts, refuse_players
+    from msgrpo_cli.launch.run import check_starts, refuse_players
     from msgrpo_cli.planning import dry_run
 
     config = compose("train", overrides, folders)

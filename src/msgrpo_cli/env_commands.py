@@ -78,8 +78,8 @@ def check(
 ) -> None:
     """Check a game, or every game: does it keep what its texts and the method promise?"""
     with ending(verbose):
-        from msgrpo_cli import doctor
         from msgrpo_cli.config.compose import options_of
+        from msgrpo_cli.launch import doctor
         from msgrpo_cli.rollout.game_check import check_game
 
         named = any(not is_override(text) or text.startswith("env=") for text in arguments or [])

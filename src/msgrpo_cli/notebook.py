@@ -39,7 +39,7 @@ def train(
         raise UsageError("resume and from_: only one of them")
     command = ["msgrpo", "train", *overrides]
     with _as_it_was():
-        from msgrpo_cli import jobs
+        from msgrpo_cli.launch import run as jobs
 
         folders = [Path(folder) for folder in _listed(config_dirs)]
         modules = [str(name) for name in _listed(allow_modules)]

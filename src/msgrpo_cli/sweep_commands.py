@@ -50,7 +50,7 @@ def run_or_show(
     as_json: bool = False,
 ) -> None:
     """Run a sweep, go on with one, or list its jobs; ends the process with 1 where a job is not done."""
-    from msgrpo_cli import sweep as sweeps
+    from msgrpo_cli.launch import sweep as sweeps
 
     if dry_run:
         plan = sweeps.planned(overrides, folders)

@@ -13,8 +13,14 @@ from pathlib import Path
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.config import hydra_app
 from msgrpo_cli.config.compose import config_dir, validated
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.models.loading import load_tokenizer, quiet_libraries
+from msgrpo_cli.models.policy import prompt_ids
+from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.pretrained import check_reachable
 
 _EXPERIMENT = ["experiment=doctor"]
 _LEAST_RISE = 0.15
@@ -53,3 +59,27 @@ class _Phase:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is not None:
             error.add_note(f"phase {self.name}")
+
+
+def tokenizer(config: RunConfig) -> str:
+    """Loads it, renders the first prompt of the chosen game, and sends every action through it and back."""
+    quiet_libraries()
+    check_reachable(config.model)
+    words = load_tokenizer(config.model)
+    game = make_game(config.env)
+    game.reset(seed=0)
+    messages = PromptTemplate(config.prompt.system, config.prompt.user).messages(
+        game, game.describe(config.prompt.observation)
+    )
+    length = len(prompt_ids(words, messages, config.model.chat_template_kwargs))
+    most = config.rollout.max_prompt_tokens
+    if length > most:
+        raise RunError(f"a prompt of {config.env.name} has {length} tokens, rollout.max_prompt_tokens allows {most}")
+    for action in game.actions:
+        answer = str(words.decode(words.encode(f"<action>{action}</action>", add_special_tokens=False)))
+        if game.parse(answer) != action:
+            raise RunError(f"the answer <action>{action}</action> comes back from the tokenizer as {answer!r}")
+    return (
+        f"{config.model.path}: {type(words).__name__}, {len(words):,} tokens; a prompt of {config.env.name} has "
+        f"{length} of at most {most}; turns end with {words.eos_token}; all actions come back unchanged"
+    )

@@ -23,10 +23,11 @@ from msgrpo_cli.config.compose import config_folders, ids_of
 from msgrpo_cli.config.saved import saved_text
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import INTERRUPTED, TERMINATED, UsageError
-from msgrpo_cli.jobs import job_config, record_failure
 from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.runs.directory import Run, is_run, now
 from msgrpo_cli.runs.sweep import Sweep, log_of, prune_file
+
+from .run import job_config, record_failure
 
 _POLL = 0.5  # seconds between looks at the child and at the stop file
 _GRACE = 60.0  # seconds that a child has to reach a safe point and save

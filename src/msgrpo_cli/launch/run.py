@@ -17,7 +17,6 @@ from typing import Any
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config import hydra_app
 from msgrpo_cli.config.compose import compose, config_dir, config_folders, make_importable, validated, with_games
-from msgrpo_cli.config.engines import check_machine
 from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
@@ -29,6 +28,8 @@ from msgrpo_cli.runs.checkpoint import checkpoints, from_weights, is_checkpoint,
 from msgrpo_cli.runs.directory import Run, find_run, is_run, now, tell_how_to_go_on
 from msgrpo_cli.runs.pretrained import check_reachable
 from msgrpo_cli.runs.resume import changed
+
+from .engine_checks import check_machine
 
 _log = logging.getLogger(__name__)
 

@@ -21,12 +21,13 @@ from msgrpo_cli.config.compose import config_dir, config_folders, ids_of
 from msgrpo_cli.config.saved import config_hash, dumped, load_saved
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.jobs import ready, sound
 from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.planning.plan import hours
 from msgrpo_cli.runs.sweep import UNFINISHED, Job, Sweep, find_sweep
-from msgrpo_cli.sweep_display import SweepDisplay
-from msgrpo_cli.sweep_job import SweepJob
+
+from .run import ready, sound
+from .sweep_display import SweepDisplay
+from .sweep_job import SweepJob
 
 _MOST_CHECKED = 500  # one check takes some 50 ms
 _MOST_DIFFERENCES = 5
@@ -67,7 +68,7 @@ def _check_search(overrides: Sequence[str], config_dirs: Sequence[Path]) -> None
     steady = hydra_app.without_sweeps(overrides)
     settings = _settings(overrides, config_dirs, None, "sweeper")
     if str(settings["_target_"]).endswith(".OptunaSweeper"):
-        from msgrpo_cli.search import check_settings
+        from .search import check_settings
 
         check_settings(settings)
         if len(steady) == len(overrides) and not settings["params"]:

@@ -1,21 +1,56 @@
-"""Doctor's look at the installation: Python, the packages it asks for, the extras that are there.
+"""`msgrpo doctor`: does everything that a run needs work here? One check after the other, whatever the others said.
 
-Knows the metadata of installed packages, our own first. Imports none of them.
+Knows the list of checks, their results and how they are shown. Knows nothing about how anything is checked.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from msgrpo_cli.common.checklist import Examination
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
 
+from . import doctor as doctor_install
+from . import doctor_machine
+
+
+def _tokenizer(config: RunConfig) -> str:
+    from .doctor_trial import tokenizer
+
+    return tokenizer(config)
+
+
+def _training(config: RunConfig) -> str:
+    from .doctor_trial import training
+
+    return training()
+
+
+QUICK: Mapping[str, Examination] = {
+    "python": doctor_install.python,
+    "packages": doctor_install.packages,
+    "extras": doctor_install.extras,
+    "devices": doctor_machine.devices,
+    "memory": doctor_machine.memory,
+    "disk": doctor_machine.disk,
+    "write access": doctor_machine.write_access,
+    "hub": doctor_machine.hub,
+    "tokenizer": _tokenizer,
+}
+"""In seconds."""
+WHOLE: Mapping[str, Examination] = {**QUICK, "training": _training}
+"""With the training of about a minute."""
+
+
 _US = "msgrpo"
+
+
 _NOT_FOR_USERS = {"dev"}
 
 

@@ -1,0 +1,108 @@
+"""TODO docstring of launch.engine_checks."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.metadata
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from msgrpo_cli.config import trainer_fields
+from msgrpo_cli.config.engines import _PATIENCE, CONTINUOUS_NEEDS, ENGINES
+from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.runs.pretrained import local_path
+
+
+def check_machine(config: RunConfig) -> None:
+    """Raises UsageError or RunError where the chosen engine cannot start here; writes nothing."""
+    ENGINES[config.engine.name].check(config)
+
+
+def server_url(trainer: Mapping[str, Any]) -> str:
+    """Where the vLLM server is, by TRL's fields and defaults."""
+    defaults = trainer_fields.fields()
+    host, port = (trainer.get(name, defaults[name]["default"]) for name in ("vllm_server_host", "vllm_server_port"))
+    return str(trainer.get("vllm_server_base_url") or f"http://{host}:{port}")
+
+
+def _check_continuous(config: RunConfig) -> None:
+    found = importlib.metadata.version("transformers")
+    if Version(found) < Version(CONTINUOUS_NEEDS):
+        raise UsageError(
+            f"engine=continuous_batching: needs transformers {CONTINUOUS_NEEDS} or newer, found {found}; upgrade it, "
+            "or use engine=single"
+        )
+
+
+def _check_colocate(config: RunConfig) -> None:
+    _check_installed(config)
+    _check_cuda(config)
+
+
+def _check_server(config: RunConfig) -> None:
+    _check_installed(config)
+    check_server(server_url(config.trainer), local_path(config.model.path))
+    _check_cuda(config)
+
+
+def supported_vllm() -> SpecifierSet:
+    """The versions of vLLM that the installed TRL declares."""
+    wanted = map(Requirement, importlib.metadata.requires("trl") or [])
+    return next(requirement.specifier for requirement in wanted if requirement.name == "vllm")
+
+
+def _check_installed(config: RunConfig) -> None:
+    supported = supported_vllm()
+    shown = ",".join(sorted(map(str, supported), reverse=True))
+    advice = f"vLLM {shown} is needed; pip install -c constraints-vllm.txt 'msgrpo[vllm]'"
+    try:
+        found = importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UsageError(f"engine={config.engine.name}: vLLM is not installed; {advice}") from error
+    if found not in supported:
+        raise UsageError(f"engine={config.engine.name}: vLLM {found} does not fit the installed TRL; {advice}")
+
+
+def _check_cuda(config: RunConfig) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f"engine={config.engine.name}: needs a CUDA GPU in this machine, and torch finds none; use engine=single"
+        )
+
+
+def check_server(url: str, model_path: str, patience: float = _PATIENCE) -> None:
+    """Raises RunError where no vLLM server answers at `url` within `patience` seconds. Proxies are not asked."""
+    place = urlsplit(url)
+    answer: list[str] = []
+
+    def ask() -> None:
+        kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+        connection = kind(place.hostname or "", place.port, timeout=patience)
+        try:
+            connection.request("GET", f"{place.path.rstrip('/')}/health")
+            status = connection.getresponse().status
+            answer.append("" if status == 200 else f"HTTP status {status}")
+        except (OSError, http.client.HTTPException) as error:
+            answer.append(str(error) or type(error).__name__)
+        finally:
+            connection.close()
+
+    worker = threading.Thread(target=ask, daemon=True)
+    worker.start()
+    worker.join(patience)
+    problem = answer[0] if answer else f"no answer within {patience:.0f} s"
+    if problem:
+        raise RunError(
+            f"engine=vllm_server: no vLLM server at {url} ({problem}); start it with: trl vllm-serve --model "
+            f"{model_path} --port {place.port or 8000}, or name its place with trainer.vllm_server_host and "
+            "trainer.vllm_server_port"
+        )
