@@ -14,9 +14,9 @@ from packaging.version import Version
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from msgrpo_cli.algo.episode_sampling import Draw
-from msgrpo_cli.config.engines import CONTINUOUS_NEEDS
 from msgrpo_cli.episode import Completion, Episode, Start, Step
 from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.launch.engine_checks import CONTINUOUS_NEEDS
 from msgrpo_cli.models.embedded import make_model, make_tokenizer
 from msgrpo_cli.models.generation import Sampling
 from msgrpo_cli.models.policy import LanguageAgentPolicy

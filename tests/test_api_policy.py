@@ -16,7 +16,7 @@ import pytest
 
 from model_server import Gate, refusal, served
 from msgrpo_cli import RunError, UsageError
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.evaluation import evaluate
 from msgrpo_cli.evaluation.api_answers import Answer, kept_answers, request_hash

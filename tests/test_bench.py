@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from conftest import SMALL
 from msgrpo_cli.algo.batching import step_rows
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
@@ -40,7 +40,7 @@ BATCHES: list[list[Pair]] = [[((7, 8, 9), (10, 5)), ((7, 8, 9), (5,)), ((7, 8), 
 
 
 def msgrpo(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("msgrpo_cli.cli.heed_signals", lambda: None)
+    monkeypatch.setattr("msgrpo_cli.cli.app.heed_signals", lambda: None)
     monkeypatch.setattr(sys, "argv", ["msgrpo", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()

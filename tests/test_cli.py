@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli import __version__
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
+from msgrpo_cli.cli.options import is_override
 from msgrpo_cli.config import hydra_app
 from msgrpo_cli.config.compose import config_dir
-from msgrpo_cli.options import is_override
 
 SMOKE = ["experiment=smoke", "max_updates=1", "eval.episodes=4", "algo.groups_per_update=1", "eval.every=0"]
 
@@ -215,7 +215,7 @@ def test_a_sweep_goes_on_after_a_failure(
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interruption(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    command = [sys.executable, "-m", "msgrpo_cli.cli", "train", "hydra.run.dir=here", "eval.every=0"]
+    command = [sys.executable, "-m", "msgrpo_cli", "train", "hydra.run.dir=here", "eval.every=0"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / "here" / "metrics.jsonl").exists() and time.monotonic() < deadline:

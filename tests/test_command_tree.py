@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from msgrpo_cli.cli import app
-from msgrpo_cli.command_tree import Command, Parameter, tree_of
+from msgrpo_cli.cli.app import app
+from msgrpo_cli.cli.command_tree import Command, Parameter, tree_of
 
 
 def _leaves(command: Command, name: str = "") -> Iterator[tuple[str, Command]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from msgrpo_cli.analysis.compare import compare_runs, effect_of, sentence, sign_flip_p
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
 from msgrpo_cli.common.statistics import smallest_detectable_difference
 from msgrpo_cli.errors import UsageError
 from run_copies import change_json, copy_of

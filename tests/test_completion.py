@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from msgrpo_cli.cli import app
-from msgrpo_cli.command_tree import tree_of
-from msgrpo_cli.completion import offers
+from msgrpo_cli.cli.app import app
+from msgrpo_cli.cli.command_tree import tree_of
+from msgrpo_cli.cli.completion import offers
 from shells import shell
 
 TREE = tree_of(app)
@@ -91,7 +91,7 @@ def test_options_carry_their_help() -> None:
 @pytest.mark.parametrize("words", [["train", "algo.scale="], ["train", "trainer.learn"], ["train", "env=fro"], [""]])
 def test_tab_is_quick_and_imports_nothing_heavy(words: list[str]) -> None:
     code = (
-        "import sys\nfrom msgrpo_cli.cli import main\n"
+        "import sys\nfrom msgrpo_cli.cli.app import main\n"
         f"sys.argv = ['msgrpo', '_complete', '--', *{words!r}]\n"
         "try:\n    main()\nexcept SystemExit as end:\n"
         "    heavy = ('torch', 'transformers', 'trl', 'hydra')\n"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
 from msgrpo_cli.config import trainer_fields
 from msgrpo_cli.config.compose import compose, config_dir
 from msgrpo_cli.config.json_schema import config_schema
@@ -86,7 +86,7 @@ def test_the_command_prints_it(
     flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["msgrpo", "config", "schema", *flags])
-    monkeypatch.setattr("msgrpo_cli.cli.heed_signals", lambda: None)
+    monkeypatch.setattr("msgrpo_cli.cli.app.heed_signals", lambda: None)
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
+from msgrpo_cli.common.checklist import Check, as_data, examine, show
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.launch import doctor
@@ -22,7 +23,7 @@ NAMES = ["python", "packages", "extras", "devices", "memory", "disk", "write acc
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("msgrpo_cli.cli.heed_signals", lambda: None)
+    monkeypatch.setattr("msgrpo_cli.cli.app.heed_signals", lambda: None)
     return tmp_path
 
 
@@ -81,13 +82,13 @@ def test_whatever_is_raised_is_a_result_with_the_phase_it_was_noted_with() -> No
     def refuse(_: object) -> str:
         raise RunError("too small")
 
-    checks = doctor.examine(compose("train", []), {"a": stumble, "b": refuse, "c": lambda _: "fine"})
+    checks = examine(compose("train", []), {"a": stumble, "b": refuse, "c": lambda _: "fine"})
     assert checks == [
-        doctor.Check("a", False, "phase rollout; first line"),
-        doctor.Check("b", False, "too small"),
-        doctor.Check("c", True, "fine"),
+        Check("a", False, "phase rollout; first line"),
+        Check("b", False, "too small"),
+        Check("c", True, "fine"),
     ]
-    assert doctor.as_data(checks)["passed"] is False
+    assert as_data(checks)["passed"] is False
     assert list(doctor.WHOLE) == [*doctor.QUICK, "training"]
 
 
@@ -96,15 +97,15 @@ def test_results_alone_are_on_stdout(capsys: pytest.CaptureFixture[str]) -> None
         print("a library's greeting")
         return "fine"
 
-    checks = doctor.examine(compose("train", []), {"a": chatter})
+    checks = examine(compose("train", []), {"a": chatter})
     assert capsys.readouterr().out == ""
-    doctor.show(checks)
+    show(checks)
     assert capsys.readouterr().out.split() == ["ok", "a", "fine"]
 
 
 def test_a_narrow_terminal_without_colour_shows_every_check() -> None:
     code = (
-        "from msgrpo_cli.launch.doctor import Check, show\n"
+        "from msgrpo_cli.common.checklist import Check, show\n"
         f"show([Check(name, name != 'disk', 'word ' * 20) for name in {NAMES!r}])"
     )
     settings = {**os.environ, "COLUMNS": "30", "NO_COLOR": "1"}

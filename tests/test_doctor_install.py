@@ -9,7 +9,7 @@ import pytest
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.launch import doctor as doctor_install
+from msgrpo_cli.launch import doctor
 
 CONFIG = compose("train", [])
 
@@ -25,16 +25,16 @@ def declare(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str, python: 
 
 def test_this_installation() -> None:
     pytest.importorskip("torch")
-    assert doctor_install.python(CONFIG).endswith("(<3.14,>=3.11)")
-    assert f"torch {version('torch')}" in doctor_install.packages(CONFIG)
-    assert "tensorboard" in doctor_install.extras(CONFIG).partition(";")[0]
-    assert "dev" not in doctor_install.extras(CONFIG)
+    assert doctor.python(CONFIG).endswith("(<3.14,>=3.11)")
+    assert f"torch {version('torch')}" in doctor.packages(CONFIG)
+    assert "tensorboard" in doctor.extras(CONFIG).partition(";")[0]
+    assert "dev" not in doctor.extras(CONFIG)
 
 
 def test_a_python_outside_the_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(tmp_path, monkeypatch, python=">=3.99")
     with pytest.raises(RunError, match=r"lies outside >=3\.99"):
-        doctor_install.python(CONFIG)
+        doctor.python(CONFIG)
 
 
 def test_packages_that_are_missing_or_outside_their_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_packages_that_are_missing_or_outside_their_range(tmp_path: Path, monkey
         "Requires-Dist: nor-that-one; extra == 'more'",
     )
     with pytest.raises(RunError) as caught:
-        doctor_install.packages(CONFIG)
+        doctor.packages(CONFIG)
     assert str(caught.value) == (
         f"torch {version('torch')} lies outside >=99; no-such-package-here is not installed; "
         "pip install -c constraints.txt installs what is tested"
@@ -65,10 +65,10 @@ def test_extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "Requires-Dist: rich>=1; extra == 'a'",
         "Requires-Dist: no-such-package-here>=1; extra == 'b'",
     )
-    assert doctor_install.extras(CONFIG) == "installed: a; not installed: b"
+    assert doctor.extras(CONFIG) == "installed: a; not installed: b"
 
 
 def test_an_extra_in_a_wrong_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(tmp_path, monkeypatch, "Provides-Extra: a", "Requires-Dist: rich>=99; extra == 'a'")
     with pytest.raises(RunError, match=r"^rich \S+ lies outside >=99$"):
-        doctor_install.extras(CONFIG)
+        doctor.extras(CONFIG)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from packaging.specifiers import SpecifierSet
 
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
 from msgrpo_cli.config.compose import compose, config_dir, validated
 from msgrpo_cli.config.engines import CONTINUOUS_OWNED, ENGINES
 from msgrpo_cli.config.saved import config_hash, dumped

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from msgrpo_cli.algo.credit import CREDITS
-from msgrpo_cli.cli import app
+from msgrpo_cli.cli.app import app
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.training.bench.credit import _aim, _gradient_figures, measure_credit
 

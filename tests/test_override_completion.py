@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from msgrpo_cli.cli.override_completion import complete
 from msgrpo_cli.config import trainer_fields
 from msgrpo_cli.config.compose import compose, config_dir
 from msgrpo_cli.config.saved import dumped
-from msgrpo_cli.override_completion import complete
 
 
 @pytest.fixture(autouse=True)

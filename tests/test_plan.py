@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.planning.advice import advice
@@ -28,7 +28,7 @@ SMALL = ["algo.groups_per_update=2", "algo.group_size=4"]
 
 
 def msgrpo(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("msgrpo_cli.cli.heed_signals", lambda: None)
+    monkeypatch.setattr("msgrpo_cli.cli.app.heed_signals", lambda: None)
     monkeypatch.setattr(sys, "argv", ["msgrpo", "plan", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from msgrpo_cli.cli import app
+from msgrpo_cli.cli.app import app
 from msgrpo_cli.common.jsonl import read_lines
 from recorded_episodes import episode, step, with_regrets, written
 
@@ -77,7 +77,7 @@ def test_neither_torch_nor_the_game_is_needed(finished_run: Path, tmp_path: Path
         "env: {name: corridor, id: 'nobody_has_it:me/Corridor-v0'}\nmodel: {name: x}\n"
     )
     code = (
-        "import sys\nfrom msgrpo_cli.cli import main\n"
+        "import sys\nfrom msgrpo_cli.cli.app import main\n"
         f"sys.argv = ['msgrpo', 'replay', {str(tmp_path)!r}, '--html', {str(tmp_path / 'page.html')!r}]\n"
         "try:\n    main()\nexcept SystemExit as end:\n"
         "    heavy = ('torch', 'trl', 'gymnasium', 'hydra', 'matplotlib', 'nobody_has_it')\n"

@@ -12,7 +12,7 @@ import pytest
 from msgrpo_cli.analysis.report.build import report_on
 from msgrpo_cli.analysis.report.findings import ranking
 from msgrpo_cli.analysis.report.records import Report
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
 from msgrpo_cli.errors import UsageError
 from run_copies import change_json, copy_of, seeds_of, sweep_json
 

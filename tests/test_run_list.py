@@ -12,7 +12,7 @@ import pytest
 
 from bad_runs import CHANGES
 from msgrpo_cli.analysis.listing import list_runs
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
 from msgrpo_cli.errors import UsageError
 from run_copies import copy_of
 

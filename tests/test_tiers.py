@@ -118,7 +118,7 @@ COMMANDS = (
 @pytest.mark.parametrize("command", [text.split() for text in COMMANDS])
 def test_help(command: list[str]) -> None:
     code = (
-        "import sys\nfrom msgrpo_cli.cli import main\n"
+        "import sys\nfrom msgrpo_cli.cli.app import main\n"
         f"sys.argv = ['msgrpo', *{command!r}, '--help']\n"
         "try:\n    main()\nexcept SystemExit as end:\n"
         f"    print(end.code, [name for name in {HEAVY!r} if name in sys.modules])\n"
@@ -130,7 +130,7 @@ def test_help(command: list[str]) -> None:
 
 def test_help_is_quick() -> None:
     used = os.times()
-    assert _python("-m", "msgrpo_cli.cli", "--help").returncode == 0
+    assert _python("-m", "msgrpo_cli", "--help").returncode == 0
     after = os.times()
     seconds = after.children_user + after.children_system - used.children_user - used.children_system
     assert seconds < 1.0, "CPU seconds; 0.2 on a free core"

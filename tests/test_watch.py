@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from msgrpo_cli.analysis.watch.screen import Screen, news
 from msgrpo_cli.analysis.watch.state import WatchedRun
-from msgrpo_cli.cli import app
+from msgrpo_cli.cli.app import app
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.runs.directory import Run
 from recorded_episodes import episode

@@ -67,7 +67,7 @@ def overrides(folder: Path, prompt: int, *, lora: bool, shared: bool) -> list[st
 def planned_and_measured(folder: Path, prompt: int, *, lora: bool, shared: bool) -> dict[str, object]:
     """One line of the table."""
     chosen = overrides(folder, prompt, lora=lora, shared=shared)
-    command = [sys.executable, "-m", "msgrpo_cli.cli", "plan", *chosen, "--probe", "--json"]
+    command = [sys.executable, "-m", "msgrpo_cli", "plan", *chosen, "--probe", "--json"]
     ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ})
     found = json.loads(ended.stdout)
     probe = found["probe"]

@@ -1,7 +1,7 @@
 """Hydra's sweeper `optuna`, on the Optuna that is installed.
 
-Knows the interface of Hydra's sweepers. Knows nothing about Optuna or runs: `msgrpo_cli.launch.search` does. Hydra imports
-every module of this namespace whenever it starts, so this one imports nothing else before it is used.
+Knows the interface of Hydra's sweepers. Knows nothing about Optuna or runs: `msgrpo_cli.launch.search` does. Hydra
+imports every module of this namespace whenever it starts, so this one imports nothing else before it is used.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """`python -m msgrpo_cli` is `msgrpo`."""
 
-from msgrpo_cli.cli import main
+from msgrpo_cli.cli.app import main
 
 main()

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgrpo_cli.algo.batching import Row
-
 INTERRUPTED, TERMINATED = 130, 143
 
 
@@ -42,9 +40,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 class NotFinite(RunError):
-    """A loss, gradient or reward that is NaN or infinite, met before the weights were changed."""
+    """A loss, gradient or reward that is NaN or infinite, met before the weights were changed.
 
-    def __init__(self, message: str, found: Mapping[str, Any], rows: Sequence[Row] = ()) -> None:
+    `found` says where it was met; `rows` are the training rows (`algo.batching.Row`) that led to it, where it has some.
+    """
+
+    def __init__(self, message: str, found: Mapping[str, Any], rows: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.found = dict(found)
         self.rows = list(rows)

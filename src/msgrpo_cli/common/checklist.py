@@ -1,4 +1,7 @@
-"""TODO docstring of common.checklist."""
+"""A list of checks, each looked at whatever the others said, and their results as data and as a table.
+
+Knows functions that return a sentence or raise, and how results are shown. Knows nothing about what is looked at.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,18 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from msgrpo_cli.config.schema import RunConfig
-
 from .console import talk_on_stderr
 from .text import one_line
 
-Examination = Callable[[RunConfig], str]
-"""Looks at one thing; returns what it found, and raises where that is not well."""
+Subject = TypeVar("Subject")
+Examination = Callable[[Subject], str]
+"""Looks at one side of what is examined; returns what it found, and raises where that is not well."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,19 @@ class Check:
     detail: str
 
 
-def examine(config: RunConfig, examinations: Mapping[str, Examination], verbose: bool = False) -> list[Check]:
+def examine(subject: Subject, examinations: Mapping[str, Examination[Subject]], verbose: bool = False) -> list[Check]:
     """Every check's result, in order; says on stderr what is being looked at."""
     checks = []
     for name, look in examinations.items():
         print(f"checking {name}", file=sys.stderr, flush=True)
         with talk_on_stderr():
-            checks.append(_result(name, look, config, verbose))
+            checks.append(_result(name, look, subject, verbose))
     return checks
 
 
-def _result(name: str, look: Examination, config: RunConfig, verbose: bool) -> Check:
+def _result(name: str, look: Examination[Subject], subject: Subject, verbose: bool) -> Check:
     try:
-        return Check(name, True, look(config))
+        return Check(name, True, look(subject))
     except Exception as problem:  # noqa: BLE001 - whatever a broken installation raises is what is looked for
         if verbose:
             traceback.print_exception(problem)

@@ -1,4 +1,7 @@
-"""TODO docstring of common.console."""
+"""What is said to a person: lines of error, plain progress, and stdout kept for results alone.
+
+Knows streams and rich. Knows nothing about what is said.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from rich.console import Console
 
 from .secrets import masked
 
-_PLAIN_EVERY = 5.0  # seconds between plain lines
+PLAIN_EVERY = 5.0  # seconds between plain lines
 
 
-def _stderr() -> Console:
+def stderr() -> Console:
     """stderr; in a notebook, which claims to be a terminal, it gets plain lines as a log does."""
     usual = Console(stderr=True)
     return Console(stderr=True, force_jupyter=False, force_terminal=False) if usual.is_jupyter else usual
@@ -28,9 +31,9 @@ def tally(name: str, of_what: str) -> Callable[[int, int], None]:
 
     def said(finished: int, total: int) -> None:
         nonlocal last
-        if finished < total and time.monotonic() - last >= _PLAIN_EVERY:
+        if finished < total and time.monotonic() - last >= PLAIN_EVERY:
             last = time.monotonic()
-            _stderr().print(f"{name}: {finished} {of_what} {total}", highlight=False, markup=False)
+            stderr().print(f"{name}: {finished} {of_what} {total}", highlight=False, markup=False)
 
     return said
 
@@ -68,14 +71,12 @@ def talk_on_stderr() -> Iterator[None]:
         yield
 
 
-def _has_person() -> bool:
+def has_person() -> bool:
     """Whether keys and a screen are there."""
-    from rich.console import Console
-
     return sys.stdin.isatty() and sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
-def _print_anything() -> None:
+def print_anything() -> None:
     """Models write every character there is; a stream whose encoding lacks one gets its escape."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

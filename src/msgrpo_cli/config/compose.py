@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,14 @@ from . import engines, trainer_fields
 from .problems import missing_values, validation_mistakes
 from .schema import RunConfig, stages
 
-_HERE = Path(__file__).resolve().parent
+_PACKAGE = Path(str(files("msgrpo_cli")))
 _STARTS = 32  # in a mixture some games may declare success and others none
 
 
 def config_dir() -> Path:
     """The folder of our own config files: the checkout's where there is one, else the package's copy."""
-    checkout = _HERE.parent.parent / "conf"
-    return checkout if (checkout / "train.yaml").is_file() else _HERE / "conf"
+    checkout = _PACKAGE.parent.parent / "conf"
+    return checkout if (checkout / "train.yaml").is_file() else _PACKAGE / "conf"
 
 
 def config_folders(config_dirs: Sequence[Path]) -> list[Path]:

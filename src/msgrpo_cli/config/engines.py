@@ -1,7 +1,6 @@
-"""The generation engines: which of TRL's fields each one reads, what it cannot honour, what it needs of the machine.
+"""The generation engines: which of TRL's fields each one reads, and which settings it cannot honour.
 
-Knows config sections, installed versions and how to ask whether a server answers. Imports nothing heavy, but torch to
-look for a GPU where an engine needs one. Knows nothing about tokens, models or training.
+Knows config sections and TRL's field names. Knows nothing about what this machine has: `launch/engine_checks`.
 """
 
 from __future__ import annotations
@@ -10,14 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from msgrpo_cli.launch.engine_checks import _check_colocate, _check_continuous, _check_server
-
 from . import trainer_fields
 from .schema import RunConfig
 
 _CONTINUOUS = "transformers_continuous_batching_config"
-CONTINUOUS_NEEDS = "5.23"  # the tested one; its manager and its settings change from version to version
-_PATIENCE = 10.0  # seconds for a server to answer
 _CORRECTION = (
     "vllm_importance_sampling_correction",
     "vllm_importance_sampling_mode",
@@ -48,8 +43,6 @@ class Engine:
     """What choosing it decides in the trainer's settings."""
     problems: Callable[[RunConfig], list[str]] = lambda config: []
     """Settings that it cannot honour, one line each."""
-    check: Callable[[RunConfig], None] = lambda config: None
-    """Raises UsageError or RunError where this machine lacks what it needs."""
 
 
 def problems(config: RunConfig) -> list[str]:
@@ -156,7 +149,6 @@ ENGINES: Mapping[str, Engine] = {
     "continuous_batching": Engine(
         fields=(_CONTINUOUS,),
         problems=_continuous_problems,
-        check=_check_continuous,
     ),
     "vllm_colocate": Engine(
         fields=(
@@ -168,7 +160,6 @@ ENGINES: Mapping[str, Engine] = {
         ),
         sets={"use_vllm": True, "vllm_mode": "colocate"},
         problems=_colocate_problems,
-        check=_check_colocate,
     ),
     "vllm_server": Engine(
         fields=(
@@ -181,6 +172,5 @@ ENGINES: Mapping[str, Engine] = {
         ),
         sets={"use_vllm": True, "vllm_mode": "server"},
         problems=_vllm_problems,
-        check=_check_server,
     ),
 }

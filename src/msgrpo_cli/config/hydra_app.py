@@ -26,7 +26,9 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep as IntervalSweep
+from hydra.core.override_parser.types import Override as Override
+from hydra.core.override_parser.types import RangeSweep as RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -45,10 +47,9 @@ Job = Callable[[dict[str, Any], Path, list[str]], None]
 """Takes the composed config as plain data, the run directory that Hydra made, and the job's overrides."""
 
 _PLAIN_NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w@./-]*=[^\[\]{},()$=]*['\"\u0080-\U0010ffff][^\[\]{},()$=]*")
+"""An override whose value has quotes or letters that Hydra's grammar does not know: such a value is a text."""
 _SHOWN = 80  # characters of an override that is too long to be repeated
 _MOST_JOBS = 10_000
-
-"""An override whose value has quotes or letters that Hydra's grammar does not know: such a value is a text."""
 _user_folders: list[Path] = []  # read by the plugin, which Hydra instantiates without arguments
 
 

@@ -1,6 +1,6 @@
 """The fields of TRL's GRPOConfig: which exist, which types they take, and which of them have another owner here.
 
-Knows names, types and defaults from `trainer_fields.json`, which `python -m msgrpo_cli.config.trainer_fields` writes from the
+Knows names, types and defaults from `trainer_fields.json`, which `python -m msgrpo_cli.training.fields` writes from the
 live class, so that a config is checked without importing torch. Knows nothing about what the fields do.
 """
 
@@ -16,9 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from msgrpo_cli.training.fields import generate
-
-_FILE = Path(__file__).with_name("trainer_fields.json")
+FILE = Path(__file__).with_name("trainer_fields.json")
 
 _ROWS = "algo.groups_per_update, algo.optimizer_steps and trainer.per_device_train_batch_size"
 OWNERS: Mapping[str, str] = {
@@ -126,7 +124,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 @lru_cache(maxsize=1)
 def fields() -> dict[str, dict[str, Any]]:
     """name -> {types, default, choices}: what the generated file says."""
-    read: dict[str, dict[str, Any]] = json.loads(_FILE.read_text(encoding="utf-8"))
+    read: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
     return read
 
 
@@ -230,7 +228,3 @@ def _tracker_problem(value: Any) -> str | None:
         if importlib.util.find_spec(_TRACKERS[name]) is None:
             return f"trainer.report_to={name}: not installed; pip install 'msgrpo[{name}]'"
     return None
-
-
-if __name__ == "__main__":
-    _FILE.write_text(json.dumps(generate(), indent=1) + "\n", encoding="utf-8")

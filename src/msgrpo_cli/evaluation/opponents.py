@@ -1,17 +1,25 @@
 """A saved checkpoint that plays an opponent inside a game.
 
-Knows checkpoints and policies. Knows nothing about single games; they import this module only when they are asked to.
+Knows checkpoints and policies. Knows nothing about single games; they find this module by its name, and only when they
+are asked to. Imports nothing heavy before a checkpoint is loaded.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.snake.opponents import Opponent
+from msgrpo_cli.runs.checkpoint import is_checkpoint
+
+
+def is_opponent(path: str) -> bool:
+    """Whether a path is a checkpoint of a run."""
+    return is_checkpoint(Path(path))
 
 
 @lru_cache(maxsize=2)

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from msgrpo_cli.config.schema import EnvConfig
-
 from .core import Observation, TextMediatedStochasticGame
+from .registry import GameBlock, make_game
 
 
 class Mix(TextMediatedStochasticGame):
@@ -29,14 +28,12 @@ class Mix(TextMediatedStochasticGame):
         evaluation: bool = False,
     ) -> None:
         """`games` are whole `env` blocks; `max_steps` is the longest of theirs, each keeps its own."""
-        from .registry import make_game
-
         if len(games) < 2:
             raise ValueError(f"games={len(games)} of them: a mixture needs two or more")
         share = np.array(weights if weights is not None else [1.0] * len(games), dtype=np.float64)
         if len(share) != len(games) or not (np.isfinite(share).all() and (share > 0).all()):
             raise ValueError(f"weights={list(weights or [])}: one positive number for each of the {len(games)} games")
-        blocks = [EnvConfig.model_validate(dict(block)) for block in games]
+        blocks = [GameBlock.of(block) for block in games]
         names = [block.name for block in blocks]
         if len(set(names)) < len(names):
             raise ValueError(f"games={names}: the same name twice")

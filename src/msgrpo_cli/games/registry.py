@@ -1,6 +1,7 @@
-"""From a config's `env` block to a game: finds its class, checks its keys, builds it.
+"""From an `env` block to a game: finds its class, checks its keys, builds it, and tries a few steps of it.
 
-Knows gymnasium's registry and constructors' signatures. Knows nothing about single games, models or training.
+Knows gymnasium's registry, constructors' signatures and the interface of games. Knows nothing about single games,
+configs, models or training.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -20,13 +22,50 @@ from gymnasium.envs.registration import load_env_creator
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from msgrpo_cli.common.text import did_you_mean, one_line, reason_of
-from msgrpo_cli.config.schema import EnvConfig
 from msgrpo_cli.errors import UsageError
 
 from .core import Observation, TextMediatedStochasticGame
 from .guard import BrokenPromise, check_length, checked_outcome, reason, returning_within
 
+
+class GameSpec(Protocol):
+    """What names a game and its settings; the `env` block of a config is one."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def id(self) -> str:
+        """Its id in gymnasium's registry, after the module that registers it and a colon where that is not ours."""
+
+    @property
+    def keys(self) -> Mapping[str, Any]:
+        """What its constructor takes."""
+
+
+@dataclass(frozen=True)
+class GameBlock:
+    """A game's name, id and constructor arguments as plain data."""
+
+    name: str
+    id: str
+    keys: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, block: Mapping[str, Any]) -> GameBlock:
+        """From one mapping that holds all of them side by side. Raises ValueError where name or id is missing."""
+        if missing := [key for key in ("name", "id") if not isinstance(block.get(key), str)]:
+            raise ValueError(f"games: a block without {' and '.join(missing)}")
+        return cls(block["name"], block["id"], {key: block[key] for key in block if key not in ("name", "id")})
+
+
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_TO_FILL_IN = ("new_game", "play", "describe", "rules", "state_key")
+_SEEDS = range(3)
+_MOST_STEPS = 50  # of a longer game only the beginning is tried
+_LONGEST = 120.0  # seconds for all of it
+_SAME_START = "new_game must draw everything from the generator it is given, and keep nothing from before"
 
 
 def check_allowed(env_id: str, allow_modules: Collection[str]) -> None:
@@ -39,7 +78,7 @@ def check_allowed(env_id: str, allow_modules: Collection[str]) -> None:
         )
 
 
-def game_class(env: EnvConfig) -> type[TextMediatedStochasticGame]:
+def game_class(env: GameSpec) -> type[TextMediatedStochasticGame]:
     """The class behind `env.id`; a module named before a colon is imported first. Raises UsageError."""
     module, colon, name = env.id.rpartition(":")
     if colon:
@@ -79,13 +118,13 @@ def _wrapped(env_id: str) -> type[TextMediatedStochasticGame]:
         raise UsageError(f"env.id={env_id}: cannot be made: {reason(problem)}") from problem
 
 
-def make_game(env: EnvConfig, evaluation: bool = False) -> TextMediatedStochasticGame:
+def make_game(env: GameSpec, evaluation: bool = False) -> TextMediatedStochasticGame:
     """A game with the keys of `env`; in evaluation with those the class declares for it on top."""
     cls = game_class(env)
     return cls(**{**env.keys, **(cls.evaluation_keys if evaluation else {})})
 
 
-def env_problems(env: EnvConfig) -> list[str]:
+def env_problems(env: GameSpec) -> list[str]:
     """One line for every part that the game lacks, and every key that its constructor does not take, or not so."""
     cls = game_class(env)
     if missing := missing_parts(cls):
@@ -103,7 +142,7 @@ def env_problems(env: EnvConfig) -> list[str]:
     return lines or _refusal(cls, env.keys)
 
 
-def play_problems(env: EnvConfig, observation: Observation) -> list[str]:
+def play_problems(env: GameSpec, observation: Observation) -> list[str]:
     """What a few steps of the game show to be wrong with it, in training and in evaluation."""
     for evaluation in (False, True):
         found = broken_promise(lambda evaluation=evaluation: make_game(env, evaluation), observation)  # type: ignore[misc]
@@ -154,21 +193,6 @@ def _refusal(cls: type[TextMediatedStochasticGame], keys: Mapping[str, Any]) -> 
     except Exception as problem:  # noqa: BLE001 - a user's constructor may raise anything
         return [f"env.id: {cls.__name__} cannot be made: {reason(problem)}"]
     return []
-
-
-_TO_FILL_IN = ("new_game", "play", "describe", "rules", "state_key")
-
-
-_SEEDS = range(3)
-
-
-_MOST_STEPS = 50  # of a longer game only the beginning is tried
-
-
-_LONGEST = 120.0  # seconds for all of it
-
-
-_SAME_START = "new_game must draw everything from the generator it is given, and keep nothing from before"
 
 
 def missing_parts(cls: type[TextMediatedStochasticGame]) -> list[str]:

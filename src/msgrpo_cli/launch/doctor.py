@@ -1,6 +1,7 @@
 """`msgrpo doctor`: does everything that a run needs work here? One check after the other, whatever the others said.
 
-Knows the list of checks, their results and how they are shown. Knows nothing about how anything is checked.
+Knows the list of checks, and the installation: the metadata of installed packages, our own first; imports none of them.
+The machine is looked at in `doctor_machine`, the model and a training in `doctor_trial`.
 """
 
 from __future__ import annotations
@@ -16,41 +17,9 @@ from msgrpo_cli.common.checklist import Examination
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
 
-from . import doctor as doctor_install
 from . import doctor_machine
 
-
-def _tokenizer(config: RunConfig) -> str:
-    from .doctor_trial import tokenizer
-
-    return tokenizer(config)
-
-
-def _training(config: RunConfig) -> str:
-    from .doctor_trial import training
-
-    return training()
-
-
-QUICK: Mapping[str, Examination] = {
-    "python": doctor_install.python,
-    "packages": doctor_install.packages,
-    "extras": doctor_install.extras,
-    "devices": doctor_machine.devices,
-    "memory": doctor_machine.memory,
-    "disk": doctor_machine.disk,
-    "write access": doctor_machine.write_access,
-    "hub": doctor_machine.hub,
-    "tokenizer": _tokenizer,
-}
-"""In seconds."""
-WHOLE: Mapping[str, Examination] = {**QUICK, "training": _training}
-"""With the training of about a minute."""
-
-
 _US = "msgrpo"
-
-
 _NOT_FOR_USERS = {"dev"}
 
 
@@ -113,3 +82,31 @@ def _mistake(requirement: Requirement) -> str | None:
     if requirement.specifier.contains(here, prereleases=True):
         return None
     return f"{requirement.name} {here} lies outside {requirement.specifier}"
+
+
+def _tokenizer(config: RunConfig) -> str:
+    from .doctor_trial import tokenizer
+
+    return tokenizer(config)
+
+
+def _training(config: RunConfig) -> str:
+    from .doctor_trial import training
+
+    return training()
+
+
+QUICK: Mapping[str, Examination[RunConfig]] = {
+    "python": python,
+    "packages": packages,
+    "extras": extras,
+    "devices": doctor_machine.devices,
+    "memory": doctor_machine.memory,
+    "disk": doctor_machine.disk,
+    "write access": doctor_machine.write_access,
+    "hub": doctor_machine.hub,
+    "tokenizer": _tokenizer,
+}
+"""In seconds."""
+WHOLE: Mapping[str, Examination[RunConfig]] = {**QUICK, "training": _training}
+"""With the training of about a minute."""

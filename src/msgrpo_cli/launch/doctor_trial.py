@@ -1,6 +1,7 @@
-"""Doctor's training: a whole run in a folder that is thrown away, which must learn.
+"""Doctor's trial: does the chosen tokenizer carry prompts and answers, and does a short training learn?
 
-Knows the experiment `doctor` and how far success must rise. Knows nothing about how training works.
+Knows tokenizers, prompts and the game's parser, the experiment `doctor` and how far success must rise. Loads no weights
+itself. Knows nothing about how training works.
 """
 
 from __future__ import annotations

@@ -1,11 +1,15 @@
-"""TODO docstring of launch.engine_checks."""
+"""What the chosen engine needs of this machine: a package, a GPU, a server that answers.
+
+Knows installed versions and how to ask a server. Imports nothing heavy, but torch to look for a GPU where an engine
+needs one. Knows nothing about which settings an engine honours: `config/engines`.
+"""
 
 from __future__ import annotations
 
 import http.client
 import importlib.metadata
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,15 +18,18 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from msgrpo_cli.config import trainer_fields
-from msgrpo_cli.config.engines import _PATIENCE, CONTINUOUS_NEEDS, ENGINES
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs.pretrained import local_path
 
+CONTINUOUS_NEEDS = "5.23"  # the tested one; its manager and its settings change from version to version
+_PATIENCE = 10.0  # seconds for a server to answer
+
 
 def check_machine(config: RunConfig) -> None:
     """Raises UsageError or RunError where the chosen engine cannot start here; writes nothing."""
-    ENGINES[config.engine.name].check(config)
+    if (check := _CHECKS.get(config.engine.name)) is not None:
+        check(config)
 
 
 def server_url(trainer: Mapping[str, Any]) -> str:
@@ -106,3 +113,10 @@ def check_server(url: str, model_path: str, patience: float = _PATIENCE) -> None
             f"{model_path} --port {place.port or 8000}, or name its place with trainer.vllm_server_host and "
             "trainer.vllm_server_port"
         )
+
+
+_CHECKS: Mapping[str, Callable[[RunConfig], None]] = {
+    "continuous_batching": _check_continuous,
+    "vllm_colocate": _check_colocate,
+    "vllm_server": _check_server,
+}

@@ -12,11 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.common.jsonl import last_rows
-from msgrpo_cli.config.hydra_app import hash_of_overrides
+from msgrpo_cli.config.hydra_app import IntervalSweep, Override, RangeSweep, hash_of_overrides
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.sweep import LAST_ROWS, Job, Sweep, prune_file, state_of

@@ -2,7 +2,7 @@
 
 Knows how `tiny`, `tiny_random` and the `large` of an experiment were made: tokenizer, architecture, training. Knows
 nothing about MS-GRPO, nor how any game is played. They are stand-ins for pretraining, no more.
-`python -m msgrpo_cli.models.embedded NAME DIR` makes one again, bit for bit on one machine with the same number of threads.
+`python -m msgrpo_cli.models.embedded NAME DIR` makes one again, bit for bit on one machine with equally many threads.
 """
 
 from __future__ import annotations

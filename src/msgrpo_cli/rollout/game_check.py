@@ -1,11 +1,14 @@
 """`msgrpo env check`: does a game keep what the method, and its own texts, promise? One check after the other.
 
 Knows the interface of games, players and what is to be checked. Knows nothing about single games, models or files.
+Run as a program it reads a game's name, id and keys as JSON and prints a digest of its play, for the check that
+compares fresh processes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import re
 import subprocess
@@ -24,10 +27,9 @@ from msgrpo_cli.common.checklist import Check
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.common.text import one_line
-from msgrpo_cli.config.schema import EnvConfig
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import returning_within
-from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.games.registry import GameBlock, GameSpec, make_game
 
 from .players import RandomPlayer, players_of
 from .visits import SEEDS, Game, again, played, steps_of, visits
@@ -43,12 +45,12 @@ class Fault(Exception):
     """A promise that a game breaks, in words."""
 
 
-def check_game(env: EnvConfig) -> list[Check]:
+def check_game(env: GameSpec) -> list[Check]:
     """The result of every check, in order; what a check raises is its result."""
     return [_result(name, look, env) for name, look in CHECKS.items()]
 
 
-def _result(name: str, look: Callable[[EnvConfig], str], env: EnvConfig) -> Check:
+def _result(name: str, look: Callable[[GameSpec], str], env: GameSpec) -> Check:
     try:
         with returning_within(_LONGEST):
             return Check(name, True, look(env))
@@ -58,14 +60,19 @@ def _result(name: str, look: Callable[[EnvConfig], str], env: EnvConfig) -> Chec
         return Check(name, False, one_line(problem))
 
 
-def _repeats(env: EnvConfig) -> str:
+def _repeats(env: GameSpec) -> str:
     """In this process and in two fresh ones, whose hashes of texts differ."""
     digests = {trace(make_game(env))}
     for hash_seed in ("1", "2"):
         command = [sys.executable, "-m", "msgrpo_cli.rollout.game_check"]
         surroundings = {**environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": pathsep.join(filter(None, sys.path))}
         ended = subprocess.run(
-            command, input=env.model_dump_json(), capture_output=True, text=True, env=surroundings, timeout=_LONGEST
+            command,
+            input=json.dumps({"name": env.name, "id": env.id, "keys": dict(env.keys)}),
+            capture_output=True,
+            text=True,
+            env=surroundings,
+            timeout=_LONGEST,
         )
         if ended.returncode:
             raise Fault(f"a fresh process fails: {(ended.stderr.strip() or 'no reason given').splitlines()[-1]}")
@@ -75,7 +82,7 @@ def _repeats(env: EnvConfig) -> str:
     return "same seed, same episode, in two fresh processes"
 
 
-def _group_starts(env: EnvConfig) -> str:
+def _group_starts(env: GameSpec) -> str:
     games = [make_game(env) for _ in range(3)]
     for seed in range(SEEDS):
         starts = set()
@@ -89,7 +96,7 @@ def _group_starts(env: EnvConfig) -> str:
     return f"members share their whole start, {SEEDS} seeds"
 
 
-def _seeds_differ(env: EnvConfig) -> str:
+def _seeds_differ(env: GameSpec) -> str:
     game = make_game(env)
     keys = set()
     for seed in range(SEEDS):
@@ -102,7 +109,7 @@ def _seeds_differ(env: EnvConfig) -> str:
     return f"{len(keys)} starts from {SEEDS} seeds, initial_states {game.initial_states}{hint}"
 
 
-def _state_key(env: EnvConfig) -> str:
+def _state_key(env: GameSpec) -> str:
     """Equal keys must look alike, at equal times, and go on alike under equal chance and actions."""
     visits_of = defaultdict(list)
     for visit, game in visits(env):
@@ -140,7 +147,7 @@ def _difference(first: Game, second: Game, number: int) -> str | None:
     return None
 
 
-def _renderer(env: EnvConfig) -> str:
+def _renderer(env: GameSpec) -> str:
     """Whether different states look different in the full text."""
     keys_of = defaultdict(set)
     hides = None
@@ -155,7 +162,7 @@ def _renderer(env: EnvConfig) -> str:
     return f"{len(keys_of)} visited states look different" + (f"; says that it hides {hides}" if hides else "")
 
 
-def _physics(env: EnvConfig) -> str:
+def _physics(env: GameSpec) -> str:
     """Every stated fact, in every visited state; positions as they are played."""
     stated: set[tuple[str, str]] = set()
     for _, game in visits(env):
@@ -171,7 +178,7 @@ def _physics(env: EnvConfig) -> str:
     return "; ".join([*said, *([f"{moved} moves led where the coordinates say"] if moved is not None else [])])
 
 
-def _moves(env: EnvConfig) -> int | None:
+def _moves(env: GameSpec) -> int | None:
     """How many moves changed the stated position; None for games that state none."""
     game = make_game(env)
     if game.moves is None:
@@ -187,7 +194,7 @@ def _moves(env: EnvConfig) -> int | None:
     return changed
 
 
-def _parser(env: EnvConfig) -> str:
+def _parser(env: GameSpec) -> str:
     """Each action is read back; ten thousand other strings invent none."""
     game = make_game(env)
     game.reset(seed=0)
@@ -212,7 +219,7 @@ def _well_formed(text: str, action: str) -> bool:
     return re.search(tag, text, re.IGNORECASE | re.ASCII) is not None
 
 
-def _rewards(env: EnvConfig) -> str:
+def _rewards(env: GameSpec) -> str:
     said = []
     for name, evaluation in (("training", False), ("evaluation", True)):
         game = make_game(env, evaluation)
@@ -228,7 +235,7 @@ def _rewards(env: EnvConfig) -> str:
     return f"of random play: {', '.join(said)}"
 
 
-def _ends(env: EnvConfig) -> str:
+def _ends(env: GameSpec) -> str:
     game = make_game(env)
     ends: Counter[str] = Counter()
     for seed in range(SEEDS):
@@ -239,14 +246,14 @@ def _ends(env: EnvConfig) -> str:
     return f"all of {SEEDS} episodes: " + ", ".join(f"{reason} {count}" for reason, count in sorted(ends.items()))
 
 
-def _gymnasium(env: EnvConfig) -> str:
+def _gymnasium(env: GameSpec) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(make_game(env), skip_render_check=True)
     return "gymnasium's own checks pass, its warnings counted as errors"
 
 
-def _values(env: EnvConfig) -> str:
+def _values(env: GameSpec) -> str:
     """Random and best known play on the same starts, with 95 % intervals."""
     said = []
     for name, player in players_of(make_game(env)).items():
@@ -258,13 +265,13 @@ def _values(env: EnvConfig) -> str:
     return ", ".join(said)
 
 
-def _speed(env: EnvConfig) -> str:
+def _speed(env: GameSpec) -> str:
     began = time.perf_counter()
     steps = sum(len(episode.steps) for episode in played(env, RandomPlayer()))
     return f"{steps / (time.perf_counter() - began):.0f} steps a second"
 
 
-CHECKS: dict[str, Callable[[EnvConfig], str]] = {
+CHECKS: dict[str, Callable[[GameSpec], str]] = {
     "repeats": _repeats,
     "group starts": _group_starts,
     "seeds differ": _seeds_differ,
@@ -299,4 +306,4 @@ def trace(game: TextMediatedStochasticGame) -> str:
 
 
 if __name__ == "__main__":
-    print(trace(make_game(EnvConfig.model_validate_json(sys.stdin.read()))))
+    print(trace(make_game(GameBlock(**json.loads(sys.stdin.read())))))

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgrpo_cli.common.seeding import Key, generator
-from msgrpo_cli.config.schema import EnvConfig
 from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
-from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.games.registry import GameSpec, make_game
 
 from .play import PlayRules, Policy, play_episodes
 
@@ -33,7 +32,7 @@ class Visit:
     actions: tuple[int, ...]
 
 
-def visits(env: EnvConfig) -> Iterator[tuple[Visit, Game]]:
+def visits(env: GameSpec) -> Iterator[tuple[Visit, Game]]:
     """States of random play, with the game standing there; every seed is played by several members."""
     game = make_game(env)
     for seed in range(SEEDS):
@@ -74,7 +73,7 @@ def again(game: Game, visit: Visit) -> None:
 
 
 def played(
-    env: EnvConfig, player: Policy, episodes: int = _EPISODES, observation: Observation = "full"
+    env: GameSpec, player: Policy, episodes: int = _EPISODES, observation: Observation = "full"
 ) -> Sequence[Episode]:
     """The same starts for every player, with the rewards of evaluation."""
     starts = [Start(seed, seed, 0, ("reference", seed)) for seed in range(episodes)]

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -242,15 +243,15 @@ def _commit() -> str | None:
 
     With -dirty where the program or its conf was changed; records beside them may grow while they are made.
     """
-    if not _git("ls-files", "--", __file__):  # installed, perhaps below somebody else's checkout
+    if not _git("ls-files", "--", "__init__.py"):  # installed, perhaps below somebody else's checkout
         return None
     changed = _git("status", "--porcelain", "--", ":/src", ":/conf")
     return f"{_git('rev-parse', 'HEAD')}{'-dirty' if changed else ''}"
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the folder of this file; nothing where it fails."""
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    """What git says of the package's folder; nothing where it fails."""
+    command = ["git", "-C", str(files("msgrpo_cli")), *arguments]
     try:
         said = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):

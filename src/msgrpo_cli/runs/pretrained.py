@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import threading
+from importlib.resources import files
 from pathlib import Path
 
 from msgrpo_cli.config.schema import ModelConfig
@@ -18,7 +19,7 @@ _PATIENCE = 8.0  # seconds to reach a hub
 _ADVICE = "give a local directory with model.path=DIR, or model.init=random for random weights"
 _LOG_IN = "log in with `hf auth login`, or set the variable HF_TOKEN to a token"
 _UNREACHABLE = "no such local directory, not in the local cache, and the hub cannot be reached"
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(str(files("msgrpo_cli"))) / "assets"
 
 
 def is_local(path: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from msgrpo_cli.common.console import _PLAIN_EVERY, _stderr
+from msgrpo_cli.common.console import PLAIN_EVERY, stderr
 from msgrpo_cli.common.signals import safe_point
 
 _log = logging.getLogger(__name__)  # Hydra writes it to the run's log.txt
@@ -32,7 +32,7 @@ class Display:
         console: Console | None = None,
         on_phase: Callable[[str, int, int], None] = lambda name, finished, total: None,
     ) -> None:
-        self.console = console or _stderr()
+        self.console = console or stderr()
         self._on_phase = on_phase
         self._total = total_updates
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal
@@ -92,7 +92,7 @@ class Display:
         self._bar.update(self._task, completed=metrics["update"])
         self._tell()
         last = metrics["update"] == self._total
-        if not self._live and (last or time.monotonic() - self._last_line >= _PLAIN_EVERY):
+        if not self._live and (last or time.monotonic() - self._last_line >= PLAIN_EVERY):
             self._last_line = time.monotonic()
             self.say(f"update {metrics['update']}/{self._total}  {self._news}")
 

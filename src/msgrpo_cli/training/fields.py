@@ -1,18 +1,24 @@
-"""TODO docstring of training.fields."""
+"""Writes `config/trainer_fields.json`, the table of GRPOConfig's fields, from the live class.
+
+Knows annotations and defaults of dataclasses. Knows nothing about what the fields do, or who owns them here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import types
 import typing
 from typing import Any
 
+from trl import GRPOConfig
+
+from msgrpo_cli.config.trainer_fields import FILE
+
 
 def generate() -> dict[str, dict[str, Any]]:
-    """The same table from the live class; imports torch."""
-    from trl import GRPOConfig
-
+    """Name to types, default and choices of every field that the constructor takes."""
     hints = typing.get_type_hints(GRPOConfig)
     return {
         field.name: _described(hints[field.name], field)
@@ -46,3 +52,7 @@ def _kind(hint: Any) -> str | None:
     if isinstance(hint, enum.EnumMeta):
         return "str"
     return origin.__name__ if origin in (int, float, bool, str, dict, list) else None
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(generate(), indent=1) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -27,7 +28,7 @@ _ADVICE = {
     "checkpoint": "a faster disk (hydra.run.dir), or rarely: save.every",
     "loading": "a local copy of the weights: model.path=DIR",
 }
-_OWN = Path(__file__).parent.name
+_OWN = str(files("msgrpo_cli"))
 
 
 @dataclass
@@ -183,7 +184,7 @@ def _place(thread: int | None) -> str:
     if frame is None:
         return "an unknown place"
     innermost, ours = frame, frame
-    while ours.f_back is not None and Path(ours.f_code.co_filename).parent.name != _OWN:
+    while ours.f_back is not None and not ours.f_code.co_filename.startswith(_OWN):
         ours = ours.f_back
     places = [f"{Path(f.f_code.co_filename).name}:{f.f_lineno} ({f.f_code.co_name})" for f in (ours, innermost)]
     return places[0] if ours is innermost else f"{places[0]} within {places[1]}"

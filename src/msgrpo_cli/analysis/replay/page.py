@@ -38,7 +38,7 @@ def page(rows: Sequence[tuple[int, Row]], *, title: str, notes: Sequence[str]) -
     """
     from jinja2 import Environment, StrictUndefined
 
-    source = (Path(__file__).parent / "replay_page.html").read_text(encoding="utf-8")
+    source = (Path(__file__).with_name("page.html")).read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
     return template.render(title=title, notes=notes, episodes=[_episode(line, row) for line, row in rows])
 

@@ -18,7 +18,7 @@ from .findings import ranking
 from .records import MEASURES, Report
 from .seeds import RESAMPLES
 
-_ASSETS = Path(__file__).parent / "assets"
+_TEMPLATE = Path(__file__).with_name("page.html.jinja")
 MARK = '<meta name="generator" content="msgrpo report">'
 """Among the first lines of every page: what has it may be overwritten."""
 
@@ -48,7 +48,7 @@ def as_html(report: Report) -> str:
     from .figures import figures_of
 
     environment = Environment(
-        loader=FileSystemLoader(_ASSETS),
+        loader=FileSystemLoader(_TEMPLATE.parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -70,4 +70,4 @@ def as_html(report: Report) -> str:
         "figures": figures_of(report),
         "resamples": RESAMPLES,
     }
-    return environment.get_template("report.html.jinja").render(page)
+    return environment.get_template(_TEMPLATE.name).render(page)

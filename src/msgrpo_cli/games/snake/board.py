@@ -5,11 +5,35 @@ Knows coordinates. Knows nothing about rules, words or players. A cell is (x, y)
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
 Cell = tuple[int, int]
 Body = tuple[Cell, ...]
 """From the head to the tail; empty where the snake is dead."""
 MOVES: dict[str, Cell] = {"up": (0, 1), "down": (0, -1), "left": (-1, 0), "right": (1, 0)}
 POISON = "poison apple"
+
+
+class Board(Protocol):
+    """What can be seen of a game of Snake: what its texts state and what players decide by."""
+
+    size: int
+    opponents: int
+    max_steps: int
+    elapsed: int
+    death_reward: float
+
+    @property
+    def bodies(self) -> Sequence[Body]:
+        """The own snake first."""
+
+    @property
+    def food(self) -> Mapping[Cell, str]:
+        """What lies where."""
+
+    def inside(self, cell: Cell) -> bool:
+        """Whether a cell belongs to the board."""
 
 
 def moved(cell: Cell, move: str) -> Cell:

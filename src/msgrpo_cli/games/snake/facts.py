@@ -5,26 +5,23 @@ Knows Snake's state and words. Knows nothing about its rules.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..facts import Fact
+from .board import Board
 
-if TYPE_CHECKING:
-    from .game import Snake
 _SYMBOLS = {"apple": "A", "poison apple": "X", "banana": "B"}
 
 
-def _own(game: Snake) -> list[object]:
+def _own(game: Board) -> list[object]:
     """Head and body, as the text lists them."""
     own = game.bodies[0]
     return [own[0], ", ".join(map(str, own[1:])) or "none"] if own else [None, None]
 
 
-def _kinds(game: Snake, kind: str) -> list[str]:
+def _kinds(game: Board, kind: str) -> list[str]:
     return [", ".join(str(cell) for cell in sorted(game.food) if game.food[cell] == kind) or "none"]
 
 
-def _offsets(game: Snake, kind: str) -> list[str | None]:
+def _offsets(game: Board, kind: str) -> list[str | None]:
     """As the compact text lists them: from the own head, the nearest first, each to the right and upwards."""
     if not game.bodies[0]:
         return [None]
@@ -34,7 +31,7 @@ def _offsets(game: Snake, kind: str) -> list[str | None]:
     return [" ".join(f"{number:+d}" for offset in offsets for number in offset) or None]
 
 
-def _rivals(game: Snake) -> list[str | None]:
+def _rivals(game: Board) -> list[str | None]:
     """The head of the first other snake that lives."""
     heads = [body[0] for body in game.bodies[1:] if body]
     if not game.bodies[0] or not heads:
@@ -42,7 +39,7 @@ def _rivals(game: Snake) -> list[str | None]:
     return [" ".join(f"{there - here:+d}" for here, there in zip(game.bodies[0][0], heads[0], strict=True))]
 
 
-def _rows(game: Snake) -> list[str]:
+def _rows(game: Board) -> list[str]:
     """The board, from the top row down, as the legend has it."""
     rows = [["."] * game.size for _ in range(game.size)]
     for (x, y), kind in game.food.items():

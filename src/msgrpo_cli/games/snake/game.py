@@ -18,6 +18,7 @@ from ..core import Observation, TextMediatedStochasticGame
 from ..facts import Moves
 from .board import MOVES, POISON, Body, Cell, distance, moved
 from .facts import FACTS, HEAD
+from .opponents import checkpoint_opponent, is_opponent
 from .players import best_route, greedy_moves
 
 _LARGEST = 20
@@ -56,11 +57,8 @@ class Snake(TextMediatedStochasticGame):
     ) -> None:
         if not 3 <= size <= _LARGEST:
             raise ValueError(f"size={size}: must be between 3 and {_LARGEST}")
-        if opponent not in ("random", "greedy"):
-            from .opponents import is_opponent
-
-            if not is_opponent(opponent):
-                raise ValueError(f"opponent={opponent}: must be random, greedy, or a checkpoint (RUN/checkpoints/...)")
+        if opponent not in ("random", "greedy") and not is_opponent(opponent):
+            raise ValueError(f"opponent={opponent}: must be random, greedy, or a checkpoint (RUN/checkpoints/...)")
         counts = {"apples": apples, "opponents": opponents, "poison_apples": poison_apples, "bananas": bananas}
         for name, count in counts.items():
             if count < 0:
@@ -139,8 +137,6 @@ class Snake(TextMediatedStochasticGame):
         if self.opponent == "greedy":
             return greedy_moves(self, number)[0]
         if self.opponent != "random":
-            from msgrpo_cli.evaluation.opponents import checkpoint_opponent
-
             return checkpoint_opponent(self.opponent)(self.seen_by(number), self.np_random)
         head, body = self.bodies[number][0], self.bodies[number]
         able = [

@@ -9,16 +9,13 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from functools import partial
 from itertools import permutations
-from typing import TYPE_CHECKING
 
-from .board import MOVES, POISON, Cell, distance, moved
+from .board import MOVES, POISON, Board, Cell, distance, moved
 
-if TYPE_CHECKING:
-    from .game import Snake
 _ROUTE = 5
 
 
-def greedy_moves(game: Snake, number: int = 0, wanted: Collection[Cell] | None = None) -> list[str]:
+def greedy_moves(game: Board, number: int = 0, wanted: Collection[Cell] | None = None) -> list[str]:
     """Every first move of a shortest way to a wanted cell, past everything that kills or costs now.
 
     Cells that another head could enter are avoided where there is a choice; without a way, the moves with most room
@@ -47,7 +44,7 @@ def greedy_moves(game: Snake, number: int = 0, wanted: Collection[Cell] | None =
     return list(MOVES)
 
 
-def best_route(game: Snake) -> list[Cell]:
+def best_route(game: Board) -> list[Cell]:
     """Cells in the order in which they are best eaten; empty where none can be reached within the moves that are left.
 
     Budget: every order of the five nearest apples and bananas, 120 at most, by distances over an empty board. Most
@@ -61,7 +58,7 @@ def best_route(game: Snake) -> list[Cell]:
     return max(routes, key=lambda found: (len(found[0]), -found[1]))[0]
 
 
-def _in_time(game: Snake, route: list[Cell]) -> tuple[list[Cell], int]:
+def _in_time(game: Board, route: list[Cell]) -> tuple[list[Cell], int]:
     """As much of a route as can be walked before the step limit, and its length in moves."""
     moves, at = 0, game.bodies[0][0]
     for number, cell in enumerate(route):
@@ -72,7 +69,7 @@ def _in_time(game: Snake, route: list[Cell]) -> tuple[list[Cell], int]:
     return route, moves
 
 
-def _reach(game: Snake, starts: Iterable[Cell], avoided: Collection[Cell]) -> dict[Cell, int]:
+def _reach(game: Board, starts: Iterable[Cell], avoided: Collection[Cell]) -> dict[Cell, int]:
     """Moves from the nearest start to every cell that can be reached past the avoided ones (breadth first)."""
     found = dict.fromkeys(starts, 0)
     queue = deque(found)

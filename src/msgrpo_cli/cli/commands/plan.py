@@ -1,6 +1,6 @@
 """The command `msgrpo plan`: arguments in, one page or one JSON object out.
 
-Knows options and how a plan is shown. Imports nothing heavy; what is planned is in `plan`.
+Knows options and how a plan is shown. The work is in `planning`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from msgrpo_cli.common.console import talk_on_stderr
-from msgrpo_cli.options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
-from msgrpo_cli.reporting import ending
+
+from ..exit import ending
+from ..options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
 
 if TYPE_CHECKING:
     from msgrpo_cli.planning.advice import Change
@@ -52,7 +53,10 @@ def plan(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Foresee memory, decisions and hours of a run before it is launched, and what to change if it does not fit."""
+    """Foresee memory, decisions and hours of a run.
+
+    Before it is launched, without loading a weight; and what to change where it does not fit.
+    """
     with ending(verbose):
         texts = only_overrides(overrides)
         from msgrpo_cli.errors import UsageError

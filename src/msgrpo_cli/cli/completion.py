@@ -6,16 +6,16 @@ Knows commands, options and kinds of values, and the shells' scripts. Knows noth
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from msgrpo_cli.command_tree import Command, Parameter
+from .command_tree import Command, Parameter
+from .override_completion import paths
 
-_SCRIPTS = Path(__file__).parent / "assets" / "completion"
+_SCRIPTS = Path(__file__).with_name("completion_scripts")
 
 
 class Shell(StrEnum):
@@ -113,7 +113,7 @@ def _values(line: Line, parameter: Parameter, word: str) -> list[Offer]:
 
 
 def _overrides(line: Line, word: str) -> list[Offer]:
-    from msgrpo_cli.override_completion import complete
+    from .override_completion import complete
 
     primary = "eval" if line.name == "eval" else "train"
     return [Offer(text) for text in complete(word, line.arguments, line.config_dirs, primary)]
@@ -139,19 +139,6 @@ def _sweeps(line: Line, word: str) -> list[Offer]:
 
 def _paths(line: Line, word: str) -> list[Offer]:
     return [Offer(text) for text in paths(word)]
-
-
-def paths(typed: str, files: bool = False) -> list[str]:
-    """Directories (and files) whose path begins with `typed`; a directory ends in a slash."""
-    name = typed.rpartition("/")[2]
-    shown = typed[: len(typed) - len(name)]
-    base = Path(os.path.expanduser(shown or "."))
-    try:
-        entries = sorted(os.scandir(base), key=lambda entry: entry.name)
-    except OSError:
-        return []
-    fitting = [e for e in entries if e.name.startswith(name) and (name or not e.name.startswith("."))]
-    return [f"{shown}{e.name}{'/' if e.is_dir() else ''}" for e in fitting if files or e.is_dir()]
 
 
 SOURCES: Mapping[str, Source] = {

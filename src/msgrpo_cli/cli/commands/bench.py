@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from msgrpo_cli.common.console import talk_on_stderr
-from msgrpo_cli.options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
-from msgrpo_cli.reporting import ending
+
+from ..exit import ending
+from ..options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
 
 if TYPE_CHECKING:
     from msgrpo_cli.config.schema import RunConfig
 
-app = typer.Typer(rich_markup_mode=None, help="Measure what a phase costs beside what the bare model needs.")
+app = typer.Typer(rich_markup_mode=None, help="Measure a phase beside what the bare model needs.")
 
 Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Rounds, of which the median is told.")]
 

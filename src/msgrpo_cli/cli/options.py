@@ -40,3 +40,11 @@ def only_overrides(texts: list[str] | None) -> list[str]:
         if not is_override(text):
             raise UsageError(f"{shown(text)}: not an override KEY=VALUE")
     return texts or []
+
+
+NameAndOverrides = Annotated[
+    list[str] | None, typer.Argument(metavar="ENV|KEY=VALUE", help="A name in conf/env, and values of its keys.")
+]
+
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, `last`, or the beginning of a name.")]

@@ -1,6 +1,6 @@
-"""The commands `msgrpo env list|show|check` and `msgrpo play`: arguments in, text, tables or JSON out.
+"""`msgrpo env list|show|check`: the games, as they are, as a model reads them, and whether they keep their promises.
 
-Knows options and how results are shown. Imports nothing heavy: the work is imported inside the commands.
+Knows options and how results are shown. Games are looked at by `planning/preview` and `rollout/game_check`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -18,8 +18,9 @@ from rich.table import Table
 
 from msgrpo_cli.common.console import talk_on_stderr
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.options import AsJson, ConfigDirs, Verbose, is_override
-from msgrpo_cli.reporting import ending
+
+from ..exit import ending
+from ..options import AsJson, ConfigDirs, NameAndOverrides, Verbose, is_override
 
 if TYPE_CHECKING:
     from msgrpo_cli.config.schema import RunConfig
@@ -33,10 +34,6 @@ _FORMS = {
     "mix": "several games in one run",
 }
 """Files of conf/env that are there to be filled in: examples, not games of their own."""
-
-NameAndOverrides = Annotated[
-    list[str] | None, typer.Argument(metavar="ENV|KEY=VALUE", help="A name in conf/env, and values of its keys.")
-]
 
 
 @app.command("list")
@@ -64,7 +61,7 @@ def show(
 ) -> None:
     """Show the exact prompt that the chosen model reads, and one random episode."""
     with ending(verbose):
-        config = _config(arguments, config_dir)
+        config = game_config(arguments, config_dir)
         with talk_on_stderr():
             from msgrpo_cli.planning.preview import as_text, shown
 
@@ -78,33 +75,26 @@ def check(
 ) -> None:
     """Check a game, or every game: does it keep what its texts and the method promise?"""
     with ending(verbose):
+        from msgrpo_cli.common.checklist import as_data
+        from msgrpo_cli.common.checklist import show as show_checks
         from msgrpo_cli.config.compose import options_of
-        from msgrpo_cli.launch import doctor
         from msgrpo_cli.rollout.game_check import check_game
 
         named = any(not is_override(text) or text.startswith("env=") for text in arguments or [])
         names = [None] if named else _installed(options_of("env", config_dir or []))
         results = []
         for name in names:
-            config = _config([*([name] if name else []), *(arguments or [])], config_dir)
+            config = game_config([*([name] if name else []), *(arguments or [])], config_dir)
             print(f"checking {config.env.name}", file=sys.stderr, flush=True)
             with talk_on_stderr():
                 checks = check_game(config.env)
-            results.append({"env": config.env.name, **doctor.as_data(checks)})
+            results.append({"env": config.env.name, **as_data(checks)})
             if not as_json:
-                doctor.show(checks)
+                show_checks(checks)
         if as_json:
             print(json.dumps(results[0] if named else results, allow_nan=False))
         if not all(result["passed"] for result in results):
             sys.exit(RunError.exit_code)
-
-
-def play(arguments: NameAndOverrides = None, config_dir: ConfigDirs = None, verbose: Verbose = False) -> None:
-    """Play a game yourself: arrow keys or typed actions, seeing exactly the text that the model sees."""
-    with ending(verbose):
-        from msgrpo_cli.play import play_in_terminal
-
-        play_in_terminal(_config(arguments, config_dir))
 
 
 def _installed(names: Sequence[str]) -> list[str]:
@@ -115,7 +105,8 @@ def _installed(names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in missing]
 
 
-def _config(arguments: Sequence[str] | None, folders: list[Path] | None) -> RunConfig:
+def game_config(arguments: Sequence[str] | None, folders: list[Path] | None) -> RunConfig:
+    """The config of the one game that a command line names."""
     from msgrpo_cli.config.compose import compose
 
     names = [text for text in arguments or [] if not is_override(text)]

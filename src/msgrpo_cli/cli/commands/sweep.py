@@ -1,6 +1,6 @@
 """`msgrpo sweep`: what may be typed, and what is printed of a sweep.
 
-Knows arguments and options. Imports nothing heavy: the work is imported inside the command.
+Knows arguments and options. The work is `launch/sweep`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import typer
 
 from msgrpo_cli.common.console import talk_on_stderr
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.options import AsJson, ConfigDirs, DryRun, Overrides, Verbose, only_overrides
-from msgrpo_cli.reporting import ending
+
+from ..exit import ending
+from ..options import AsJson, ConfigDirs, DryRun, Overrides, Verbose, only_overrides
 
 
 def sweep(
@@ -30,7 +31,10 @@ def sweep(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train once for every combination: msgrpo sweep seed=0,1,2 env=frozenlake,frozenlake_8x8."""
+    """Train once for every combination of values.
+
+    Such as: msgrpo sweep seed=0,1,2 env=frozenlake,frozenlake_8x8.
+    """
     with ending(verbose):
         texts = only_overrides(overrides)
         if resume is not None and (texts or config_dir or dry_run):

@@ -6,6 +6,7 @@ own keys, Hydra's own, and present values.
 
 from __future__ import annotations
 
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from msgrpo_cli.completion import paths
 from msgrpo_cli.config import trainer_fields
 from msgrpo_cli.config.compose import config_dir, config_folders, option_names
 from msgrpo_cli.config.schema import SCENARIOS, RunConfig
@@ -197,3 +197,16 @@ def _present(key: str, composed: _Composed) -> list[str]:
         return ["true", "false"]
     simple = isinstance(value, (int, float)) or (isinstance(value, str) and value.replace("_", "").isalnum())
     return [str(value)] if simple else []
+
+
+def paths(typed: str, files: bool = False) -> list[str]:
+    """Directories (and files) whose path begins with `typed`; a directory ends in a slash."""
+    name = typed.rpartition("/")[2]
+    shown = typed[: len(typed) - len(name)]
+    base = Path(os.path.expanduser(shown or "."))
+    try:
+        entries = sorted(os.scandir(base), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    fitting = [e for e in entries if e.name.startswith(name) and (name or not e.name.startswith("."))]
+    return [f"{shown}{e.name}{'/' if e.is_dir() else ''}" for e in fitting if files or e.is_dir()]

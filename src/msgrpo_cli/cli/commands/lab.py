@@ -1,6 +1,6 @@
 """The command `msgrpo lab credit`: arguments in; a table, a plot and one JSON object out.
 
-Knows options and how figures are shown. Imports nothing heavy; what is measured is in `lab`.
+Knows options and how figures are shown. What is measured is in `training/bench/credit`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from msgrpo_cli.common.console import talk_on_stderr
-from msgrpo_cli.options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
-from msgrpo_cli.reporting import ending
 
-app = typer.Typer(rich_markup_mode=None, help="Compare ways of training on the same episodes, before a long run.")
+from ..exit import ending
+from ..options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
+
+app = typer.Typer(rich_markup_mode=None, help="Compare ways of giving credit on the same episodes.")
 
 Batches = Annotated[int, typer.Option("--batches", min=2, help="Updates that are played, each with starts of its own.")]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Answers in every state, to estimate the policy.")]

@@ -1,4 +1,4 @@
-"""`msgrpo play`: a person plays in the terminal, reading what the model reads, and ends on the ladder.
+"""A person plays in the terminal, reading what the model reads, and ends on the ladder.
 
 Knows terminals, games and reference players. Knows nothing about models or training.
 """
