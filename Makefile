@@ -38,7 +38,7 @@ test-light: $(STAMP)
 		if [ ! -f $$light/.installed ] || [ constraints.txt -nt $$light/.installed ]; then \
 			python$$version -m venv --clear $$light && \
 			$$light/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-				$$($(BIN)/python tests/requirements.py light) && \
+				$$($(BIN)/python tests/support/requirements.py light) && \
 			$$light/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e . && \
 			touch $$light/.installed || exit 1; \
 		fi; \
@@ -49,7 +49,7 @@ test-light: $(STAMP)
 # The fast suite with every dependency at its lowest declared version, but torch as pinned.
 test-lowest: $(STAMP)
 	$(BIN)/python -m venv --clear $(VENV)-lowest
-	$(BIN)/python tests/requirements.py lowest > $(VENV)-lowest/constraints.txt
+	$(BIN)/python tests/support/requirements.py lowest > $(VENV)-lowest/constraints.txt
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-lowest/constraints.txt \
 		-e . $$(grep '^torch==' constraints.txt) hypothesis jsonschema pytest pytest-xdist tensorboard
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 -m "not slow" $(ARGS)
@@ -68,7 +68,7 @@ experiments: $(STAMP)
 
 # A hundred kills at random moments; every run must end as the uninterrupted one.
 kill-test: $(STAMP)
-	$(BIN)/python tests/kills.py --kills 100 --out experiments/kill_test/results.csv $(ARGS)
+	$(BIN)/python tests/support/kills.py --kills 100 --out experiments/kill_test/results.csv $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-light-* $(VENV)-lowest dist .hypothesis .pytest_cache .mypy_cache .ruff_cache

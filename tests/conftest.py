@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from support.small_run import SMALL
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -59,18 +61,6 @@ def _no_handler_stays() -> Generator[None]:
     for handler in set(root.handlers) - set(handlers):
         root.removeHandler(handler)
         handler.close()
-
-
-SMALL = [
-    "experiment=smoke",
-    "max_updates=3",
-    "algo.groups_per_update=2",
-    "algo.group_size=4",
-    "eval.episodes=24",
-    "eval.every=2",
-    "save.every=1",
-    "save.keep_last=2",
-]
 
 
 @pytest.fixture(autouse=True)

@@ -154,7 +154,7 @@ class Run:
             overrides=[*known, *(text for text in overrides if text not in known)],
             config_hash=config_hash,
             versions=_versions(),
-            commit=_commit(),
+            commit=_commit(Path(str(files("msgrpo_cli")))),
             device=device,
             threads=threads,
             pid=os.getpid(),
@@ -238,20 +238,20 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
-def _commit() -> str | None:
-    """The commit of the checkout that the program runs from; None elsewhere.
+def _commit(program: Path) -> str | None:
+    """The commit of the checkout that the folder of the program belongs to; None elsewhere.
 
     With -dirty where the program or its conf was changed; records beside them may grow while they are made.
     """
-    if not _git("ls-files", "--", "__init__.py"):  # installed, perhaps below somebody else's checkout
+    if not _git(program, "ls-files", "--", "."):  # installed, perhaps below somebody else's checkout
         return None
-    changed = _git("status", "--porcelain", "--", ":/src", ":/conf")
-    return f"{_git('rev-parse', 'HEAD')}{'-dirty' if changed else ''}"
+    changed = _git(program, "status", "--porcelain", "--", ":/src", ":/conf")
+    return f"{_git(program, 'rev-parse', 'HEAD')}{'-dirty' if changed else ''}"
 
 
-def _git(*arguments: str) -> str:
-    """What git says of the package's folder; nothing where it fails."""
-    command = ["git", "-C", str(files("msgrpo_cli")), *arguments]
+def _git(folder: Path, *arguments: str) -> str:
+    """What git says in a folder; nothing where it fails."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
         said = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -1,0 +1,198 @@
+"""The Language-Agent Policy on real models whose weights say a typed-in answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.episode import Completion
+from msgrpo_cli.errors import RunError
+from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.models.embedded import make_tokenizer
+from msgrpo_cli.models.generation import Sampling
+from msgrpo_cli.models.policy import LanguageAgentPolicy, end_of_turn_ids, pad_id
+from msgrpo_cli.rollout.play import Decision
+from msgrpo_cli.rollout.prompt import PromptTemplate
+from support.parts import agent, small_model
+
+BOARD = ("SFFF", "FHFH", "FFFH", "HFFG")
+USER, ASSISTANT, END, BREAK, YOU, ICE, HOLE, GOAL = 3, 4, 5, 8, 14, 15, 16, 17
+UP = ["<action>", "up", "</action>", "<end>"]
+
+
+def ids_of(words: Sequence[str]) -> list[int]:
+    vocabulary = make_tokenizer().get_vocab()
+    return [vocabulary[word] for word in words]
+
+
+def saying(*words: str) -> LlamaForCausalLM:
+    """A Llama without layers that answers with `words`, each of which follows from the one before it alone."""
+    size = len(make_tokenizer())
+    config = LlamaConfig(
+        vocab_size=size, hidden_size=64, intermediate_size=8, num_hidden_layers=0, num_attention_heads=4,
+        max_position_embeddings=256, pad_token_id=0, eos_token_id=END, bos_token_id=None, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    answer = ids_of(words)
+    assert len(set(answer)) == len(answer)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(torch.eye(size, 64))
+        model.lm_head.weight.zero_()
+        for before, after in zip([ASSISTANT, *answer], [*answer, answer[-1]], strict=False):
+            model.lm_head.weight[after, before] = 20.0
+    return model
+
+
+def decision(cell: int = 0, observation: str = "compact", member: int = 0) -> Decision:
+    game = FrozenLake(max_steps=8)
+    game.reset(seed=0)
+    game.board, game.cell = BOARD, cell
+    return Decision(game, game.describe(observation), (0, 1, 0, member, 0))  # type: ignore[arg-type]
+
+
+def policy_of(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    system: str | None = None,
+    **settings: Any,
+) -> LanguageAgentPolicy:
+    template = PromptTemplate(system, "{{ observation }}")
+    arguments = {"max_prompt_tokens": 64, **settings}
+    return LanguageAgentPolicy(model, tokenizer or make_tokenizer(), template, Sampling(1.0, 8), **arguments)
+
+
+def said(*words: str) -> Completion:
+    (completion,) = policy_of(saying(*words)).act([decision()])
+    assert completion.token_ids[: len(words)] == tuple(ids_of(words))
+    return completion
+
+
+def test_an_answer_is_decoded_and_parsed() -> None:
+    completion = said(*UP)
+    assert (completion.text, completion.action, completion.truncated) == ("<action>up</action>", "up", False)
+    assert completion.token_ids == (6, 12, 7, 5), "the end-of-turn id stays"
+    assert completion.logprobs == pytest.approx((0.0,) * 4, abs=1e-3)
+
+
+def test_the_prompt_is_the_current_state_in_the_chat_template() -> None:
+    (completion,) = policy_of(saying(*UP)).act([decision(cell=8)])
+    rows = [[ICE] * 4, [ICE, HOLE, ICE, HOLE], [YOU, ICE, ICE, HOLE], [HOLE, ICE, ICE, GOAL]]
+    cells = [token for row in rows for token in (*row, BREAK)][:-1]
+    assert completion.prompt_ids == (USER, *cells, END, ASSISTANT)
+
+
+def test_a_system_text_comes_first() -> None:
+    (completion,) = policy_of(saying(*UP), system="{{ actions | join(' ') }}").act([decision()])
+    assert completion.prompt_ids[:8] == (2, 9, 10, 11, 12, END, USER, YOU)
+
+
+def test_keys_reach_the_chat_template() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "<user>{{ messages[0].content }}<end>{% if thinking %}<system>{% endif %}<assistant>"
+    policy = policy_of(saying(*UP), tokenizer, chat_template_kwargs={"thinking": True})
+    assert policy.act([decision()])[0].prompt_ids[-3:] == (END, 2, ASSISTANT)
+    assert policy_of(saying(*UP), tokenizer).act([decision()])[0].prompt_ids[-2:] == (END, ASSISTANT)
+
+
+def test_the_text_ends_at_the_first_special_token() -> None:
+    completion = said("<action>", "up", "</action>", "<user>", "P", ".", "O", "G")
+    assert (completion.text, completion.action, completion.truncated) == ("<action>up</action>", "up", True)
+    assert len(completion.token_ids) == 8, "all that was sampled is kept for training"
+
+
+@pytest.mark.parametrize(
+    ("before", "text"), [(["<user>"], ""), (["<system>"], ""), (["<pad>"], ""), (["<unk>"], ""), (["P", "<user>"], "P")]
+)
+def test_an_action_in_a_made_up_turn_is_never_read(before: list[str], text: str) -> None:
+    completion = said(*before, *UP)
+    assert (completion.text, completion.action) == (text, None)
+    assert completion.token_ids[-1] == END
+
+
+def test_an_empty_answer_is_invalid_and_keeps_its_end() -> None:
+    completion = said("<end>")
+    assert (completion.text, completion.action, completion.truncated) == ("", None, False)
+    assert completion.token_ids == (END,)
+    assert len(completion.logprobs) == 1
+
+
+def test_an_endless_answer_is_truncated() -> None:
+    completion = said("<action>", "up", ".")
+    assert completion.truncated
+    assert completion.token_ids == (6, 12, 15, 15, 15, 15, 15, 15)
+    assert completion.action is None
+
+
+def test_one_completion_for_each_decision_in_order() -> None:
+    model, tokenizer = small_model()
+    cells = [0, 9, 14, 0, 4]
+    completions = agent(model, tokenizer).act([decision(cell, member=number) for number, cell in enumerate(cells)])
+    assert [completion.prompt_ids[1:-2].index(YOU) for completion in completions] == [0, 11, 17, 0, 5]
+    assert completions[0].prompt_ids == completions[3].prompt_ids
+    assert completions[0].token_ids != completions[3].token_ids, "the same question, but other keys"
+
+
+def test_the_same_text_is_encoded_once() -> None:
+    policy = policy_of(saying(*UP))
+    first, second, other = policy.act([decision(cell=9), decision(cell=9), decision(cell=8)])
+    assert first.prompt_ids is second.prompt_ids
+    assert policy.act([decision(cell=9)])[0].prompt_ids is first.prompt_ids
+    assert other.prompt_ids != first.prompt_ids
+
+
+def test_a_prompt_that_is_too_long_names_both_lengths() -> None:
+    assert policy_of(saying(*UP), max_prompt_tokens=22).act([decision()])[0].action == "up"
+    with pytest.raises(
+        RunError, match=r"rollout\.max_prompt_tokens=21: a prompt has 22 tokens, and prompts are never cut"
+    ):
+        policy_of(saying(*UP), max_prompt_tokens=21).act([decision()])
+
+
+def test_the_model_runs_in_the_given_precision() -> None:
+    entered = []
+
+    @contextmanager
+    def precision() -> Iterator[None]:
+        entered.append("once")
+        yield
+
+    policy_of(saying(*UP), precision=precision).act([decision()])
+    assert entered == ["once"]
+
+
+@pytest.mark.parametrize(("declared", "ids"), [(None, [5]), (5, [5]), (7, [5, 7]), ([9, 5, 7], [5, 7, 9])])
+def test_end_of_turn_ids_are_those_of_tokenizer_and_model(declared: int | list[int] | None, ids: list[int]) -> None:
+    model, tokenizer = small_model()
+    model.generation_config.eos_token_id = declared
+    assert end_of_turn_ids(model, tokenizer) == ids
+
+
+def test_an_end_that_only_the_model_declares_ends_the_text_too() -> None:
+    model = saying("<action>", "up", "</action>", "G", "P")
+    model.generation_config.eos_token_id = [END, GOAL]
+    (completion,) = policy_of(model).act([decision()])
+    assert (completion.text, completion.truncated) == ("<action>up</action>", False)
+    assert completion.token_ids == (6, 12, 7, GOAL)
+
+
+def test_padding_falls_back_to_the_end_of_turn() -> None:
+    tokenizer = make_tokenizer()
+    assert pad_id(tokenizer) == 0
+    tokenizer.pad_token = None
+    assert pad_id(tokenizer) == END
+
+
+def test_words_that_the_tokenizer_does_not_know_are_counted() -> None:
+    policy = policy_of(saying(*UP))
+    assert policy.unknown_words(FrozenLake(), "compact") == 0
+    cliff = make_game(compose("train", ["env=cliffwalking"]).env)
+    cliff.reset(seed=0)
+    assert policy.unknown_words(cliff, "compact") == 0
+    assert policy.unknown_words(cliff, "full") == 36

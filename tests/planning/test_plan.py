@@ -1,0 +1,206 @@
+"""`msgrpo plan`: one page or one JSON value, for what ships, for local folders, for hardware that is not here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msgrpo_cli.cli.app import main
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.errors import RunError
+from msgrpo_cli.planning.advice import advice
+from msgrpo_cli.planning.hardware import GPUS, named
+from msgrpo_cli.planning.plan import hours, plan, replanned
+from msgrpo_cli.training.bench.probe import probe, probed
+from support.places import ROOT
+
+PROMISED = {
+    "hardware", "parameters", "trainable_parameters", "memory", "memory_total", "memory_available", "fits", "updates",
+    "decisions_per_update", "rows_per_update", "tokens_per_update", "seconds_per_update", "hours", "assumptions",
+    "advice", "probe",
+}  # fmt: skip
+SMALL = ["algo.groups_per_update=2", "algo.group_size=4"]
+
+
+def msgrpo(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("msgrpo_cli.cli.app.heed_signals", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["msgrpo", "plan", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert msgrpo(monkeypatch, *arguments, "--json") == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_tiny_fits_anywhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(monkeypatch, capsys, "trainer.use_cpu=true")
+    assert set(found) >= PROMISED
+    assert found["parameters"] == found["trainable_parameters"] == 448_608
+    assert found["memory"]["weights"] == 448_608 * 4
+    assert found["memory_total"] == max(found["memory_phases"].values()) < found["memory_available"]
+    assert found["fits"]
+    assert found["probe"] is None
+    assert found["prompts_measured"]
+    assert (found["updates"], found["decisions_per_update_at_most"]) == (180, 2048)
+    assert all(change["memory_total"] < found["memory_total"] for change in found["advice"])
+
+
+def test_a_large_model_on_hardware_that_is_not_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = planned(monkeypatch, capsys, "model=qwen3b", "--hardware", "rtx4090")
+    assert found["parameters"] == 3_085_938_688
+    assert not found["fits"]
+    assert found["memory"]["half_precision_copies"] == 2 * found["parameters"]  # bf16 there, weights in float32
+    assert any("rollout.max_prompt_tokens=1500" in line for line in found["assumptions"])
+    assert any("not checked on a GPU" in line for line in found["assumptions"])
+    fitting = [change for change in found["advice"] if change["fits"]]
+    assert fitting
+    for change in found["advice"][:-1]:  # what is told is what comes of it
+        again = planned(monkeypatch, capsys, "model=qwen3b", "--hardware", "rtx4090", *change["change"].split())
+        assert again["memory_total"] == change["memory_total"]
+
+
+def test_a_page_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for width in (60, 80):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert msgrpo(monkeypatch, "model=qwen7b", "--hardware", "l4") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= width
+        assert any("DOES NOT FIT" in line for line in lines)
+        assert any("lora.enabled=true" in line for line in lines)
+
+
+def test_a_local_folder_needs_no_weights(tmp_path: Path) -> None:
+    settings = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 300, "tie_word_embeddings": True,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    config = compose("train", ["model=any", f"model.path={tmp_path}", "model.init=random", *SMALL])
+    found = plan(config, named("cpu"), here=True)
+    assert found.shape.parameters == 2 * (4 * 64 * 64 + 3 * 64 * 128 + 2 * 64) + 300 * 64 + 64
+    assert found.play.measured  # by bytes, as such a model would read them
+
+
+def test_mistakes_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for arguments, said in (
+        (("--hardware", "tpu"), "--hardware=tpu"),
+        (("--hardware", "h100", "--probe"), "only one of them"),
+        (("model=any", "model.path=nobody/nothing"), "a local folder"),
+        (("last",), "not an override"),
+        (("env=frozenlak",), "frozenlake"),
+    ):
+        assert msgrpo(monkeypatch, *arguments) == 2
+        answer = capsys.readouterr()
+        assert said in answer.err
+        assert not answer.out
+
+
+def test_a_probe_that_would_swap_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert msgrpo(monkeypatch, "model=qwen32b", "model.init=random", "trainer.use_cpu=true", "--probe") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --probe: two updates would take")
+    assert "plan without --probe" in said
+
+
+def test_advice_is_gentle_first_and_changes_nothing_else() -> None:
+    found = plan(compose("train", ["model=qwen7b", "trainer.beta=0.04"]), GPUS["a100-40gb"], here=False)
+    changes = [dict(change.keys) for change in advice(found)]
+    assert {"trainer.beta": 0.0} in changes
+    assert changes.index({"trainer.beta": 0.0}) < changes.index({"lora.enabled": True})
+    less = replanned(found, {"trainer.beta": 0.0})
+    assert less.memory.parts["reference"] == 0
+    assert found.memory.total - less.memory.total == found.memory.parts["reference"]
+    assert less.config == compose("train", ["model=qwen7b", "trainer.beta=0.0"])
+
+
+def test_a_longer_prompt_never_needs_less() -> None:
+    least, slowest = 0, 0.0
+    for words in (1, 50, 400):
+        prompt = f"prompt.user='{'go ' * words}{{{{ observation }}}}'"
+        found = plan(compose("train", ["rollout.max_prompt_tokens=4000", prompt, *SMALL]), named("cpu"), here=True)
+        assert least < (least := found.memory.total)
+        assert slowest < (slowest := found.time.update)
+
+
+def test_hours_are_quick_and_need_no_torch() -> None:
+    code = (
+        "import sys, time\n"
+        "from msgrpo_cli.config.compose import compose\n"
+        "from msgrpo_cli.planning.plan import hours\n"
+        "first = hours(compose('train', ['trainer.use_cpu=true']))\n"
+        "configs = [compose('train', ['trainer.use_cpu=true', f'seed={seed}']) for seed in range(4)]\n"
+        "began = time.perf_counter()\n"
+        "assert [hours(config) for config in configs] == [first] * 4\n"
+        "assert time.perf_counter() - began < 0.2\n"
+        "assert 'torch' not in sys.modules\n"
+        "print(first)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert 0 < float(ended.stdout) < 1
+
+
+def test_hours_grow_with_the_run_and_are_none_where_nothing_is_known() -> None:
+    few, many = (hours(compose("train", ["trainer.use_cpu=true", f"max_updates={n}"])) for n in (30, 300))
+    assert few is not None
+    assert many is not None
+    assert 5 < many / few < 11
+    assert hours(compose("train", ["model=any", "model.path=nobody/nothing", "trainer.use_cpu=true"])) is None
+
+
+def test_a_probe_measures_two_real_updates() -> None:
+    pytest.importorskip("torch")
+    found = probe(compose("train", ["trainer.use_cpu=true", *SMALL]))
+    assert found["updates"] == 2
+    assert not found["skipped"]  # noise alone gives no signal: its groups are often alike
+    assert found["rows_per_update"] > 0
+    assert 0 < found["seconds_rollout"] < found["seconds_per_update"] < 30
+    assert 0 < found["memory_total"] < 1e9 < found["libraries"] * 10
+
+
+def test_a_probe_s_failure_is_one_line() -> None:
+    config = compose("train", ["trainer.use_cpu=true", "trainer.optim=adafactor", *SMALL])
+    broken = config.model_copy(update={"trainer": {**config.trainer, "optim": "no_such_optimizer"}})
+    with pytest.raises(RunError, match=r"^--probe: the two updates failed: .*no_such_optimizer"):
+        probe(broken)
+
+
+def test_a_probed_run_trains_whatever_is_played() -> None:
+    config = probed(compose("train", ["eval.every=5", "stop.score=0.1", "max_hours=1", "trainer.beta=0.1"]))
+    assert (config.max_updates, config.max_hours, config.eval.every, config.eval.episodes) == (2, None, 0, 1)
+    assert (config.model.init, config.algo.invalid_action, config.stop.score) == ("random", "random", None)
+    assert config.trainer["beta"] == 0.1
+
+
+MEASURE = ROOT / "experiments/plan/measure.py"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MEASURE.is_file(), reason="experiments are not part of this copy")
+@pytest.mark.parametrize(("prompt", "lora"), [(128, False), (128, True), (512, False), (512, True)])
+def test_memory_is_within_a_fifth_of_what_300m_parameters_take(prompt: int, lora: bool, tmp_path: Path) -> None:
+    specification = importlib.util.spec_from_file_location("measure", MEASURE)
+    assert specification is not None
+    assert specification.loader is not None
+    measure = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(measure)
+    (tmp_path / "config.json").write_text(json.dumps(measure.ARCHITECTURE))
+    found = measure.planned_and_measured(tmp_path, prompt, lora=lora, shared=True)
+    assert 2.9e8 < found["parameters"] < 3.1e8
+    assert found["planned"] == pytest.approx(found["measured"], rel=0.2)

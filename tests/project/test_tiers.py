@@ -1,0 +1,104 @@
+"""Starting is cheap: what each package pulls in, what commands pull in, and `--help` without any of it."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import msgrpo_cli
+
+TORCH = ("torch", "transformers", "trl", "accelerate", "datasets", "peft")
+HEAVY = (*TORCH, "matplotlib", "hydra", "scipy", "click")
+LIGHT = ("common", "games", "algo", "rollout", "config", "runs", "analysis", "planning", "cli", "notebook")
+"""Whose modules pull in nothing heavy when they are imported; `launch` and one module of `config` start Hydra."""
+HYDRA = "config.hydra_app"
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=600, check=False)
+
+
+def modules(*packages: str) -> list[str]:
+    """Every module of some packages, by its name within msgrpo_cli, and the lone modules among them."""
+    found = [module.name for module in pkgutil.walk_packages(msgrpo_cli.__path__, "msgrpo_cli.")]
+    names = [name.removeprefix("msgrpo_cli.") for name in found]
+    return [name for name in names if name.partition(".")[0] in packages]
+
+
+def pulled_in(names: list[str], unwanted: tuple[str, ...]) -> str:
+    """What a fresh process holds of the unwanted packages once it has imported all the modules."""
+    imports = "\n".join(f"import msgrpo_cli.{name}" for name in names)
+    found = _python("-c", f"import sys\n{imports}\nprint([name for name in {unwanted!r} if name in sys.modules])")
+    return found.stdout.strip() + found.stderr
+
+
+def test_light_packages_import_nothing_heavy() -> None:
+    names = [name for name in modules(*LIGHT) if name != HYDRA]
+    assert len(names) > 100
+    assert pulled_in(names, HEAVY) == "[]"
+
+
+def test_launch_and_hydra_s_own_module_do_without_torch() -> None:
+    assert pulled_in([HYDRA, *modules("launch")], TORCH) == "[]"
+
+
+def test_what_scores_and_what_loads_do_without_trl() -> None:
+    pytest.importorskip("torch")
+    assert pulled_in(modules("models", "evaluation"), ("trl",)) == "[]"
+
+
+def test_eval_imports_no_trl(finished_run: Path) -> None:
+    """A whole evaluation of a checkpoint, from the command line to its table."""
+    code = (
+        "import sys\nfrom msgrpo_cli.cli.app import main\n"
+        f"sys.argv = ['msgrpo', 'eval', {str(finished_run)!r}, 'eval.episodes=2']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n"
+        "    print('ended with', end.code, [name for name in ('torch', 'trl') if name in sys.modules])\n"
+    )
+    assert _python("-c", code).stdout.splitlines()[-1] == "ended with 0 ['torch']"
+
+
+COMMANDS = (
+    "",
+    "train",
+    "eval",
+    "sweep",
+    "export",
+    "doctor",
+    "completion",
+    "config",
+    "config show",
+    "report",
+    "compare",
+    "runs",
+    "replay",
+    "watch",
+    "rerun",
+    "plan",
+)
+
+
+@pytest.mark.parametrize("command", [text.split() for text in COMMANDS])
+def test_help(command: list[str]) -> None:
+    code = (
+        "import sys\nfrom msgrpo_cli.cli.app import main\n"
+        f"sys.argv = ['msgrpo', *{command!r}, '--help']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n"
+        f"    print(end.code, [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    lines = _python("-c", code).stdout.strip().splitlines()
+    assert lines[0].startswith(" ".join(["Usage: msgrpo", *command]))
+    assert lines[-1] == "0 []"
+
+
+def test_help_is_quick() -> None:
+    used = os.times()
+    assert _python("-m", "msgrpo_cli", "--help").returncode == 0
+    after = os.times()
+    seconds = after.children_user + after.children_system - used.children_user - used.children_system
+    assert seconds < 1.0, "CPU seconds; 0.2 on a free core"

@@ -1,0 +1,139 @@
+"""`msgrpo env check`: every shipped game passes, and each planted fault is named by the check that is there for it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msgrpo_cli.config.compose import compose, options_of
+from msgrpo_cli.config.schema import EnvConfig
+from msgrpo_cli.rollout.game_check import CHECKS, check_game
+from support.places import ROOT
+
+QUICK = ("frozenlake", "snake_6x6", "guess_number", "blackjack")
+
+
+def failures(game: str, **keys: Any) -> dict[str, str]:
+    """What fails for a planted game, and why."""
+    env = EnvConfig(name=game.lower(), id=f"support.planted_games:planted/{game}-v0", max_steps=8, **keys)
+    return {check.name: check.detail for check in check_game(env) if not check.passed}
+
+
+def msgrpo(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """The program in a process of its own."""
+    command = [sys.executable, "-m", "msgrpo_cli", *arguments]
+    return subprocess.run(command, input=text, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in options_of("env")]
+)
+def test_every_game_that_ships_passes_every_check(name: str) -> None:
+    if name == "textarena":
+        pytest.importorskip("textarena")
+    checks = check_game(compose("train", [f"env={name}"]).env)
+    assert [check.name for check in checks] == list(CHECKS)
+    assert [(check.name, check.detail) for check in checks if not check.passed] == []
+
+
+@pytest.mark.parametrize(
+    ("game", "check", "said"),
+    [
+        ("Unseeded", "repeats", "the same seeds give other episodes in a fresh process"),
+        ("PerMember", "group starts", "members of a group start differently with seed"),
+        ("Swapped", "physics", "goal|position|holes"),
+        ("SlipperyInWords", "physics", "ice: the full text says slippery; it is not slippery"),
+        ("Unreadable", "parser", "is read as None, not as 'Up'"),
+        ("Generous", "rewards", "a reward of 2.5 .* outside 0 to 1"),
+        ("Endless", "ends", "the episode with seed .* goes on after max_steps=8 steps"),
+        ("Forgetful", "state key", "equal keys, unequal states"),
+        ("Oblivious", "state key", r"equal keys, unequal states .*(rewards or ends|texts) differ after"),
+        ("Hiding", "renderer", "texts each stand for several states; show what decides, or say in `hides`"),
+    ],
+)
+def test_a_planted_fault_is_found(game: str, check: str, said: str) -> None:
+    found = failures(game)
+    assert check in found, found
+    assert re.search(said, found[check]), found[check]
+
+
+def test_a_fault_is_not_blamed_on_what_is_well() -> None:
+    assert failures("Swapped").keys() == {"physics"}
+    assert failures("SlipperyInWords").keys() == {"physics"}
+    assert failures("Generous").keys() == {"rewards"}
+    assert failures("Hiding").keys() == {"renderer"}
+    assert failures("HidingAndSaying") == {}
+
+
+def test_coordinates_are_held_against_what_is_played() -> None:
+    """A mirrored board whose facts are mirrored alike is found by moving on it."""
+    assert "led from" in failures("Mirrored")["physics"]
+
+
+def test_the_command_says_one_line_a_check_and_fails_where_one_fails(tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "liar.yaml").write_text(
+        "name: liar\nid: planted_games:planted/SlipperyInWords-v0\nmax_steps: 8\n"
+    )
+    (tmp_path / "planted_games.py").write_text((ROOT / "tests/support/planted_games.py").read_text())
+    liar = msgrpo("env", "check", "liar", "--config-dir", ".", "--json", cwd=tmp_path)
+    assert liar.returncode == 1
+    found = json.loads(liar.stdout)
+    assert found["env"] == "liar" and found["passed"] is False
+    assert [check["name"] for check in found["checks"]] == list(CHECKS)
+    assert [check["name"] for check in found["checks"] if not check["passed"]] == ["physics"]
+    well = msgrpo("env", "check", "frozenlake", "env.size=3", cwd=tmp_path)
+    assert well.returncode == 0
+    assert sum(line.startswith("ok ") for line in well.stdout.splitlines()) == len(CHECKS)
+
+
+def test_the_list_names_every_game_with_its_scores(tmp_path: Path) -> None:
+    games = {game["name"]: game for game in json.loads(msgrpo("env", "list", "--json", cwd=tmp_path).stdout)}
+    assert list(games) == [name for name in options_of("env") if name not in ("gym", "mix", "textarena")]
+    keys = {"name", "actions", "max_steps", "initial_states", "random_score", "optimal_score", "optimal_is_exact"}
+    assert all(game.keys() == keys for game in games.values())
+    assert games["frozenlake"]["optimal_score"] == 1.0 and games["frozenlake"]["optimal_is_exact"]
+    assert games["snake_20"]["optimal_score"] > 4 and not games["snake_20"]["optimal_is_exact"]
+
+
+def test_show_gives_the_prompt_that_the_model_reads(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    found = json.loads(msgrpo("env", "show", "frozenlake", "--json", cwd=tmp_path).stdout)
+    [message] = found["messages"]
+    assert message["role"] == "user" and message["content"].count("\n") == 3
+    assert found["prompt"].startswith("<user>") and found["prompt"].endswith("<assistant>")
+    assert (found["prompt_tokens"], found["unknown_tokens"]) == (22, 0)
+    assert found["episode"] and found["ended_by"] in ("goal", "hole", "step limit")
+    shown = msgrpo("env", "show", "snake_8", "prompt=think", "prompt.observation=full", cwd=tmp_path).stdout
+    assert "of them stand for words that it does not know" in shown
+    assert "Board: 10 by 10 cells." in shown
+
+
+def test_a_person_plays_with_the_text_of_the_model_and_ends_on_the_ladder(tmp_path: Path) -> None:
+    answers = "right\nnonsense\n<action>down</action>\n" + "le\nup\n" * 6
+    done = msgrpo("play", "frozenlake", "env.size=3", "env.p=1.0", cwd=tmp_path, text=answers)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("P . .\n. . .\n. . G\n\n. P .\n")
+    assert "'nonsense' is no action; choose from left, down, right, up" in done.stdout
+    assert "ended by step limit" in done.stdout
+    ladder = [line.split()[0] for line in done.stdout.splitlines()[-4:]]
+    assert set(ladder) == {"you", "random,", "greedy,", "optimal"}
+
+
+def test_a_person_may_leave(tmp_path: Path) -> None:
+    done = msgrpo("play", "frozenlake", cwd=tmp_path, text="")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "the game is left unfinished"
+
+
+@pytest.mark.parametrize("command", [("env", "show"), ("env", "check"), ("play",)])
+def test_a_game_that_does_not_exist_is_refused(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = msgrpo(*command, "frozenlak", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no 'frozenlak' in config group 'env'; did you mean 'env=frozenlake'?" in done.stderr

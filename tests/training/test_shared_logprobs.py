@@ -1,0 +1,202 @@
+"""Sharing prompts and answers between rows changes neither log-probabilities, nor loss, nor gradient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from msgrpo_cli.algo.batching import step_rows
+from msgrpo_cli.models.shared_generation import has_plain_cache
+from msgrpo_cli.rollout.collect import PlayedUpdate
+from msgrpo_cli.training.shared_logprobs import SharedRows, Sharing
+from msgrpo_cli.training.trainer import MSGRPOTrainer
+from support.parts import (
+    given,
+    played_update,
+    relative_difference,
+    small_model,
+    trainer_for,
+    uneven,
+    with_advantages,
+)
+from support.small_models import (
+    adapted,
+    adapter_dropping_out,
+    attention_dropping_out,
+    eager,
+    half_sliding,
+    llama,
+    qwen2,
+    recurrent,
+    sliding,
+    without_positions,
+)
+
+
+def both(folder: Path, make: Any, played: PlayedUpdate, **arguments: Any) -> list[MSGRPOTrainer]:
+    """A trainer that shares and one that does not, over equal weights."""
+    return [
+        trainer_for(
+            folder,
+            make(),
+            small_model()[1],
+            lambda update: played,
+            llama() if arguments.get("beta") else None,
+            share_prompts=share,
+            **arguments,
+        )
+        for share in (True, False)
+    ]
+
+
+def metrics(trainer: MSGRPOTrainer) -> dict[str, float]:
+    """What the loss and the log-probabilities decide."""
+    found = trainer.figures.metrics(uneven(), 1, with_kl=bool(trainer.beta))
+    names = ("loss", "entropy", "kl", "clip_ratio", "grad_norm", "logprob_gap_mean", "logprob_gap_max")
+    return {name: found[name] for name in names if found[name] is not None}
+
+
+def gradient(trainer: MSGRPOTrainer) -> torch.Tensor:
+    """Of the first optimizer step, all trained parameters in one vector."""
+    trainer.create_optimizer()
+    trainer.create_scheduler(num_training_steps=10)
+    trainer.training_step(trainer.model, {}, None)
+    return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]).clone()
+
+
+@pytest.mark.parametrize("make", [llama, qwen2, eager, adapted])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"per_device_train_batch_size": 3, "entropy_coef": 0.1},
+        {"beta": 0.04},
+        {"num_iterations": 2, "optimizer_steps": 2, "temperature": 0.7},
+        {"importance_sampling_level": "sequence", "length_normalization": "step"},
+        {"gradient_checkpointing": True},
+        {"gradient_checkpointing": True, "per_device_train_batch_size": 3, "entropy_coef": 0.1, "beta": 0.04},
+    ],
+    ids=["plain", "micro-batches and entropy", "kl", "several steps", "sequence ratios", "packed", "packed, all on"],
+)
+def test_loss_and_gradient_are_those_of_separate_rows(tmp_path: Path, make: Any, arguments: dict[str, Any]) -> None:
+    if make is qwen2 and arguments.get("beta"):
+        pytest.skip("the reference is a llama")
+    shared, separate = both(tmp_path, make, uneven(), **arguments)
+    assert shared.sharing
+    assert not separate.sharing
+    first, second = gradient(shared), gradient(separate)
+    assert float(second.norm()) > 1e-3
+    assert relative_difference(first, second) < 1e-5
+    assert metrics(shared) == pytest.approx(metrics(separate), rel=1e-5, abs=1e-6)
+    assert shared.figures.tokens_read < separate.figures.tokens_read
+
+
+def test_weights_after_several_updates_stay_together(tmp_path: Path) -> None:
+    after = []
+    for share in (True, False):
+        model, tokenizer = small_model()
+        played = with_advantages(played_update(model, tokenizer), [1.0, -1.0, 0.5])
+        trainer = trainer_for(
+            tmp_path / str(share), model, tokenizer, lambda update, played=played: played,
+            share_prompts=share, max_updates=3, num_iterations=2, per_device_train_batch_size=4,
+        )  # fmt: skip
+        trainer.train()
+        after.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    before = torch.cat([parameter.detach().flatten() for parameter in llama().parameters()])
+    assert float((after[0] - after[1]).norm()) < 1e-2 * float((after[0] - before).norm())
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_read_is_what_is_distinct(tmp_path: Path, packed: bool) -> None:
+    model, tokenizer = small_model()
+    played = with_advantages(played_update(model, tokenizer), [1.0, -1.0])
+    trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, gradient_checkpointing=packed)
+    read: list[int] = []
+    hook = model.model.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    gradient(trainer)
+    hook.remove()
+    rows = step_rows(played.trained)
+    prompts = {row.prompt_ids for row in rows}
+    answers = {(row.prompt_ids, row.completion_ids) for row in rows}
+    assert len(prompts) < len(answers)
+    assert len(prompts) < len(rows)
+    longest = max(len(row.completion_ids) for row in rows)
+    real = sum(len(prompt) - 1 for prompt in prompts) + sum(len(answer) for _, answer in answers)
+    if packed:
+        whole = [len(p) - 1 + sum(len(answer) for prompt, answer in answers if prompt == p) for p in prompts]
+        assert sum(read) == len(prompts) * max(whole)
+    else:
+        assert sum(read) == sum(len(prompt) - 1 for prompt in prompts) + len(answers) * longest
+    assert trainer.largest_micro_batch == len(answers)  # what memory follows from, not len(rows)
+    assert trainer.figures.tokens_read == sum(read)
+    assert trainer.figures.tokens_padding == sum(read) - real
+
+
+def test_rows_are_cut_into_what_is_distinct() -> None:
+    ids = torch.tensor([[0, 7, 8, 1, 2], [0, 7, 8, 1, 0], [6, 7, 8, 1, 2], [0, 7, 8, 1, 2]])
+    mask = torch.tensor([[0, 1, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]])
+    rows = SharedRows.of(ids, mask, 2)
+    assert rows.prompt_PT.tolist() == [[-1, 7, 8], [6, 7, 8]]
+    assert rows.answer_AT.tolist() == [[1, -1], [1, 2], [1, 2]]
+    assert (rows.prompt_A.tolist(), rows.answer_N.tolist()) == ([0, 0, 1], [1, 0, 2, 1])
+    assert rows.work(packed=False) == (2 * 2 + 3 * 2, 1 + 1)
+    assert rows.work(packed=True) == (2 * (1 + 1 + 2), 0)  # 1 + 1 + 2, and 2 + 2
+
+
+@pytest.mark.parametrize("make", [attention_dropping_out, adapter_dropping_out])
+def test_with_dropout_rows_stay_separate(tmp_path: Path, make: Any) -> None:
+    assert all(trainer.sharing is None for trainer in both(tmp_path / "as it is", make, uneven()))
+    shared = both(tmp_path / "off", make, uneven(), disable_dropout=True)[0]
+    assert bool(shared.sharing) == (make is adapter_dropping_out)  # TRL leaves the rate inside attention as it is
+
+
+@pytest.mark.parametrize("arguments", [{}, {"gradient_checkpointing": True}])
+def test_with_a_sliding_window_rows_stay_separate(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    shared, separate = both(tmp_path, sliding, uneven(), **arguments)
+    assert not shared.sharing
+    assert torch.equal(gradient(shared), gradient(separate))
+
+
+@pytest.mark.parametrize("longer", [[8], [8, 9, 10]])
+def test_a_prompt_of_one_token_has_no_beginning(tmp_path: Path, longer: list[int]) -> None:
+    shared, separate = both(tmp_path, llama, given([([7], [20, 5]), ([7], [5]), (longer, [20, 5])]))
+    assert relative_difference(gradient(shared), gradient(separate)) < 1e-5
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_where_a_row_is_padded_its_log_probability_is_0(tmp_path: Path, packed: bool) -> None:
+    shared = both(tmp_path, llama, uneven(), gradient_checkpointing=packed)[0]
+    gradient(shared)
+    [[batch]] = shared._parts
+    padded = batch["completion_mask"] == 0
+    assert shared._seen_logps is not None
+    assert torch.equal(shared._seen_logps == 0, padded)
+    assert padded.any()
+
+
+@pytest.mark.parametrize(("attention", "packs"), [("sdpa", True), ("eager", True), ("flash_attention_2", False)])
+def test_only_attention_that_takes_a_mask_of_its_own_is_packed(attention: str, packs: bool) -> None:
+    model = llama()
+    model.config._attn_implementation = attention
+    assert bool(Sharing.of(model, packed=True)) == packs
+    assert Sharing.of(model, packed=False) == Sharing(packed=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "plain"),
+    [
+        (llama, True),
+        (qwen2, True),
+        (sliding, False),
+        (half_sliding, False),
+        (recurrent, False),
+        (without_positions, False),
+    ],
+)
+def test_plain_caches(make: Any, plain: bool) -> None:
+    assert has_plain_cache(make()) == plain

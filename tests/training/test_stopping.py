@@ -1,0 +1,254 @@
+"""When a run has collapsed or reached its goal: rows typed by hand, then real runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.config.schema import StopConfig
+from msgrpo_cli.rollout.collect import PlayedUpdate
+from msgrpo_cli.runs.resume import changed
+from msgrpo_cli.training.stopping import History, Stopping
+from msgrpo_cli.training.train import train_job
+from support.parts import played_update, small_model, trainer_for
+from support.small_run import SMALL
+
+WATCH = StopConfig(score=None, on_collapse=True, window=2)
+
+
+def row(update: int, reward: float, **more: Any) -> dict[str, Any]:
+    signs = {"entropy": 0.4, "valid_action_rate": 1.0, "zero_advantage_groups": 0.25, "logprob_gap_mean": 1e-6}
+    return {"kind": "train", "update": update, "total_reward": reward, "grad_norm": 1.0, **signs, **more}
+
+
+def history(rewards: list[float], size: int = 2, **later: Any) -> History:
+    found = History(size)
+    for update, reward in enumerate(rewards, 1):
+        found.add(row(update, reward, **(later if update > len(rewards) - size else {})))
+    return found
+
+
+def test_a_fall_by_half_of_the_gain_is_a_collapse_and_names_what_changed() -> None:
+    # windows: 0.41 (updates 1-2), ..., 0.81 (5-6), ..., 0.51 (7-8); gained 0.40, lost 0.30
+    found = history([0.40, 0.42, 0.60, 0.62, 0.80, 0.82, 0.50, 0.52], entropy=0.1, zero_advantage_groups=0.9)
+    assert found.collapse() == (
+        "total reward fell from 0.810 (updates 5 to 6) to 0.510 (the last 2); meanwhile entropy 0.400 -> 0.100, valid "
+        "actions 100% -> 100%, groups without signal 25% -> 90%, log-probability gap 1.0e-06 -> 1.0e-06, gradient norm "
+        "1 -> 1. The policy became sure of the wrong thing: raise trainer.entropy_coef, set "
+        "trainer.use_adaptive_entropy=true with a trainer.entropy_target, or lower trainer.learning_rate"
+    )
+
+
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        ({"valid_action_rate": 0.5, "entropy": 0.1}, "The answers lost their form"),
+        ({"logprob_gap_mean": 0.1, "entropy": 0.1}, "no longer what is sampled"),
+        ({"entropy": 1.2}, "became random"),
+        ({"grad_norm": 11.0}, "updates became too large"),
+        ({}, "No single sign"),
+        ({"valid_action_rate": 0.89}, "The answers lost their form"),
+        ({"valid_action_rate": 0.91}, "No single sign"),
+        ({"logprob_gap_mean": 5e-4}, "No single sign"),  # rounding, though 500 times what it was
+        ({"entropy": 0.19}, "became sure of the wrong thing"),
+        ({"entropy": 0.21}, "No single sign"),
+        ({"entropy": 0.79}, "No single sign"),
+        ({"entropy": 0.81}, "became random"),
+        ({"grad_norm": 9.0}, "No single sign"),
+        ({"entropy": None, "logprob_gap_mean": None, "grad_norm": None}, "No single sign"),
+    ],
+)
+def test_the_likeliest_reading_follows(later: dict[str, Any], said: str) -> None:
+    collapse = history([0.40, 0.42, 0.80, 0.82, 0.20, 0.22], **later).collapse()
+    assert collapse is not None and said in collapse
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        [0.40, 0.42, 0.60, 0.62, 0.80, 0.82, 0.66, 0.68],  # lost 0.14 of 0.40
+        [0.40, 0.42, 0.45, 0.43],  # no window before the present one has lost anything
+        [0.2, 0.8, 0.3, 0.9, 0.1, 0.7, 0.0, 0.6],  # lost 0.3, but four standard errors are 1.7
+        [0.5],
+        [],
+    ],
+)
+def test_what_is_no_collapse(rewards: list[float]) -> None:
+    assert history(rewards).collapse() is None
+
+
+def test_windows_that_overlap_are_not_compared() -> None:
+    assert history([0.40, 0.41, 0.82, 0.81, 0.40]).collapse() is None, "one bad update is half of the last window"
+    assert history([0.40, 0.41, 0.82, 0.81, 0.40, 0.41]).collapse() is not None
+    peaks = [history(rewards).peak for rewards in ([0.1, 0.2, 0.3, 0.4, 0.5], [0.3, 0.3, 0.3, 0.3, 0.3])]
+    assert [peak and peak.update for peak in peaks] == [3, 3], "the last that does not overlap, also of equals"
+
+
+@pytest.mark.parametrize(
+    ("rewards", "collapsed"),
+    [
+        ([0.4, 0.4, 0.8, 0.8, 0.61, 0.61], False),  # lost 0.19 of the 0.40 gained
+        ([0.4, 0.4, 0.8, 0.8, 0.59, 0.59], True),
+        ([0.49, 0.51, 0.44, 0.46], False),  # nothing gained; four standard errors are 4 (0.0002 / 2 * 2)^0.5 = 0.057
+        ([0.49, 0.51, 0.43, 0.45], True),
+        ([0.4, 0.4, 0.8, 0.8, 0.7, 0.7, 0.59, 0.59], True),  # from the best window, not from the latest
+    ],
+)
+def test_half_of_the_gain_and_four_standard_errors_are_the_bounds(rewards: list[float], collapsed: bool) -> None:
+    assert (history(rewards).collapse() is not None) == collapsed
+
+
+def test_a_collapse_is_told_once_and_again_only_after_a_recovery() -> None:
+    rewards = [0.40, 0.42, 0.80, 0.82, 0.20, 0.22, 0.21, 0.80, 0.81, 0.82, 0.20, 0.21]
+    stopping = Stopping.of(StopConfig(score=None, on_collapse=False, window=2))
+    told = [update for update, reward in enumerate(rewards, 1) if stopping.after_update(row(update, reward))]
+    assert told == [6, 12] and stopping.reason is None
+
+
+def test_a_resumed_run_decides_as_an_uninterrupted_one() -> None:
+    rows = [row(update, reward) for update, reward in enumerate([0.40, 0.42, 0.80, 0.82, 0.20, 0.22], 1)]
+    assert Stopping.of(WATCH, rows[:5]).reason is None
+    reason = Stopping.of(WATCH, rows).reason
+    assert reason is not None and reason.startswith("stop.on_collapse: total reward fell from 0.810")
+
+
+def test_the_base_never_ends_a_run_and_a_score_does() -> None:
+    enough = StopConfig(score=0.8, on_collapse=False, window=2)
+    base = {"kind": "eval", "update": 0, "mean_total_reward": 0.9}
+    assert Stopping.of(enough, [base]).reason is None
+    later = {"kind": "eval", "update": 5, "mean_total_reward": 0.8}
+    assert Stopping.of(enough, [base, later]).reason == "stop.score=0.8 is reached: 0.800 on validation"
+
+
+def test_a_success_rate_that_is_enough_ends_a_run_whatever_the_reward() -> None:
+    enough = StopConfig(score=None, success=0.8, on_collapse=False, window=2)
+    rows = [
+        {"kind": "eval", "update": update, "mean_total_reward": reward, "success_rate": success}
+        for update, reward, success in [(0, 0.1, 0.9), (1, 3.0, 0.7), (2, 5.0, None), (3, -1.0, 0.8)]
+    ]
+    assert Stopping.of(enough, rows[:3]).reason is None
+    assert Stopping.of(enough, rows).reason == "stop.success=0.8 is reached: 0.800 on validation"
+
+
+def kinds(run: Path) -> list[tuple[str, int]]:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(line["kind"], line["update"]) for line in found]
+
+
+def test_a_run_that_reached_its_score_ends_as_done_and_goes_on_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    config = compose("train", [*SMALL, "max_updates=4", "eval.every=2", "stop.score=0.0"])
+    outcome = train_job(config, run, command=["test"], overrides=[])
+    assert (outcome["updates"], outcome["status"]) == (2, "done")
+    assert "stopped after update 2: stop.score=0 is reached" in capsys.readouterr().err
+    record = json.loads((run / "run.json").read_text())
+    assert record["stopped"].startswith("stop.score=0 is reached")
+    before = (run / "metrics.jsonl").read_bytes()
+    assert kinds(run)[-3:] == [("train", 2), ("eval", 2), ("eval", 2)]
+    train_job(config, run, command=["test"], overrides=[], resume=run)
+    assert (run / "metrics.jsonl").read_bytes() == before, "nothing is left to do"
+    further = changed(config, ["stop.score=null"])
+    assert train_job(further, run, command=["test"], overrides=[], resume=run)["updates"] == 4
+    assert json.loads((run / "run.json").read_text())["stopped"] is None
+
+
+@pytest.mark.parametrize(("bound", "withheld"), [(1e-9, 1), (1e9, 0)])
+def test_a_gradient_beyond_its_guard_is_withheld(tmp_path: Path, bound: float, withheld: int) -> None:
+    model, tokenizer = small_model()
+    played = played_update(model, tokenizer)
+    trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, guard_grad_norm=bound, max_updates=1)
+    before = model.lm_head.weight.clone()
+    trainer.train()
+    assert trainer.update_metrics()["withheld_steps"] == withheld
+    assert torch.equal(model.lm_head.weight, before) == bool(withheld)
+
+
+def test_a_guard_that_withholds_everything_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tight = ["guard.log_ratio=1e-12", "max_updates=11", "eval.every=0", "eval.episodes=4", "save.every=11"]
+    config = compose("train", [*SMALL, *tight, "algo.groups_per_update=6"])
+    train_job(config, tmp_path / "run", command=["test"], overrides=[])
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        said.count("warning: 10 updates in a row changed nothing: guard.grad_norm=None or guard.log_ratio=1e-12") == 1
+    )
+
+
+def test_passes_that_lead_too_far_from_the_sampling_policy_are_withheld(tmp_path: Path) -> None:
+    withheld, farthest = [], []
+    for bound in (None, 0.05):
+        model, tokenizer = small_model()
+        played = played_update(model, tokenizer)
+        settings = {"num_iterations": 4, "learning_rate": 1e-2, "guard_log_ratio": bound}
+        trainer = trainer_for(tmp_path, model, tokenizer, lambda update, p=played: p, max_updates=1, **settings)
+        trainer.train()
+        metrics = trainer.update_metrics()
+        withheld.append(metrics["withheld_steps"])
+        farthest.append(metrics["log_ratio_max"])
+    assert withheld[0] == 0 and withheld[1] == 3, "the first pass is at the sampling policy, the others are not"
+    assert farthest[0] > farthest[1] > 0.05
+
+
+def test_a_withheld_step_leaves_the_weights_alone_whatever_momentum_there_is(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+    before: list[torch.Tensor] = []
+
+    def play(update: int) -> PlayedUpdate:
+        if update == 2:
+            before.append(model.lm_head.weight.clone())
+            trainer.args.guard_grad_norm = 1e-9
+        return played_update(model, tokenizer, update)
+
+    trainer = trainer_for(tmp_path, model, tokenizer, play, max_updates=2)
+    trainer.train()
+    assert trainer.update_metrics()["withheld_steps"] == 1
+    assert torch.equal(model.lm_head.weight, before[0])
+
+
+def test_how_far_one_update_went_withholds_nothing_of_the_next(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+    settings = {"num_iterations": 2, "learning_rate": 1e-2, "guard_log_ratio": 0.05, "max_updates": 2}
+    trainer = trainer_for(
+        tmp_path, model, tokenizer, lambda update: played_update(model, tokenizer, update), **settings
+    )
+    trainer.train()
+    assert trainer.update_metrics()["withheld_steps"] == 1, "the second pass, not the first"
+
+
+def test_the_farthest_token_counts_in_whichever_micro_batch_it_is(tmp_path: Path) -> None:
+    def withheld_and_farthest(bound: float | None) -> tuple[int, float]:
+        model, tokenizer = small_model()
+        played = played_update(model, tokenizer)
+        settings = {"num_iterations": 2, "learning_rate": 1e-2, "per_device_train_batch_size": 3}
+        trainer = trainer_for(
+            tmp_path, model, tokenizer, lambda update: played, guard_log_ratio=bound, max_updates=1, **settings
+        )
+        trainer.train()
+        metrics = trainer.update_metrics()
+        return metrics["withheld_steps"], metrics["log_ratio_max"]
+
+    _, farthest = withheld_and_farthest(None)
+    assert [withheld_and_farthest(bound * farthest)[0] for bound in (0.999, 1.001)] == [1, 0]
+
+
+def test_the_entropy_floor_does_not_depend_on_micro_batches_and_survives_a_resume(tmp_path: Path) -> None:
+    floor = ["trainer.use_adaptive_entropy=true", "trainer.entropy_target=0.3", "trainer.entropy_coef_delta=0.01"]
+    found = []
+    for name, more in (("one", []), ("many", ["trainer.per_device_train_batch_size=7"])):
+        config = compose("train", [*SMALL, *floor, *more, "algo.groups_per_update=6", "eval.every=0", "max_updates=4"])
+        train_job(config, tmp_path / name, command=["test"], overrides=[])
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        found.append([line["entropy_coef"] for line in lines if line["kind"] == "train"])
+    assert found[0] == found[1] == pytest.approx([0.02, 0.03, 0.04, 0.05])
+    run = tmp_path / "one"
+    for file in (run / "checkpoints").glob("checkpoint-4/*"):
+        file.unlink()
+    train_job(config, run, command=["test"], overrides=[], resume=run)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["entropy_coef"] for line in lines if line["kind"] == "train"] == pytest.approx(found[0])
