@@ -60,7 +60,7 @@ def test_eval_imports_no_trl(finished_run: Path) -> None:
         "try:\n    main()\nexcept SystemExit as end:\n"
         "    print('ended with', end.code, [name for name in ('torch', 'trl') if name in sys.modules])\n"
     )
-    assert _python("-c", code).stdout.splitlines()[-1] == "ended with 0 ['torch']"
+    assert _python("-c", code).stdout.splitlines()[-1] == "ended with None ['torch']"
 
 
 COMMANDS = (

@@ -1,4 +1,4 @@
-"""Files and directories that are whole or absent, and files of rows: a reader never sees half of anything.
+"""Files and directories that are whole or absent, and the number that says how a file is to be read.
 
 Knows paths, JSON and renaming. Knows nothing about runs or what the files are for.
 """

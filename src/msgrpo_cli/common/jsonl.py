@@ -1,4 +1,7 @@
-"""TODO docstring of common.jsonl."""
+"""Files of rows, one JSON object a line: written whole, cut, read to their end, or followed while they grow.
+
+Knows bytes, lines and JSON. Knows nothing about what the rows say.
+"""
 
 from __future__ import annotations
 

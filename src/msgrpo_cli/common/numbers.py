@@ -1,4 +1,7 @@
-"""TODO docstring of common.numbers."""
+"""How numbers are written for people: figures with their intervals, counts, bytes, ages.
+
+Knows numbers. Knows nothing about what they measure.
+"""
 
 from __future__ import annotations
 

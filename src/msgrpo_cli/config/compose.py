@@ -1,4 +1,4 @@
-"""The config of a run: found, composed, validated, saved, read back.
+"""The config of a run: found, composed, a mixture's games filled in, validated.
 
 Knows where `conf/` lies and that a composed config must be a `RunConfig` whose trainer block TRL takes and whose
 `env` block the game takes. Knows nothing about Hydra (`hydra_app` does), models or training. Every mistake is a

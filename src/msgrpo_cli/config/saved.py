@@ -1,4 +1,7 @@
-"""TODO docstring of config.saved."""
+"""A config as a run keeps it: written as YAML, hashed, and read back with whatever has been added since.
+
+Knows config.yaml and a checkpoint's options. Knows nothing about how a config is composed.
+"""
 
 from __future__ import annotations
 

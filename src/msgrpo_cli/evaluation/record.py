@@ -1,4 +1,8 @@
-"""TODO docstring of evaluation.record."""
+"""An evaluation is made, written into its run, and later perhaps cut down: a long run stays small.
+
+Knows policies, the evaluator, the rows of metrics.jsonl and the files of `eval/`. Knows nothing about how a run decides
+when to evaluate. Of former evaluations the first, the best and the last keep all their episodes.
+"""
 
 from __future__ import annotations
 

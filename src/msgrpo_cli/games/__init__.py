@@ -1,6 +1,7 @@
-"""The games that ship with the program; importing this package registers them with gymnasium.
+"""Text games: what is seen, what can be done, what it is worth.
 
-Knows names and keys. Knows nothing about models or training.
+Knows words, rewards and gymnasium; importing the package registers its games. Knows nothing about configs, tokens or
+models. May import `common` and `errors`. Does without torch.
 """
 
 from __future__ import annotations

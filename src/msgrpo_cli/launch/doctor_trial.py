@@ -17,8 +17,6 @@ from msgrpo_cli.config.compose import config_dir, validated
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.models.loading import load_tokenizer, quiet_libraries
-from msgrpo_cli.models.policy import prompt_ids
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import check_reachable
@@ -64,6 +62,9 @@ class _Phase:
 
 def tokenizer(config: RunConfig) -> str:
     """Loads it, renders the first prompt of the chosen game, and sends every action through it and back."""
+    from msgrpo_cli.models.loading import load_tokenizer, quiet_libraries
+    from msgrpo_cli.models.policy import prompt_ids
+
     quiet_libraries()
     check_reachable(config.model)
     words = load_tokenizer(config.model)

@@ -1,6 +1,7 @@
-"""`msgrpo export`: a model folder of its own, out of a run's checkpoint.
+"""`msgrpo export`: a model folder of its own out of a run's checkpoint, with the record of the run.
 
-Knows which files of a checkpoint make the model and which only training needs. Knows nothing about games or training.
+Knows which files of a checkpoint make the model, which only training needs, and where a card's sections begin. Knows
+nothing about games or training.
 """
 
 from __future__ import annotations

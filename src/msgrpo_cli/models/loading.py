@@ -1,6 +1,7 @@
-"""Finding and loading models: the embedded ones, local directories, the hub, or random weights.
+"""Finding and loading models: embedded ones, local directories, the hub, random weights; and the one a run starts from.
 
-Knows transformers' loading functions and where weights lie. Knows nothing about games or training.
+Knows transformers' loading functions, where weights lie, a tokenizer of bytes for random weights, and where a run keeps
+a base that it made itself. Knows nothing about games or training.
 """
 
 from __future__ import annotations

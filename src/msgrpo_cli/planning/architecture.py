@@ -1,7 +1,7 @@
-"""The shape of a model, from its config.json alone: what decides memory and time, and nothing else.
+"""The shape of a model, from its config.json alone: what decides memory and time, and how many parameters it has.
 
 Knows the files of a model folder and the names in a decoder's config.json. Loads no weights and asks no device;
-transformers counts the parameters (on the meta device) only where the formula of `parameters` does not hold.
+transformers counts the parameters (on the meta device) only where the formula for Llama-like decoders does not hold.
 """
 
 from __future__ import annotations

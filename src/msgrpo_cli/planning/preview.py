@@ -1,6 +1,6 @@
-"""What the chosen model reads of a game, and one episode of random play.
+"""A game before anything is trained: in one line with what players score, or as the chosen model reads it.
 
-Knows prompts, tokenizers and games. Loads no weights.
+Knows prompts, tokenizers, games and reference players. Loads no weights.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from typing import Any
 from msgrpo_cli.config.schema import EnvConfig, RunConfig
 from msgrpo_cli.games.core import KnownDynamics
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.models.loading import load_tokenizer, quiet_libraries
-from msgrpo_cli.models.policy import prompt_ids
 from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer, players_of
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.rollout.visits import played
 from msgrpo_cli.runs.pretrained import check_reachable
 
+_STARTS = 200  # of every player, for the list of games
+
 
 def shown(config: RunConfig) -> dict[str, Any]:
     """Messages, the prompt as the tokenizer's template writes it, its tokens, and an episode step by step."""
+    from msgrpo_cli.models.loading import load_tokenizer, quiet_libraries
+    from msgrpo_cli.models.policy import prompt_ids
+
     quiet_libraries()
     check_reachable(config.model)
     tokenizer = load_tokenizer(config.model)
@@ -63,9 +66,6 @@ def as_text(found: dict[str, Any]) -> str:
 def _first_line(value: Any) -> str:
     first, more, _ = str(value).partition("\n")
     return first + (" ..." if more else "")
-
-
-_STARTS = 200
 
 
 def described(env: EnvConfig) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Episodes as lines of JSON, and back.
+"""Episodes as lines of JSON, and back: all of a file, or one at a time where it is larger than memory.
 
-Knows the lines of episodes.jsonl. Knows nothing about run directories, models or training.
+Knows the lines of episodes.jsonl and their offsets. Knows nothing about run directories, models, or which episodes are
+wanted.
 """
 
 from __future__ import annotations

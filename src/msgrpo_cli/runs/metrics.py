@@ -1,4 +1,7 @@
-"""TODO docstring of runs.metrics."""
+"""The rows of metrics.jsonl, read: all of them, those of evaluations, points of a curve.
+
+Knows what rows hold. Knows nothing about how they are drawn, or who writes them.
+"""
 
 from __future__ import annotations
 

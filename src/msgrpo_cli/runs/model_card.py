@@ -1,6 +1,8 @@
 """The model card beside a checkpoint: what was trained, from what, on which game, with which result.
 
-Knows plain values and Markdown. Knows nothing about files, models or how the values came about.
+Knows plain values, Markdown, model cards' front matter and licence files. Knows nothing about models or how the values
+came about. The licence is the base's, as its own card or licence file states it, and none is invented: where nothing is
+stated there is None. A checkpoint of ours carries it in its card, so a run that starts from it hands the licence on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Where a model lies: inside the package, in a local directory, or on the hub.
+"""Where a model lies (inside the package, in a local directory, on the hub), and whether its files are whole.
 
-Knows paths, the package's assets and how to ask a hub. Knows nothing about torch or transformers.
+Knows paths, the package's assets, the header of a safetensors file and how to ask a hub. Knows nothing about torch or
+transformers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What one update adds up while it is trained on, and the metrics that come of it.
+"""What one update adds up while it is trained on, the metrics that come of it, and whether its answers were fresh.
 
-Knows rows, TRL's metrics of one micro-batch and the names of ours. Knows nothing about models, games or files.
+Knows rows, TRL's metrics of one micro-batch, the names of ours, and the bound on the gap between sampling and training
+log-probabilities with its likely causes. Knows nothing about models, engines, games or files.
 """
 
 from __future__ import annotations

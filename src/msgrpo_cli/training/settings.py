@@ -1,6 +1,6 @@
-"""From a config to what every update does, and to TRL's own fields.
+"""From a config to what every update does, and to TRL's GRPOConfig with the fields that the batching contract needs.
 
-Knows config sections and the fields of MSGRPOConfig. Knows nothing about models in memory, games or files.
+Knows config sections and field names of TRL. Knows nothing about models in memory, games or files.
 """
 
 from __future__ import annotations

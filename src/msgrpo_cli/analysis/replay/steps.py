@@ -1,6 +1,6 @@
-"""What is said about a step and an episode in few words, whoever shows it: a verdict with its symbol, and a headline.
+"""What is said about a step and an episode, in few words and as plain lines: for pages, screens, pipes and logs.
 
-Knows rows of episodes.jsonl. Knows nothing about terminals or pages.
+Knows rows of episodes.jsonl and text. Knows nothing about terminals or pages.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A replay that a person steps through by keys.
+"""A replay that a person steps through by keys: each step a screen, beside it what would have been optimal.
 
-Knows terminals, keys as they arrive, and clocks. Knows nothing about files or what is shown of an episode.
+Knows terminals, keys as they arrive, rich and rows of episodes.jsonl. Knows nothing about files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Which groups may be ranked, and in what words.
+"""Which groups may be ranked, and what a reader must know besides the numbers.
 
-Knows scores over seeds and their intervals. Knows nothing about run directories or how a ranking is shown.
+Knows groups, scores over seeds and their intervals. Knows nothing about run directories or how findings are shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What runs cost: seconds, tokens, decisions.
+"""What groups of runs cost, how they learnt, and which of their episodes were best, median and worst.
 
-Knows the rows of metrics.jsonl. Knows nothing about scores or how costs are shown.
+Knows the rows of metrics.jsonl and of `eval/best.episodes.jsonl`. Knows nothing about scores or how measures are shown.
 """
 
 from __future__ import annotations
