@@ -1,6 +1,7 @@
 """Sampling completions where every distinct beginning is computed once.
 
-Knows token ids, logits, keys, and which caches of transformers can be shared between rows. Knows nothing about games, prompts or training.
+Knows token ids, logits, keys, and which caches of transformers can be shared between rows. Knows nothing about games,
+prompts or training.
 
 State-only prompts repeat: a group starts in one state, and states are visited again. Answers to one prompt repeat too,
 at least in their first tokens. So a batch is a tree: its roots are the distinct prompts, its nodes the distinct

@@ -1,7 +1,7 @@
 """Checkpoints: whole or absent on disk, with what an evaluation needs to know beside the weights.
 
-Knows directories, `msgrpo.json`, scores, and where the base of an adapter lies. Knows nothing about torch, peft, games or
-how weights are written.
+Knows directories, `msgrpo.json`, scores, and where the base of an adapter lies. Knows nothing about torch, peft, games
+or how weights are written.
 
 A base has its place outside: on the hub, in the package, or in a directory of the user's. Weights that a run made
 itself (random ones, or an adapter merged into its base) are kept once, in the run's `base/`; checkpoints name them
