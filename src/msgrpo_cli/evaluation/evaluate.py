@@ -17,14 +17,12 @@ from rich.console import Console
 from msgrpo_cli.common.console import talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
 from msgrpo_cli.config.saved import config_hash
-from msgrpo_cli.config.schema import ModelConfig, RolloutConfig, RunConfig
+from msgrpo_cli.config.schema import RolloutConfig, RunConfig
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.models.factory import at_temperature, game_factory, language_agent, play_rules, sampling_of
-from msgrpo_cli.models.loading import load_model, quiet_libraries
-from msgrpo_cli.models.policy import LanguageAgentPolicy
-from msgrpo_cli.models.precision import check_precision, device_for
-from msgrpo_cli.models.shared_generation import single
+from msgrpo_cli.models.factory import at_temperature, game_factory, load_policy, play_rules, sampling_of
+from msgrpo_cli.models.loading import quiet_libraries
+from msgrpo_cli.models.precision import check_precision
 from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer, players_of
 from msgrpo_cli.rollout.prompt import PromptTemplate
@@ -92,7 +90,7 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
     trained_with = subject.metadata.get("rollout")
     played = evaluate_policy(
         evaluator,
-        _policy(config, config.model),
+        load_policy(config, config.model),
         config.eval.temperature,
         training_sampling=sampling_of(RolloutConfig.model_validate(trained_with)) if trained_with else None,
         checkpoint=subject.name,
@@ -145,11 +143,6 @@ def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:
         raise UsageError(f"policy={config.policy}: {config.env.name} has no such player; it has {', '.join(able)}")
 
 
-def _policy(config: RunConfig, model_config: ModelConfig) -> LanguageAgentPolicy:
-    model, tokenizer = load_model(model_config, config.seed)
-    return language_agent(config, model.to(device_for(config.trainer)), tokenizer, single(config))  # type: ignore[arg-type]
-
-
 def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) -> list[Episode] | None:
     """The base on the same starts: as stored by the run where that fits, else played; None where it is gone."""
     assert subject.checkpoint is not None
@@ -159,7 +152,7 @@ def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) ->
         if _same_conditions(subject.metadata, said, config, evaluator):
             return stored
     try:
-        policy = _policy(config, base_of(subject.checkpoint, subject.metadata))
+        policy = load_policy(config, base_of(subject.checkpoint, subject.metadata))
     except (RunError, UsageError) as error:
         Console(stderr=True).print(f"the base cannot be scored beside its checkpoint: {error}", markup=False)
         return None

@@ -26,10 +26,8 @@ def is_opponent(path: str) -> bool:
 def checkpoint_opponent(path: str) -> Opponent:
     """The checkpoint with its own prompt and sampling; an invalid answer plays the first action. Loads the weights."""
     from msgrpo_cli.config import hydra_app
-    from msgrpo_cli.models.factory import language_agent
-    from msgrpo_cli.models.loading import load_model, quiet_libraries
-    from msgrpo_cli.models.precision import device_for
-    from msgrpo_cli.models.shared_generation import single
+    from msgrpo_cli.models.factory import load_policy
+    from msgrpo_cli.models.loading import quiet_libraries
     from msgrpo_cli.rollout.play import Decision
 
     from .targets import asked_for
@@ -39,8 +37,7 @@ def checkpoint_opponent(path: str) -> Opponent:
         [(_, config)] = asked_for(path, [])
     if config.prompt.history:
         raise UsageError(f"{path}: plays with prompt.history={config.prompt.history}; an opponent sees no history")
-    model, tokenizer = load_model(config.model, config.seed, merge=True)
-    policy = language_agent(config, model.to(device_for(config.trainer)), tokenizer, single(config))  # type: ignore[arg-type]
+    policy = load_policy(config, config.model, merge=True)
     observation = config.prompt.observation
 
     def choose(game: TextMediatedStochasticGame, rng: np.random.Generator) -> str:

@@ -1,6 +1,6 @@
-"""From config sections to the objects that play: game factory, rules of play, prompt, policy.
+"""From config sections to the objects that play: game factory, rules of play, prompt, and a policy, made or loaded.
 
-Knows config sections and constructors. Knows nothing about training, files or Hydra.
+Knows config sections and constructors. Knows nothing about training or Hydra.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ import copy
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from msgrpo_cli.config.schema import EnvConfig, RolloutConfig, RunConfig
+from msgrpo_cli.config.schema import EnvConfig, ModelConfig, RolloutConfig, RunConfig
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.play import GameFactory, PlayRules
 from msgrpo_cli.rollout.prompt import PromptTemplate
 
 from .generation import Generator, Sampling, generate
+from .loading import load_model
 from .policy import LanguageAgentPolicy, Precision
-from .precision import autocast_dtype
+from .precision import autocast_dtype, device_for
+from .shared_generation import single
 
 
 def sampling_of(rollout: RolloutConfig) -> Sampling:
@@ -76,6 +79,27 @@ def language_agent(
     )
     policy.check(make_game(config.env), config.prompt.observation, config.prompt.history)
     return policy
+
+
+def load_policy(
+    config: RunConfig,
+    stored: ModelConfig | Path,
+    *,
+    generator: Generator | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    merge: bool = False,
+) -> LanguageAgentPolicy:
+    """The policy that a config describes, with the weights of `stored`: a model section, or a checkpoint's directory.
+
+    Loaded onto the device of training. `generator`: None for the config's own without an engine (`single`).
+    `tokenizer`: None for the one that lies beside the weights. `merge`: an adapter is merged into its base. Raises what
+    `load_model` and `language_agent` raise.
+    """
+    if isinstance(stored, Path):
+        stored = config.model.model_copy(update={"path": str(stored), "init": "pretrained", "revision": None})
+    model, own = load_model(stored, config.seed, merge=merge)
+    model.to(device_for(config.trainer))  # type: ignore[arg-type]
+    return language_agent(config, model, tokenizer or own, generator or single(config))
 
 
 def at_temperature(policy: LanguageAgentPolicy, temperature: float) -> LanguageAgentPolicy:

@@ -52,7 +52,7 @@ class LanguageAgentPolicy:
         precision: Precision = nullcontext,
         generator: Generator = generate,
     ) -> None:
-        self._model = model
+        self.model = model
         self._tokenizer = tokenizer
         self._template = template
         self._precision = precision
@@ -73,7 +73,7 @@ class LanguageAgentPolicy:
         with self._precision():
             keys = [asked.key for asked in decisions]
             request = Request(prompts, keys, self.sampling, pad_id(self._tokenizer), self._eos_token_ids)
-            answers = self._generator(self._model, request)
+            answers = self._generator(self.model, request)
         return [
             self._completion(asked, prompt, answer)
             for asked, prompt, answer in zip(decisions, prompts, answers, strict=True)

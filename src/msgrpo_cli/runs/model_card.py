@@ -1,8 +1,9 @@
 """The model card beside a checkpoint: what was trained, from what, on which game, with which result.
 
-Knows plain values, Markdown, model cards' front matter and licence files. Knows nothing about models or how the values
-came about. The licence is the base's, as its own card or licence file states it, and none is invented: where nothing is
-stated there is None. A checkpoint of ours carries it in its card, so a run that starts from it hands the licence on.
+Knows configs, plain values, Markdown, model cards' front matter and licence files. Knows nothing about models or how
+the values came about. The licence is the base's, as its own card or licence file states it, and none is invented:
+where nothing is stated there is None. A checkpoint of ours carries it in its card, so a run that starts from it hands
+the licence on.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
-from msgrpo_cli.config.schema import ModelConfig
+from msgrpo_cli.config.schema import ModelConfig, RunConfig
 
+from .directory import Run
 from .pretrained import EMBEDDED, fetched, is_local, local_path
 
 _PAPER = "[Reinforced Language Models for Sequential Decision Making](https://arxiv.org/abs/2508.10839)"
@@ -213,6 +216,40 @@ def _license(base: str, base_license: Mapping[str, str] | None, embedded: bool) 
     name, link = base_license.get("license_name", base_license["license"]), base_license.get("license_link")
     whose = "`msgrpo`'s own, as the base is part of it" if embedded else "its licence"
     return f"These weights derive from `{base}` and stay under {whose}: {name}{f' ({link})' if link else ''}."
+
+
+@dataclass
+class ModelCards:
+    """The cards of one run's checkpoints."""
+
+    config: RunConfig
+    run: Run
+
+    def of(self, update: int, evaluation: Mapping[str, Any] | None) -> str:
+        """The card of the weights after `update`, with their evaluation where there is one yet."""
+        config = self.config
+        adapter = config.lora.model_dump(include={"r", "alpha", "target_modules", "quantization"})
+        return model_card(
+            base_model=config.model.path,
+            env=config.env.name,
+            env_keys=config.env.keys,
+            algorithm={**config.algo.model_dump(exclude_none=True), "learning_rate": config.trainer["learning_rate"]}
+            | ({"lora": adapter} if config.lora.enabled else {}),
+            update=update,
+            evaluation=evaluation,
+            base_license=self._base_license,
+            adapter=config.lora.enabled,
+            embedded=config.model.path.startswith(EMBEDDED),
+            max_new_tokens=config.rollout.max_new_tokens,
+        )
+
+    @cached_property
+    def _base_license(self) -> dict[str, str] | None:
+        """Looked up once for a run: when it is resumed its base may be out of reach."""
+        known: dict[str, str] | None = self.run.record().get("base_license")
+        if known is None and (known := license_of(self.config.model)) is not None:
+            self.run.update_record(base_license=known)
+        return known
 
 
 OURS = "apache-2.0"

@@ -1,16 +1,15 @@
 """What happens at the end of every update: metrics, episodes, evaluation, checkpoint.
 
-Knows the run directory, the evaluator and TRL's callback hooks. Knows nothing about losses, Hydra or how to play.
+Knows the run directory, the evaluator, and what decides that a run stops or saves. Knows nothing about losses, Hydra or
+how to play.
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from msgrpo_cli.common.files import sync, write_text
 from msgrpo_cli.common.jsonl import append_lines
@@ -25,20 +24,21 @@ from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.checkpoint import base_of
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.episodes import episode_to_json
-from msgrpo_cli.runs.model_card import license_of, model_card
+from msgrpo_cli.runs.model_card import ModelCards
 from msgrpo_cli.runs.pretrained import local_path
 
 from .curriculum import Curriculum
 from .display import Display
+from .end_of_update import AfterUpdate, FinishedUpdate
 from .stopping import Stopping
-from .trainer import MSGRPOTrainer
 
+Log = Callable[[dict[str, Any]], None]
 _SILENT = 10  # updates without signal in a row, after which a warning is due
 
 
 @dataclass
-class Recorder(TrainerCallback):
-    """Writes what a run leaves behind. One per run; `trainer` is set once it exists."""
+class Recorder:
+    """Writes what a run leaves behind. One per run."""
 
     config: RunConfig
     run: Run
@@ -47,7 +47,7 @@ class Recorder(TrainerCallback):
     display: Display
     stopping: Stopping
     curriculum: Curriculum
-    trainer: MSGRPOTrainer | None = None
+    cards: ModelCards
     score: dict[str, Any] | None = None
     """Evaluation of the present weights on validation, where they were evaluated."""
     recorded: int = 0
@@ -57,33 +57,28 @@ class Recorder(TrainerCallback):
     skipped_in_a_row: int = 0
     withheld_in_a_row: int = 0
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """TRL's hook after every optimizer step; acts at the end of an update."""
-        trainer = self._trainer()
-        if state.global_step % trainer.args.steps_per_update:
-            return control
-        update = trainer.update
-        self._record_update(trainer.update_metrics())
+    def after_update(self, finished: FinishedUpdate) -> AfterUpdate:
+        """Record a finished update, evaluate where that is due, and say whether the run saves or stops now."""
+        update = int(finished.metrics["update"])
+        self._record_update(finished)
         self.recorded = update
         self.score = None
         if self.config.evaluation_due(update):
-            self.score = self.evaluate(update, self.policy, state.global_step).evaluation.to_json()
+            played = self.evaluate(update, self.policy, finished.global_step, finished.log)
+            self.score = played.evaluation.to_json()
             self.stopping.after_evaluation(self.score, update)
-        if self.stopping.reason is not None:
+        stop = self.stopping.reason is not None
+        if stop:
             self.display.say(f"stopped after update {update}: {self.stopping.reason}")
-            control.should_training_stop = True
-        control.should_save = self._is_due(update)
-        return control
+        return AfterUpdate(save=self._is_due(update), stop=stop)
 
     def _is_due(self, update: int) -> bool:
         """Whether the run keeps a checkpoint of this update, whose score is known if it was to be evaluated."""
         last = update == self.config.max_updates or self.stopping.reason is not None
         return last or update % self.config.save.every == 0 or (self.config.save.keep_best and self._is_best())
 
-    def evaluate(self, update: int, policy: LanguageAgentPolicy, global_step: int) -> Played:
-        """Score the weights after `update` on the validation part and record it."""
+    def evaluate(self, update: int, policy: LanguageAgentPolicy, global_step: int, log: Log) -> Played:
+        """Score the weights after `update` on the validation part and record it; `log` takes it to the trackers."""
         self.display.phase("evaluation")
         temperature, sampling = self.config.eval.temperature, policy.sampling
         played = evaluate_policy(self.validation, policy, temperature, training_sampling=sampling)
@@ -91,7 +86,7 @@ class Recorder(TrainerCallback):
         row = evaluation_row(played, update, global_step)
         append_lines(self.run.metrics, [row])
         cut_former_episodes(self.run, played.evaluation.split)
-        self._trainer().log({f"eval_{key}": value for key, value in row.items() if isinstance(value, (int, float))})
+        log({f"eval_{key}": value for key, value in row.items() if isinstance(value, (int, float))})
         self.run.update_record(summary={**self.run.record()["summary"], "last": row})
         self.display.evaluated(update, played.evaluation.split, row)
         return played
@@ -104,26 +99,23 @@ class Recorder(TrainerCallback):
         if self.config.lora.enabled:
             base = base_of(self.run.checkpoints / partial.name, metadata)  # where it will lie
             name_base(partial, local_path(base.path), base.revision)
-        checkpoint.publish(partial, self.run, update, metadata, self._card(update, self.score))
+        checkpoint.publish(partial, self.run, update, metadata, self.cards.of(update, self.score))
         checkpoint.rotate(self.run, self.config.save.keep_last, self.config.save.keep_best)
 
-    def make_up(self, path: Path, update: int, policy: LanguageAgentPolicy, global_step: int) -> None:
+    def make_up(self, path: Path, update: int, policy: LanguageAgentPolicy, global_step: int, log: Log) -> None:
         """Make up for an evaluation that the end of a process came before; then the checkpoint is what it would be."""
-        self.score = self.evaluate(update, policy, global_step).evaluation.to_json()
+        self.score = self.evaluate(update, policy, global_step, log).evaluation.to_json()
         self.stopping.after_evaluation(self.score, update)
         interim = not self._is_due(update)
-        checkpoint.set_score(path, self.score, self._card(update, self.score), interim=interim)
+        checkpoint.set_score(path, self.score, self.cards.of(update, self.score), interim=interim)
         checkpoint.rotate(self.run, self.config.save.keep_last, self.config.save.keep_best)
 
     def write_card(self, path: Path, update: int, evaluation: dict[str, Any]) -> None:
         """Renew the card of a checkpoint once its final evaluation is known."""
-        write_text(path / "README.md", self._card(update, evaluation))
+        write_text(path / "README.md", self.cards.of(update, evaluation))
 
-    def _record_update(self, metrics: dict[str, Any]) -> None:
-        trainer = self._trainer()
-        played = trainer.played
-        if played is None:
-            raise RuntimeError("no update has been played")
+    def _record_update(self, finished: FinishedUpdate) -> None:
+        played, metrics = finished.played, finished.metrics
         lines = [
             episode_to_json(
                 episode,
@@ -144,9 +136,9 @@ class Recorder(TrainerCallback):
             metrics["curriculum_value"] = self.curriculum.value
         append_lines(self.run.episodes, lines)
         append_lines(self.run.metrics, [metrics])
-        trainer.log({key: value for key, value in metrics.items() if isinstance(value, (int, float))})
+        finished.log({key: value for key, value in metrics.items() if isinstance(value, (int, float))})
         self.display.update(metrics)
-        self._warn_of_withheld(metrics)
+        self._warn_of_withheld(metrics, finished.optimizer_steps)
         self._warn_of_silence(metrics)
         if (news := self.curriculum.after_update(metrics)) is not None:
             self.display.say(news)
@@ -154,9 +146,9 @@ class Recorder(TrainerCallback):
         if collapse is not None and self.stopping.reason is None:  # else the reason says it
             self.display.say(f"warning: the run has collapsed: {collapse}")
 
-    def _warn_of_withheld(self, metrics: dict[str, Any]) -> None:
+    def _warn_of_withheld(self, metrics: dict[str, Any], optimizer_steps: int) -> None:
         """Ten updates of which every step was withheld: the guard keeps the run from learning."""
-        withheld = metrics["withheld_steps"] == self._trainer().args.steps_per_update
+        withheld = metrics["withheld_steps"] == optimizer_steps
         self.withheld_in_a_row = self.withheld_in_a_row + 1 if withheld else 0
         if self.withheld_in_a_row == _SILENT:
             guard = self.config.guard
@@ -180,33 +172,3 @@ class Recorder(TrainerCallback):
             return False
         known = [checkpoint.score_of(path) for path in checkpoint.checkpoints(self.run)]
         return float(self.score["mean_total_reward"]) > max((x for x in known if x is not None), default=-1e300)
-
-    @functools.cached_property
-    def _base_license(self) -> dict[str, str] | None:
-        """Looked up once for a run: when it is resumed its base may be out of reach."""
-        known: dict[str, str] | None = self.run.record().get("base_license")
-        if known is None and (known := license_of(self.config.model)) is not None:
-            self.run.update_record(base_license=known)
-        return known
-
-    def _card(self, update: int, evaluation: dict[str, Any] | None) -> str:
-        config = self.config
-        adapter = config.lora.model_dump(include={"r", "alpha", "target_modules", "quantization"})
-        return model_card(
-            base_model=config.model.path,
-            env=config.env.name,
-            env_keys=config.env.keys,
-            algorithm={**config.algo.model_dump(exclude_none=True), "learning_rate": config.trainer["learning_rate"]}
-            | ({"lora": adapter} if config.lora.enabled else {}),
-            update=update,
-            evaluation=evaluation,
-            base_license=self._base_license,
-            adapter=config.lora.enabled,
-            embedded=config.model.path.startswith("embedded:"),
-            max_new_tokens=config.rollout.max_new_tokens,
-        )
-
-    def _trainer(self) -> MSGRPOTrainer:
-        if self.trainer is None:
-            raise RuntimeError("the recorder has no trainer yet")
-        return self.trainer

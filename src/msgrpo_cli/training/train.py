@@ -22,6 +22,7 @@ from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.models.loading import quiet_libraries
 from msgrpo_cli.models.precision import device_for
+from msgrpo_cli.rollout.collect import play_update
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.directory import Run, Status, tell_how_to_go_on
 from msgrpo_cli.runs.resume import (
@@ -34,8 +35,9 @@ from msgrpo_cli.runs.resume import (
     stays,
 )
 
+from .assembly import connected
 from .curriculum import Curriculum
-from .session import Session
+from .session import PlayUpdate
 from .stopping import Stopping
 from .supervision import Supervision
 from .trackers import trackers_inside
@@ -48,8 +50,11 @@ def train_job(
     command: list[str],
     overrides: list[str],
     resume: Path | None = None,
+    play: PlayUpdate = play_update,
 ) -> dict[str, Any]:
     """Train, or go on training, in `run_dir`; returns what `train --json` prints.
+
+    `play` plays each update, as `rollout.collect.play_update` does.
 
     `run.json` ends as done, failed or interrupted, whatever happens. Raises UsageError where another process works
     in the directory, RunError for work that failed, Interrupted where the process was asked to end.
@@ -73,7 +78,7 @@ def train_job(
         try:
             quiet_libraries()
             with trackers_inside(run.path):
-                summary = _train(config, run, point, kept, before if resume is not None else None, damaged)
+                summary = _train(config, run, point, kept, before if resume is not None else None, damaged, play)
         except KeyboardInterrupt:
             tell_how_to_go_on(run)
             raise
@@ -103,6 +108,7 @@ def _train(
     kept: Mapping[Path, int],
     before: Mapping[str, Any] | None,
     damaged: Sequence[str],
+    play: PlayUpdate,
 ) -> dict[str, Any]:
     """The work itself; `before` is the record of the run that goes on, None for a new one."""
     with (
@@ -126,7 +132,7 @@ def _train(
             tell(f"going on after update {point.update}")
             supervision.display.begins_after(point.update)
         go_back(run, kept)
-        session = Session(config, run, supervision, stopping, curriculum)
+        session = connected(config, run, supervision.display, stopping, curriculum, play)
         with supervision.explaining(session.limits, session.text_of):
             if not point.base_is_scored:
                 session.evaluate_base(again=point.checkpoint is not None)

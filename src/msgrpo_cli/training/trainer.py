@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
@@ -27,6 +27,7 @@ from msgrpo_cli.errors import NotFinite
 from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.rollout.collect import PlayedUpdate
 
+from .end_of_update import AfterUpdate, EndOfUpdate, FinishedUpdate
 from .metrics import GapBound, UpdateFigures, check_gap
 from .settings import MSGRPOConfig
 from .shared_logprobs import Sharing
@@ -81,15 +82,16 @@ class MSGRPOTrainer(GRPOTrainer):
         play: Callable[[int], PlayedUpdate],
         on_checkpoint: Callable[[Path, int], None] = lambda partial, update: None,
         reference: PreTrainedModel | None = None,
-        callbacks: Sequence[TrainerCallback] = (),
+        *,
+        on_update: Callable[[FinishedUpdate], AfterUpdate] = lambda finished: AfterUpdate(),
         on_phase: OnPhase = lambda name, finished, total, *, safe: None,
     ) -> None:
         """`play(update)` plays update number `update` (from 1).
 
         `on_checkpoint(directory, update)` gets every checkpoint after TRL wrote it under `args.output_dir`, and moves
-        it to where it belongs. `reference` is needed where `args.beta` > 0 and a whole model is trained. `on_phase` is
-        told where an update stands; where it is `safe`, it may raise to leave, for no weight has been changed since
-        the last update.
+        it to where it belongs. `reference` is needed where `args.beta` > 0 and a whole model is trained. `on_update` is
+        told of every finished update, and answers what follows from it. `on_phase` is told where an update stands;
+        where it is `safe`, it may raise to leave, for no weight has been changed since the last update.
         """
         beta, args.beta = args.beta, 0.0  # TRL would build its own reference from the model's path
         use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start vLLM for micro-batches; the policy's does
@@ -100,7 +102,7 @@ class MSGRPOTrainer(GRPOTrainer):
             train_dataset=Dataset.from_dict({"prompt": [""]}),
             processing_class=tokenizer,
             rollout_func=_rows_in_hand,
-            callbacks=list(callbacks),
+            callbacks=[EndOfUpdate(args.steps_per_update, self.finished_update, on_update)],
         )
         args.beta = self.beta = beta
         args.use_vllm = self.use_vllm = use_vllm  # corrects for what vLLM computes differently
@@ -293,6 +295,13 @@ class MSGRPOTrainer(GRPOTrainer):
             **self.figures.metrics(self.played, self.args.steps_per_update, with_kl=bool(self.beta)),
             "perf/memory_bytes": peak_memory(self.args.device),
         }
+
+    def finished_update(self) -> FinishedUpdate:
+        """The update just finished."""
+        metrics = self.update_metrics()
+        assert self.played is not None
+        step, steps = int(self.state.global_step), self.args.steps_per_update
+        return FinishedUpdate(self.played, metrics, step, steps, self.log)
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """The only change: TRL's own averages over rows are dropped; they would mislead."""

@@ -6,7 +6,6 @@ Everything heavy is imported in the child, where peak memory is that of these tw
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -28,7 +27,7 @@ from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.rollout.collect import PlayedUpdate, UpdateRules
+from msgrpo_cli.rollout.collect import PlayedUpdate, UpdateRules, play_update
 from msgrpo_cli.runs.directory import Run
 
 UPDATES = 2
@@ -97,24 +96,17 @@ def main() -> None:
 
     before, device = resident_memory(), device_for(config.trainer)
     run = Run(Path(saved).parent / "run")
-    judge_alike()
     stdout = os.dup(1)
     os.dup2(2, 1)  # whatever libraries print
-    train_job(config, run.path, command=["msgrpo", "plan", "--probe"], overrides=[])
+    train_job(config, run.path, command=["msgrpo", "plan", "--probe"], overrides=[], play=judged)
     found = figures([row for row in read_lines(run.metrics) if row["kind"] == "train"])
     found |= {"memory_total": growth_of_peak(device, before), "libraries": before}
     os.write(stdout, (json.dumps(found, allow_nan=False) + "\n").encode())
 
 
-def judge_alike() -> None:
-    """In the child: trains on as many episodes as a run would, for noise often plays groups without any difference."""
-    session: Any = importlib.import_module("msgrpo_cli.training.session")  # where the name is looked up
-    play = session.play_update
-
-    def judged(update: int, rules: UpdateRules, *others: Any, **named: Any) -> PlayedUpdate:
-        return worth_training(play(update, rules, *others, **named), rules)
-
-    session.play_update = judged
+def judged(update: int, rules: UpdateRules, *others: Any) -> PlayedUpdate:
+    """Play an update that trains on as many episodes as a run's would: noise often plays groups without difference."""
+    return worth_training(play_update(update, rules, *others), rules)
 
 
 def worth_training(played: PlayedUpdate, rules: UpdateRules) -> PlayedUpdate:

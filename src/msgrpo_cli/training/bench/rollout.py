@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.models.factory import game_factory, language_agent, play_rules
+from msgrpo_cli.models.factory import game_factory, load_policy, play_rules
 from msgrpo_cli.models.generation import Generated, Generator, Request
-from msgrpo_cli.models.loading import load_model, quiet_libraries
+from msgrpo_cli.models.loading import quiet_libraries
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.models.precision import device_for
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
@@ -52,11 +52,9 @@ def _no_trainer() -> NoReturn:
 def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
     """Medians over `repeats` rounds, each of which plays, then runs both limits."""
     quiet_libraries()
-    model, tokenizer = load_model(config.model, config.seed, merge=True)
     device = device_for(config.trainer)
-    model.to(device)  # type: ignore[arg-type]
     recording = Recording(make_generator(config, _no_trainer))
-    policy = language_agent(config, model, tokenizer, recording)
+    policy = load_policy(config, config.model, generator=recording, merge=True)
     play(config, policy)  # warms caches up
     memory = peak_memory(device)
     seconds: list[float] = []
@@ -65,11 +63,11 @@ def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
     shared: list[float] = []
     for _ in range(repeats):
         recording.batches.clear()
-        with watching(model) as watch:
+        with watching(policy.model) as watch:
             seconds.append(seconds_of(lambda: play(config, policy), device))
         in_model.append(watch.seconds)
         for distinct, found in ((False, limits), (True, shared)):
-            work = lambda distinct=distinct: rollout_limit(model, recording.batches, distinct=distinct)  # noqa: E731
+            work = lambda distinct=distinct: rollout_limit(policy.model, recording.batches, distinct=distinct)  # noqa: E731
             found.append(seconds_of(work, device))
     pairs = [pair for batch in recording.batches for pair in batch]
     distinct_prompts = sum(len({prompt for prompt, _ in batch}) for batch in recording.batches)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback
 
 from msgrpo_cli.algo.batching import Row, micro_batches, step_rows
 from msgrpo_cli.config.schema import RunConfig
@@ -23,6 +23,7 @@ from msgrpo_cli.models.shared_generation import single
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.runs.directory import Run
 
+from ..end_of_update import AfterUpdate, FinishedUpdate
 from ..settings import training_arguments
 from ..trainer import MSGRPOTrainer
 from .limit import Pair, update_limit
@@ -42,7 +43,7 @@ def bench_update(config: RunConfig, repeats: int) -> dict[str, Any]:
         return _Bench(config, Run(Path(folder))).measure(rounds)
 
 
-class _Bench(TrainerCallback):
+class _Bench:
     """A trainer whose every update trains on the same rows; the limits run where others play."""
 
     def __init__(self, config: RunConfig, run: Run) -> None:
@@ -53,7 +54,7 @@ class _Bench(TrainerCallback):
         self.played = play(config, language_agent(config, policy_of(self.model), tokenizer, single(config)))
         if not self.played.trained:
             raise UsageError("algo: no episode was drawn, for all groups play alike; take more groups, or another seed")
-        self.trainer = MSGRPOTrainer(self.model, arguments, tokenizer, self._play, callbacks=[self])
+        self.trainer = MSGRPOTrainer(self.model, arguments, tokenizer, self._play, on_update=self._after_update)
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.remove_callback(ProgressCallback)
         self.rows: list[dict[str, Any]] = []
@@ -76,10 +77,9 @@ class _Bench(TrainerCallback):
         for _ in range(self.trainer.args.num_iterations):
             update_limit(policy_of(self.model), batches, distinct=distinct)
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """TRL's hook after every optimizer step."""
-        if not int(self.trainer.state.global_step) % self.trainer.args.steps_per_update:
-            self.rows.append(self.trainer.update_metrics())
+    def _after_update(self, finished: FinishedUpdate) -> AfterUpdate:
+        self.rows.append(finished.metrics)
+        return AfterUpdate()
 
     def measure(self, rounds: int) -> dict[str, Any]:
         """Train; the figures are medians of one update's seconds, and its rows, tokens and bytes."""

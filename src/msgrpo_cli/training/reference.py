@@ -1,0 +1,41 @@
+"""The KL reference: the policy at update 0, which `trainer.beta` holds the trained one to.
+
+Knows where a run keeps it, how it is made and read back. Knows nothing about losses: the trainer does.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from msgrpo_cli.common.files import whole_directory
+from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.models.loading import load_model
+from msgrpo_cli.runs import checkpoint
+from msgrpo_cli.runs.directory import Run
+
+from .display import Display
+
+
+def kl_reference(
+    config: RunConfig, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, display: Display
+) -> PreTrainedModel:
+    """The policy at update 0, saved once, so that a resumed run has the same one; made anew where it is damaged.
+
+    `model` holds the weights of update 0. An adapter needs no reference: it is switched off for it.
+    """
+    kept = run.reference
+    damage = checkpoint.damage(kept, thorough=True) if kept.exists() else "missing"
+    if damage is None:
+        stored = config.model.model_copy(update={"path": str(kept), "init": "pretrained"})
+        loaded, _ = load_model(stored)
+        loaded.to(model.device)  # type: ignore[arg-type]
+        return loaded
+    if kept.exists():
+        display.say(f"warning: {damage}; made anew from the base")
+    with whole_directory(kept) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        checkpoint.describe(folder, checkpoint.metadata_of(config, run, 0, None))
+    return copy.deepcopy(model)
