@@ -6,19 +6,22 @@ import errno
 import fcntl
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from msgrpo_cli.common.lock import locked
+from msgrpo_cli.common.lock import is_there, last_holder, locked
 from msgrpo_cli.errors import UsageError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from msgrpo_cli.run_lock import locked
+from msgrpo_cli.common.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -53,16 +56,73 @@ def test_a_holder_that_has_not_said_its_name_is_refused_in_words_too(tmp_path: P
             pass
 
 
+CHILD = """
+import os, subprocess, sys, time
+from pathlib import Path
+from msgrpo_cli.common.lock import locked
+with locked(Path(sys.argv[1])):
+    if sys.argv[2] == "forked":
+        child = os.fork()
+    else:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False).pid
+    if child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("kind", ["forked", "started"])
+def test_a_child_does_not_hold_what_its_killed_parent_held(tmp_path: Path, kind: str) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path), kind], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    child = int(holder.stdout.readline())
+    try:
+        with pytest.raises(UsageError, match=rf"in use by process {holder.pid} on "), locked(tmp_path):
+            pass
+        holder.kill()
+        holder.wait()
+        os.kill(child, 0)  # it lives
+        with locked(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        os.kill(child, signal.SIGKILL)
+
+
+def test_one_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    with locked(tmp_path):
+        before = lock.read_bytes(), lock.stat().st_mtime_ns  # a sign of life of the holder
+        with pytest.raises(UsageError), locked(tmp_path):
+            pass
+        assert (lock.read_bytes(), lock.stat().st_mtime_ns) == before
+    assert is_there(tmp_path) and last_holder(tmp_path) == (os.getpid(), socket.gethostname())
+
+
+def test_a_removed_directory_is_not_made_anew(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    with pytest.raises(FileNotFoundError), locked(gone):
+        pass
+    gone.mkdir()
+    with locked(gone):
+        shutil.rmtree(gone)
+        assert not is_there(gone)
+    assert not gone.exists()
+
+
 def test_of_what_an_earlier_holder_said_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text(json.dumps({"pid": 1, "host": "long" * 100}))
     with locked(tmp_path), pytest.raises(UsageError, match=f"in use by process {os.getpid()} on "), locked(tmp_path):
         pass
 
 
-def test_where_a_file_system_has_no_locks_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_where_a_file_system_has_no_locks_the_work_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def none(handle: int, how: int) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with locked(tmp_path):
-        pass
+    with locked(tmp_path), locked(tmp_path):
+        assert is_there(tmp_path)
