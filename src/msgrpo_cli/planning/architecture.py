@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from msgrpo_cli.config.schema import LoraConfig, ModelConfig
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs.checkpoint import base_of, is_adapter, read_metadata
@@ -210,13 +212,14 @@ def _named_architecture(model: ModelConfig) -> dict[str, Any] | None:
 
 
 def _stored_shapes(folder: Path) -> Shapes:
-    """A safetensors file opens with the length of a JSON header (8 bytes, little endian) that holds every shape."""
+    """From the headers alone; no tensor is read. Raises UsageError where a file is damaged."""
     shapes: Shapes = {}
     for file in sorted(folder.glob("model*.safetensors")):
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(length))
-        shapes |= {name: tuple(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"}
+        try:
+            with safe_open(file, framework="np") as weights:
+                shapes |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+        except SafetensorError as problem:
+            raise UsageError(f"{file}: broken: {problem}") from problem
     return shapes
 
 
