@@ -41,6 +41,10 @@ def model(path: Path | str, **changes: Any) -> ModelConfig:
             {"license": "other", "license_name": "n"},
         ),
         ({"README.md": "---\nlicense: [a, b]\n---\n"}, None),
+        ({"README.md": "---\nlicense\n---\n"}, None),
+        ({"README.md": "---\n---\n"}, None),
+        ({"README.md": "---\r\nlicense: mit\r\n---\r\n# A model\r\n"}, {"license": "mit"}),
+        ({"README.md": "\ufeff---\nlicense: mit\n---"}, {"license": "mit"}),
         ({"README.md": "---\nlicense: {\n---\n", "LICENSE": "MIT License\n\nCopyright"}, {"license": "mit"}),
         ({"LICENSE": "   Apache License\n    Version 2.0, January 2004\n"}, {"license": "apache-2.0"}),
         (

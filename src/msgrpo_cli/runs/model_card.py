@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 from msgrpo_cli.config.schema import ModelConfig, RunConfig
 
@@ -34,9 +35,9 @@ class _Kind:
     use: str
 
 
-_WHOLE = _Kind("library_name: transformers", "With plain transformers.")
+_WHOLE = _Kind("transformers", "With plain transformers.")
 _ADAPTER = _Kind(
-    "library_name: peft",
+    "peft",
     "An adapter: transformers loads it onto its base, which it finds through `adapter_config.json`, where peft is "
     "installed.",
 )
@@ -78,7 +79,7 @@ def model_card(
     """
     base, kind = _public_name(base_model), _ADAPTER if adapter else _WHOLE
     parts = [
-        _front_matter(base, base_license, kind, _model_index(base, env, evaluation)),
+        _front_matter(base, base_license, kind, f"{base.rpartition('/')[2]} on {env}", _eval_results(env, evaluation)),
         f"# {base}, post-trained to play {env}" if update else f"# {base}, before training to play {env}",
         _summary(base, env, update),
         "## Game",
@@ -101,9 +102,9 @@ def model_card(
 
 def merged_card(card: str) -> str:
     """The card of an adapter as that of the whole model into which it was merged."""
-    for own, whole in ((_ADAPTER.library, _WHOLE.library), (_ADAPTER.use, _WHOLE.use)):
-        card = card.replace(own, whole, 1)
-    return card
+    library = "library_name: {}"
+    card = card.replace(library.format(_ADAPTER.library), library.format(_WHOLE.library), 1)
+    return card.replace(_ADAPTER.use, _WHOLE.use, 1)
 
 
 def _summary(base: str, env: str, update: int) -> str:
@@ -122,35 +123,49 @@ def _public_name(base_model: str) -> str:
     return base_model
 
 
-def _model_index(base: str, env: str, evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
-    """The result as the hub reads it (`model-index` of its model cards); None where there is none yet."""
+def _eval_results(env: str, evaluation: Mapping[str, Any] | None) -> list[EvalResult]:
+    """The result as the hub reads it; none where there is none yet."""
     if evaluation is None:
-        return None
+        return []
     names = {
         "mean_total_reward": "mean total reward, sampled",
         "success_rate": "success rate, sampled",
         "greedy_success_rate": "success rate, greedy decoding",
         "normalized_score": "normalised score (random 0, optimal 1)",
     }
-    metrics = [
-        {"type": key, "value": evaluation[key], "name": name}
+    return [
+        EvalResult(
+            task_type="reinforcement-learning",
+            task_name="text game",
+            dataset_type=env,
+            dataset_name=env,
+            dataset_split=str(evaluation.get("split")),
+            metric_type=key,
+            metric_name=name,
+            metric_value=evaluation[key],
+        )
         for key, name in names.items()
         if evaluation.get(key) is not None
     ]
-    task = {"type": "reinforcement-learning", "name": "text game"}
-    part = {"type": env, "name": env, "split": str(evaluation.get("split"))}
-    name = f"{base.rpartition('/')[2]} on {env}"
-    return [{"name": name, "results": [{"task": task, "dataset": part, "metrics": metrics}]}]
 
 
 def _front_matter(
-    base: str, base_license: Mapping[str, str] | None, kind: _Kind, model_index: list[dict[str, Any]] | None
+    base: str, base_license: Mapping[str, str] | None, kind: _Kind, name: str, results: list[EvalResult]
 ) -> str:
-    lines = ["---", f"base_model: {json.dumps(base)}", kind.library, "pipeline_tag: text-generation"]
-    lines += [f"{field}: {json.dumps(value)}" for field, value in (base_license or {}).items()]
-    if model_index:
-        lines.append(f"model-index: {json.dumps(model_index)}")
-    return "\n".join([*lines, "tags:", "- msgrpo", "---"])
+    """`name` and `results` become the `model-index`, so without results neither is told."""
+    license_ = base_license or {}
+    data = ModelCardData(
+        base_model=base,
+        library_name=kind.library,
+        license=license_.get("license"),
+        license_name=license_.get("license_name"),
+        license_link=license_.get("license_link"),
+        pipeline_tag="text-generation",
+        tags=["msgrpo"],
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _table(heading: tuple[str, str], rows: Sequence[tuple[str, Any]]) -> str:
@@ -278,12 +293,12 @@ def license_of(model: ModelConfig) -> dict[str, str] | None:
     if model.init == "random":
         return None
     card = _file(model, "README.md")
-    stated = _from_card(_text(card)) if card else None
+    stated = _from_card(card) if card else None
     if stated:
         return _reachable_link(stated, model.path)
     found = (_file(model, name) for name in _FILES)
     file = next((path for path in found if path), None)
-    return _from_text(_text(file)) if file else None
+    return _from_text(file.read_text(encoding="utf-8", errors="replace")) if file else None
 
 
 def _file(model: ModelConfig, name: str) -> Path | None:
@@ -293,20 +308,15 @@ def _file(model: ModelConfig, name: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace")
+def _from_card(card: Path) -> dict[str, str] | None:
+    """What the YAML block at the top of a card says; nothing where it has none, or one that cannot be read."""
+    from huggingface_hub import metadata_load
 
-
-def _from_card(text: str) -> dict[str, str] | None:
-    """What the YAML block at the top of a card says."""
-    opening, _, rest = text.partition("---\n")
-    if opening.strip():
-        return None
     try:
-        front = yaml.safe_load(rest.partition("\n---")[0])
-    except yaml.YAMLError:
+        front = metadata_load(card) or {}
+    except (yaml.YAMLError, ValueError):  # no YAML, not UTF-8, or no mapping
         return None
-    if not isinstance(front, dict) or not isinstance(front.get("license"), str):
+    if not isinstance(front.get("license"), str):
         return None
     return {field: front[field] for field in _FIELDS if isinstance(front.get(field), str)}
 
