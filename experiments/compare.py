@@ -149,6 +149,16 @@ def figures(run: Path) -> dict[str, Any]:
     }
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for how many comparisons were made, in the order given; shape (N,) (Holm 1979)."""
+    order, least = np.argsort(p_values), 0.0
+    adjusted = [0.0] * len(p_values)
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, p_values[place] * (len(p_values) - rank)))
+        adjusted[place] = least
+    return adjusted
+
+
 def summary(experiment: Experiment) -> dict[str, Any]:
     """For every game and measure: each arm over its seeds, and its paired difference from the first arm."""
     lines = lines_of(experiment)

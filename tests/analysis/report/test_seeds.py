@@ -7,7 +7,6 @@ import pytest
 
 from msgrpo_cli.analysis.report.seeds import (
     coverage,
-    holm,
     interquartile_mean,
     overlap,
     probability_of_improvement,
@@ -84,10 +83,3 @@ def test_overlap() -> None:
 def test_smallest_p() -> None:
     # 2 of C(6, 3) = 20 orders; 2 of 70; one seed against one says nothing
     assert (smallest_p(3, 3), smallest_p(4, 4), smallest_p(1, 1)) == (0.1, 2 / 70, 1.0)
-
-
-def test_holm_by_hand() -> None:
-    """Sorted 0.01, 0.03, 0.04 times 3, 2, 1: 0.03, 0.06 and 0.04, which may not fall below 0.06."""
-    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []

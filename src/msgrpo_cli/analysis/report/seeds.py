@@ -78,13 +78,3 @@ def overlap(first: Interval, second: Interval) -> bool:
 def smallest_p(first: int, second: int) -> float:
     """The smallest two-sided p-value that a rank test of so many seeds can have: that of complete separation."""
     return min(1.0, 2 / math.comb(first + second, first))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for how many comparisons were made, in the order given; shape (N,) (Holm 1979)."""
-    order, least = np.argsort(p_values), 0.0
-    adjusted = [0.0] * len(p_values)
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, p_values[place] * (len(p_values) - rank)))
-        adjusted[place] = least
-    return adjusted
