@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from msgrpo_cli.analysis.compare import sign_flip_p
-from msgrpo_cli.analysis.report.seeds import holm, interquartile_mean, seed_interval
+from msgrpo_cli.analysis.report.seeds import interquartile_mean, seed_interval
 from msgrpo_cli.common.statistics import Interval
 
 AT_A_TIME = 2

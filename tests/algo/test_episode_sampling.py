@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msgrpo_cli.algo.advantage import group_advantages
 from msgrpo_cli.algo.episode_sampling import (
     EpisodeSampling,
     draw_episodes,
@@ -15,6 +14,7 @@ from msgrpo_cli.algo.episode_sampling import (
     systematic_sample,
 )
 from support.chance import NORMAL_LIMIT, fits
+from support.groups import group_advantages
 
 SAMPLINGS: tuple[EpisodeSampling, ...] = ("all", "uniform", "absolute_advantage", "variance_filter", "dynamic")
 

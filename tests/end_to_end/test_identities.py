@@ -12,13 +12,13 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from msgrpo_cli.algo.advantage import group_advantages
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.algo.episode_sampling import Draw
 from msgrpo_cli.episode import Start
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.rollout.play import PlayRules, play_episodes
 from msgrpo_cli.training.trainer import MSGRPOTrainer
+from support.groups import group_advantages
 from support.parts import (
     agent,
     first_gradient,

@@ -46,7 +46,6 @@ def test_training_by_hand() -> None:
     layers = tokens * (2 * 1_200 + 4 * 2 * 8 * 20) * 3
     head = 50 * 10 * 2 * 800 * 4
     plan = time_plan(ASKED)
-    assert plan.training_operations == pytest.approx(layers + head)
     real = EFFICIENCIES["cpu"]
     fixed = 13 * 2 * real.layer * 3 + 50 * real.row
     assert plan.training == pytest.approx((layers + head) / (1e9 * 8 / 72 * real.training) + fixed)

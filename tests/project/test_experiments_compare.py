@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import runpy
-from pathlib import Path
 
 import pytest
 
-COMPARE = Path(__file__).parents[1] / "experiments/compare.py"
+from support.places import ROOT
+
+COMPARE = ROOT / "experiments/compare.py"
 
 
 @pytest.mark.skipif(not COMPARE.is_file(), reason="experiments are not part of this copy")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from msgrpo_cli.common.files import read_json, strict, whole_directory, write_json, write_text
-from msgrpo_cli.common.jsonl import append_lines, keep_lines, read_lines
+from msgrpo_cli.common.jsonl import append_lines, cut_lines, length_of_lines, read_lines
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.directory import Run, _commit, find_run, is_run
 
@@ -100,7 +100,7 @@ def test_rows_of_later_updates_and_a_torn_last_line_are_dropped(tmp_path: Path) 
     append_lines(path, LINES)
     with path.open("a") as file:
         file.write('{"update": 1, "n": 5, "loss": 0.')
-    keep_lines(path, until(2))
+    cut_lines(path, length_of_lines(path, until(2)))
     assert rows(path) == LINES[:4]
     assert path.read_text().endswith("}\n"), "the next row starts on a line of its own"
     append_lines(path, [{"update": 3, "n": 6}])
@@ -110,16 +110,16 @@ def test_rows_of_later_updates_and_a_torn_last_line_are_dropped(tmp_path: Path) 
 def test_a_whole_last_line_without_its_line_break_stays(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"update": 1}\n{"update": 2}')
-    keep_lines(path, until(2))
+    cut_lines(path, length_of_lines(path, until(2)))
     assert path.read_text() == '{"update": 1}\n{"update": 2}\n'
 
 
 def test_everything_is_dropped_and_nothing_is_made(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    keep_lines(path, until(5))
+    cut_lines(path, length_of_lines(path, until(5)))
     assert not path.exists()
     append_lines(path, LINES[2:])
-    keep_lines(path, until(0))
+    cut_lines(path, length_of_lines(path, until(0)))
     assert path.read_text() == ""
 
 
@@ -135,7 +135,7 @@ def test_a_damaged_row_with_others_after_it_is_refused_and_nothing_is_cut(tmp_pa
     path.write_text('{"update": 1}\n{"upd\n{"update": 2}\n')
     before = path.read_bytes()
     with pytest.raises(UsageError, match=r"metrics\.jsonl: line 2 is damaged; put back a copy of the file"):
-        keep_lines(path, until(2))
+        cut_lines(path, length_of_lines(path, until(2)))
     assert path.read_bytes() == before
 
 
@@ -154,7 +154,7 @@ def test_of_a_directory_whose_writing_fails_nothing_is_put_in_place_and_nothing_
 DIES = """
 import os, shutil, sys
 from pathlib import Path
-from msgrpo_cli.whole_files import remove_directory, whole_directory
+from msgrpo_cli.common.files import remove_directory, whole_directory
 
 final, work, calls = Path(sys.argv[1]) / "a", sys.argv[2], 0
 CHANGES = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir")

@@ -16,21 +16,11 @@ _EPSILON = 1e-4  # TRL's, added to the standard deviation
 _SPAN = 1e-9
 
 
-def group_advantages(rewards_GK: np.ndarray, scale: Scale = "group") -> np.ndarray:
-    """(R - mean of group) / (std + 1e-4), float64, shape (G, K); std with Bessel's correction, as TRL computes it.
-
-    MS-GRPO gives this one number to every token of every step of the episode (arXiv 2508.10839). See `normalised`.
-    Raises ValueError where a group has fewer than two episodes.
-    """
-    rewards_GK = np.asarray(rewards_GK, dtype=np.float64)
-    if rewards_GK.ndim != 2 or rewards_GK.shape[1] < 2:
-        raise ValueError(f"rewards must have shape (groups, at least 2 episodes), not {rewards_GK.shape}")
-    group_N = np.repeat(np.arange(len(rewards_GK)), rewards_GK.shape[1])
-    return normalised(rewards_GK.reshape(-1), group_N, scale).reshape(rewards_GK.shape)
-
-
 def normalised(value_N: np.ndarray, pool_N: np.ndarray, scale: Scale = "group") -> np.ndarray:
-    """(x - mean of its pool) / (std + 1e-4), float64, shape (N,); std with Bessel's correction.
+    """(x - mean of its pool) / (std + 1e-4), float64, shape (N,); std with Bessel's correction, as TRL computes it.
+
+    With an episode's total reward as x and its group as pool it is the advantage that MS-GRPO gives to every token of
+    every step of the episode (arXiv 2508.10839).
 
     `group` takes the pool's standard deviation, `batch` that of all values, `none` none (Dr. GRPO). A pool whose
     values span less than 1e-9 max(1, max |x|), and so one of a single value, is 0 exactly: in float32 sixteen rewards

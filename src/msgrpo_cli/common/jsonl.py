@@ -136,11 +136,6 @@ def length_of_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> 
     return end
 
 
-def keep_lines(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Cut a JSONL file before its first row that is not `wanted`, or a last one that breaks off."""
-    cut_lines(path, length_of_lines(path, wanted))
-
-
 def cut_lines(path: Path, end: int) -> None:
     """Cut a JSONL file to its first `end` bytes, and see that the next row starts on a line of its own."""
     if not path.exists():

@@ -30,7 +30,6 @@ class Played:
 
     evaluation: Evaluation
     episodes: list[Episode]
-    greedy_episodes: list[Episode] | None
 
 
 class Evaluator:
@@ -120,7 +119,7 @@ class Evaluator:
             training_sampling=training_sampling,
             wall_seconds=time.perf_counter() - began,
         )
-        return Played(result, episodes, greedy)
+        return Played(result, episodes)
 
 
 def overlap_with_training(make_game: GameFactory, episodes: Sequence[Episode]) -> float:

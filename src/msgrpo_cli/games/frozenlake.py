@@ -45,10 +45,6 @@ def _ice(game: FrozenLake) -> list[str]:
     return ["slippery" if _slips(game) else "not slippery"]
 
 
-def _goal(game: FrozenLake) -> tuple[int, int]:
-    return divmod("".join(game.board).index("G"), game.size)
-
-
 def _holes(game: FrozenLake) -> list[str]:
     """As the text lists them: row by row."""
     places = [(row, column) for row, line in enumerate(game.board) for column, tile in enumerate(line) if tile == "H"]

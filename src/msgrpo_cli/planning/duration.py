@@ -82,8 +82,6 @@ class TimePlan:
     """Of one update."""
     evaluation: float
     """Of one evaluation: sampled and greedy play, and the reference players."""
-    training_operations: float
-    """Floating-point operations of one update's training."""
     hours: float
     """Of the whole run."""
 
@@ -96,15 +94,14 @@ def time_plan(asked: TimeQuestion) -> TimePlan:
     """Seconds of an update and an evaluation, and hours of the run."""
     play = asked.play
     rollout = _playing(asked, play.decisions, asked.live)
-    operations = _training_operations(asked)
     real = EFFICIENCIES[asked.hardware.kind]
     passes = 1 + _BACKWARD + (1 if asked.checkpointing else 0)
     fixed = play.micro_batches * asked.shape.layers * real.layer * passes
-    training = operations / (_reached(asked) * real.training) + fixed + play.rows * real.row
+    training = _training_operations(asked) / (_reached(asked) * real.training) + fixed + play.rows * real.row
     steps = asked.evaluation_episodes * play.decisions / (play.decisions_at_most / asked.rounds)
     evaluation = 2 * _playing(asked, steps, min(asked.live, asked.evaluation_episodes)) + 2 * steps * real.game
     whole = asked.updates * (rollout + training) + asked.evaluations * evaluation
-    return TimePlan(rollout, training, evaluation, operations, whole / 3600)
+    return TimePlan(rollout, training, evaluation, whole / 3600)
 
 
 def forward_operations(shape: Architecture, tokens: float, context: float) -> float:

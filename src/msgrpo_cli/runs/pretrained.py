@@ -45,12 +45,6 @@ def check_local(path: str) -> None:
         raise UsageError(f"model.path={path}: no model here (no {folder / 'config.json'})")
 
 
-def check_weights(path: str) -> None:
-    """Raises UsageError where the weights of a local model are missing, cut short or pickled."""
-    if (problem := problem_with(Path(local_path(path)))) is not None:
-        raise UsageError(f"model.path={path}: {problem}")
-
-
 def architecture_file(name: str) -> Path | None:
     """The config of a named model that ships with the package, for random weights without a download."""
     file = ASSETS / "architectures" / f"{name}.json"
