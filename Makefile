@@ -8,7 +8,7 @@ ARGS ?=
 FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && break; python=; done
 
-.PHONY: setup train test test-all lint test-light test-lowest experiments kill-test clean
+.PHONY: setup train test test-all lint docs test-light test-lowest experiments kill-test clean
 
 setup: $(STAMP)
 
@@ -59,6 +59,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The pages of docs/ as a site; a link that leads nowhere is an error.
+docs: $(STAMP)
+	$(BIN)/mkdocs build --quiet --strict --site-dir site
+
 # Every recorded experiment has a run.sh that makes its figures again.
 experiments: $(STAMP)
 	@for script in experiments/*/run.sh; do \
@@ -71,5 +75,5 @@ kill-test: $(STAMP)
 	$(BIN)/python tests/support/kills.py --kills 100 --out experiments/kill_test/results.csv $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-light-* $(VENV)-lowest dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-light-* $(VENV)-lowest dist site .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
