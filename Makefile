@@ -59,9 +59,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The pages of docs/ as a site; a link that leads nowhere is an error.
+# The pages of docs/ as a site; a link that leads nowhere is an error (with --quiet it would not be).
 docs: $(STAMP)
-	$(BIN)/mkdocs build --quiet --strict --site-dir site
+	$(BIN)/mkdocs build --strict --site-dir site
 
 # Every recorded experiment has a run.sh that makes its figures again.
 experiments: $(STAMP)
