@@ -22,11 +22,11 @@ import pytest
 import typer
 import yaml
 
-from msgrpo_cli.cli import app
-from msgrpo_cli.command_tree import Command, tree_of
-from msgrpo_cli.config import compose
+from msgrpo_cli.cli.app import app
+from msgrpo_cli.cli.command_tree import Command, tree_of
+from msgrpo_cli.cli.options import is_override
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.options import is_override
 
 ROOT = Path(__file__).parents[2]
 DOCS, SOURCE = ROOT / "docs", ROOT / "src" / "msgrpo_cli"
@@ -168,7 +168,6 @@ def test_a_path_that_a_page_names_is_there(name: str) -> None:
     assert (ROOT / name).exists()
 
 
-MOVED = pytest.mark.skipif(not (SOURCE / "algo").is_dir(), reason="the code lies in one flat folder")
 NOT_THERE = {
     "site/": "made by `make docs`",
     "perf/": "of metrics",
@@ -177,7 +176,6 @@ NOT_THERE = {
 OF_CONTRIBUTORS = [DOCS / name for name in ("architecture.md", "development.md", "games.md")]
 
 
-@MOVED
 @pytest.mark.parametrize("name", _named(r"[a-z_]+(?:/[a-z_]+)*/(?:[a-z_]+\.py)?", OF_CONTRIBUTORS))
 def test_a_module_that_a_page_names_is_there(name: str) -> None:
     if name in NOT_THERE:
@@ -185,7 +183,6 @@ def test_a_module_that_a_page_names_is_there(name: str) -> None:
     assert any((folder / name).exists() for folder in (SOURCE, ROOT)) or any(SOURCE.rglob(name))
 
 
-@MOVED
 def test_the_rooms_of_the_page_are_the_packages() -> None:
     rows = [re.findall(r"^\| `(\w+)` \| (.*?) \|", line) for line in _parts(DOCS / "architecture.md")[0]]
     rooms = {package: re.findall(r"`([a-z_]+)/?`", said) for [(package, said)] in filter(None, rows)}
@@ -339,7 +336,7 @@ def _compose(primary: str, overrides: tuple[str, ...], folders: tuple[Path, ...]
 
 def _check_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> None:
     """Every override of its jobs once: composing all jobs would take long."""
-    from msgrpo_cli import sweep
+    from msgrpo_cli.launch import sweep
 
     seen: set[str] = set()
 
