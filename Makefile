@@ -58,6 +58,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 # The pages of docs/ as a site; a link that leads nowhere is an error (with --quiet it would not be).
 docs: $(STAMP)

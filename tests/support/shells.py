@@ -24,7 +24,7 @@ _START = {
     "fish": ["fish", "--no-config", "-i"],
 }
 _KEEP = 'mv "$LINE.new" "$LINE"'
-# Then: Ctrl-X d writes the line as it stands to a file; our script is read as the README says.
+# Then: Ctrl-X d writes the line as it stands to a file; our script is read as docs/configuration.md says.
 _SET_UP = {
     "bash": [
         "bind 'set bell-style none'",

@@ -15,7 +15,7 @@ import numpy as np
 from msgrpo_cli.common.files import strict
 from msgrpo_cli.common.statistics import Interval, bootstrap_interval, smallest_detectable_difference
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.runs.reader import RunData, differences, flat, number, read_run, written
+from msgrpo_cli.runs.reader import RunData, differences, finite, flat, read_run, written
 
 from .pairing import Stored, paired, same_evaluation
 
@@ -93,7 +93,7 @@ def compare_runs(first: Path, second: Path) -> PairedComparison:
     evaluations = same_evaluation(*runs)
     pairs = paired(runs, evaluations)
     starts = [(env, state_key) for env, _, state_key, _ in pairs]
-    rewards = _columns([(number(a.get("total_reward")), number(b.get("total_reward"))) for a, b in pairs.values()])
+    rewards = _columns([(finite(a.get("total_reward")), finite(b.get("total_reward"))) for a, b in pairs.values()])
     wins = [(a.get("success"), b.get("success")) for a, b in pairs.values()]
     declared = all(isinstance(won, bool) for pair in wins for won in pair)
     configs = [flat({k: v for k, v in run.config.items() if k not in ("schema", "note")}) for run in runs]

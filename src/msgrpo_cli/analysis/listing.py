@@ -19,7 +19,7 @@ import yaml
 from msgrpo_cli.common.text import did_you_mean
 from msgrpo_cli.errors import UsageError, shown
 from msgrpo_cli.runs.directory import Run, known_runs
-from msgrpo_cli.runs.reader import RunData, flat, moment, number, read_run, written
+from msgrpo_cli.runs.reader import RunData, finite, flat, moment, read_run, written
 
 _RECORDED = (
     "command",
@@ -105,10 +105,10 @@ def listed(run: RunData) -> Listed:
         seed=run.seed,
         updates=_updates(run.path),
         max_updates=updates if isinstance(updates, int) else None,
-        score=number(score.get("mean_total_reward")),
+        score=finite(score.get("mean_total_reward")),
         score_split=split if isinstance(split, str) else None,
-        success_rate=number(score.get("success_rate")),
-        normalized_score=number(score.get("normalized_score")),
+        success_rate=finite(score.get("success_rate")),
+        normalized_score=finite(score.get("normalized_score")),
         start=start.isoformat() if start else None,
         age_seconds=(datetime.now(UTC) - start).total_seconds() if start else None,
         problem=run.problem,
@@ -182,7 +182,7 @@ def _refuse_unknown(option: str, key: str, rows: Iterable[tuple[Listed, RunData]
 
 def _order(value: Any) -> tuple[bool, float, str]:
     """Numbers before words."""
-    plain = number(value)
+    plain = finite(value)
     return plain is None, plain or 0.0, "" if plain is not None else written(value)
 
 

@@ -15,7 +15,7 @@ from msgrpo_cli.common.files import read_json
 from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.runs.reader import RunData, differences, flat, number, written
+from msgrpo_cli.runs.reader import RunData, differences, finite, flat, written
 
 _SAME = 1e-9  # scores closer than this are equal
 _CONDITIONS = {"env": "env", "split": "eval.split", "episodes": "eval.episodes", "seeds": "the starts (eval.seed)"}
@@ -77,7 +77,7 @@ def _reasons(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
 
 
 def _alike(first: Any, second: Any) -> bool:
-    one, other = number(first), number(second)
+    one, other = finite(first), finite(second)
     return one == other or (one is not None and other is not None and abs(one - other) < _SAME)
 
 
@@ -119,7 +119,7 @@ def _episodes(run: RunData, stored: Stored) -> dict[Start, Mapping[str, Any]]:
     met: Counter[Start] = Counter()
     found: dict[Start, Mapping[str, Any]] = {}
     for row in read_lines(path):
-        if not isinstance(row, dict) or number(row.get("total_reward")) is None:
+        if not isinstance(row, dict) or finite(row.get("total_reward")) is None:
             raise UsageError(f"{path}: broken: line {len(found) + 1} is no episode")
         start = (row.get("env"), row.get("seed"), row.get("state_key"))
         met[start] += 1

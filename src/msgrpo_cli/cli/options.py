@@ -45,6 +45,4 @@ def only_overrides(texts: list[str] | None) -> list[str]:
 NameAndOverrides = Annotated[
     list[str] | None, typer.Argument(metavar="ENV|KEY=VALUE", help="A name in conf/env, and values of its keys.")
 ]
-
-
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, `last`, or the beginning of a name.")]

@@ -16,8 +16,6 @@ from msgrpo_cli.errors import UsageError
 from .files import _naming, strict, sync, write_text
 
 Row = dict[str, Any]
-
-
 _FIRST_CHUNK, _LARGEST_CHUNK = 1 << 16, 1 << 22  # bytes read from the end of a file
 
 

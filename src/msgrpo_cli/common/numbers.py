@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from .statistics import Interval
 
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
-
-
 NONE = "-"
+"""What stands for a figure that is not known."""
 
 
 def number(value: float | None) -> str:
@@ -21,13 +17,18 @@ def number(value: float | None) -> str:
 
 
 def interval(ends: Interval | None) -> str:
-    """Such as [0.902, 0.988], or `-`."""
+    """Such as [0.902, 0.988], or `-`. No rich markup, which starts with a letter, "#", "/" or "@"."""
     return NONE if ends is None else f"[{ends[0]:.3f}, {ends[1]:.3f}]"
 
 
-def estimate(value: float, ends: Interval | None) -> str:
+def estimate(value: float | None, ends: Interval | None = None) -> str:
     """A number with its interval, where there is one."""
-    return number(value) if ends is None else f"{number(value)} {interval(ends)}"
+    return number(value) if value is None or ends is None else f"{number(value)} {interval(ends)}"
+
+
+def percent(share: float) -> str:
+    """Such as 97.6 %."""
+    return f"{100 * share:.1f} %"
 
 
 def count(value: float) -> str:
@@ -35,10 +36,15 @@ def count(value: float) -> str:
     return f"{value:,.0f}".replace(",", " ")
 
 
+def gigabytes(size: int) -> str:
+    """Bytes, decimal, as disks and GPUs are sold: 3.4 GB; small ones as 12.5 MB."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
+
+
 def age(seconds: float | None) -> str:
     """Such as 5 min, 3 h, 12 d."""
     if seconds is None:
-        return "-"
+        return NONE
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

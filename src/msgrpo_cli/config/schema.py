@@ -1,7 +1,7 @@
 """The typed, frozen form of a composed config: every key, its type, its range.
 
 Knows which values are sensible. Knows nothing about Hydra, files, models or games (a game's own keys under `env`
-are checked against its constructor by `config`). Defaults live in `conf/`, never here.
+are checked against its constructor by `compose`). Defaults live in `conf/`, never here.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from msgrpo_cli.common.statistics import Interval, normalized_score
+from msgrpo_cli.common.numbers import NONE, estimate, percent
+from msgrpo_cli.common.statistics import normalized_score
 
 from .scores import Evaluation, Scores
 
 References = Mapping[str, Scores]
 """Scores of other players on the same starts, by rung: `random`, `base`, `greedy`, `optimal`; each may be missing."""
 
-_NONE = "-"
 _SAME = 1e-9  # a rung this close to the evaluation of its own player would say the same thing twice
 _PLAYERS = {
     "random": "random, as played",
@@ -92,27 +92,27 @@ def _add_rung(
         interval = seen.mean_total_reward_ci95  # an exact expected value has none
     table.add_row(
         Text(label),
-        _number(seen.success_rate, seen.success_ci95) if seen else _NONE,
-        _number(reward, interval),
-        _number(normalized_score(reward, evaluation.random_score, evaluation.optimal_score)[0]),
+        estimate(seen.success_rate, seen.success_ci95) if seen else NONE,
+        estimate(reward, interval),
+        estimate(normalized_score(reward, evaluation.random_score, evaluation.optimal_score)[0]),
     )
 
 
 def _add_player(table: Table, evaluation: Evaluation, references: References) -> None:
     table.add_row(
         Text(_name(evaluation), style="bold"),
-        _number(evaluation.success_rate, evaluation.success_ci95),
-        _number(evaluation.mean_total_reward, evaluation.mean_total_reward_ci95),
-        _number(evaluation.normalized_score),
+        estimate(evaluation.success_rate, evaluation.success_ci95),
+        estimate(evaluation.mean_total_reward, evaluation.mean_total_reward_ci95),
+        estimate(evaluation.normalized_score),
     )
     reward = evaluation.greedy_mean_total_reward
     if reward is not None:
         seen = references.get("greedy")
         table.add_row(
             Text("  decoded greedily"),
-            _number(evaluation.greedy_success_rate, seen.success_ci95 if seen else None),
-            _number(reward, seen.mean_total_reward_ci95 if seen else None),
-            _number(normalized_score(reward, evaluation.random_score, evaluation.optimal_score)[0]),
+            estimate(evaluation.greedy_success_rate, seen.success_ci95 if seen else None),
+            estimate(reward, seen.mean_total_reward_ci95 if seen else None),
+            estimate(normalized_score(reward, evaluation.random_score, evaluation.optimal_score)[0]),
         )
 
 
@@ -142,7 +142,7 @@ def _add_note(notes: Table, heading: str, lines: Sequence[tuple[str, str]]) -> N
 
 def _play(evaluation: Evaluation) -> str:
     ends = ", ".join(f"{reason} {count}" for reason, count in evaluation.ends.items())
-    valid = f"valid actions {_percent(evaluation.valid_action_rate)}"
+    valid = f"valid actions {percent(evaluation.valid_action_rate)}"
     return f"{valid}, mean length {evaluation.mean_length:.2f} steps; ended by {ends}"
 
 
@@ -153,7 +153,7 @@ def _game(evaluation: Evaluation) -> str:
 def _starts(evaluation: Evaluation) -> str:
     overlap = evaluation.overlap_with_training
     first, last = evaluation.seeds
-    measured = "overlap with training not measured" if overlap is None else f"{_percent(overlap)} overlap with training"
+    measured = "overlap with training not measured" if overlap is None else f"{percent(overlap)} overlap with training"
     held_out = f"{evaluation.split} part"
     if overlap and evaluation.split in ("validation", "test"):
         measured += ": of games with few starts, which hold none out"
@@ -238,14 +238,3 @@ def _name(evaluation: Evaluation) -> str:
     if evaluation.policy != "model":
         return _PLAYERS.get(evaluation.policy, evaluation.policy)
     return "this model" if evaluation.checkpoint is None else PurePath(evaluation.checkpoint).name
-
-
-def _number(value: float | None, interval: Interval | None = None) -> str:
-    if value is None:
-        return _NONE
-    # brackets of an interval are no rich markup: markup starts with a letter, "#", "/" or "@"
-    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from msgrpo_cli.common.memory import free_memory
+from msgrpo_cli.common.numbers import gigabytes
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
@@ -32,7 +33,7 @@ def devices(_: RunConfig) -> str:
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32, no bf16"
-        found.append(f"cuda:{number} {properties.name}, {_gigabytes(properties.total_memory)} ({precision})")
+        found.append(f"cuda:{number} {properties.name}, {gigabytes(properties.total_memory)} ({precision})")
         _compute(f"cuda:{number}")
     if torch.backends.mps.is_available():
         found.append("mps (float32)")
@@ -58,13 +59,13 @@ def memory(config: RunConfig) -> str:
     free, where = _free_memory()
     needed, adapter = memory_needed(config), config.lora.enabled
     if needed is None:
-        return f"{_gigabytes(free)} free {where}; what {config.model.name} needs is not known here"
+        return f"{gigabytes(free)} free {where}; what {config.model.name} needs is not known here"
     what = f"training {'an adapter of' if adapter else 'all of'} {config.model.name}"
-    sentence = f"{what} needs {_gigabytes(needed)} and its activations"
+    sentence = f"{what} needs {gigabytes(needed)} and its activations"
     if needed > free:
         advice = "choose a smaller model" + ("" if adapter else ", or lora.enabled=true")
-        raise RunError(f"{sentence}; {_gigabytes(free)} are free {where}: {advice}")
-    return f"{_gigabytes(free)} free {where}; {sentence}"
+        raise RunError(f"{sentence}; {gigabytes(free)} are free {where}: {advice}")
+    return f"{gigabytes(free)} free {where}; {sentence}"
 
 
 def memory_needed(config: RunConfig) -> int | None:
@@ -91,9 +92,9 @@ def disk(config: RunConfig) -> str:
     """Whether the checkpoints of the chosen config fit below the current folder."""
     here = Path.cwd()
     check_room(config, here)
-    free = f"{_gigabytes(shutil.disk_usage(here).free)} free in {here}"
+    free = f"{gigabytes(shutil.disk_usage(here).free)} free in {here}"
     size = checkpoint_bytes(config)
-    return free if size is None else f"{free}; a checkpoint of {config.model.name} takes {_gigabytes(size)}"
+    return free if size is None else f"{free}; a checkpoint of {config.model.name} takes {gigabytes(size)}"
 
 
 def write_access(_: RunConfig) -> str:
@@ -131,7 +132,3 @@ def _ask(address: str) -> str:
 
 def _unreached(address: str, reason: str) -> str:
     return f"offline: {address} cannot be reached ({reason}); embedded models, local folders and the cache still work"
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

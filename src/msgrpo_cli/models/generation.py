@@ -69,7 +69,7 @@ class Request:
 
 
 class Generator(Protocol):
-    """Answers prompts with a model's present weights: `generate` here, or another engine of `generators`."""
+    """Answers prompts with a model's present weights: `generate` here, or another engine (`training/generators`)."""
 
     def __call__(self, model: PreTrainedModel, request: Request) -> list[Generated]:
         """One answer for each prompt, in order; its randomness belongs to its key alone."""

@@ -98,7 +98,7 @@ def architecture_of(model: ModelConfig, *, quick: bool = False) -> Architecture 
 
 
 def matrices_of(shape: Architecture) -> Shapes:
-    """The matrices of its layers, by name, as `parameters` counts adapters beside them."""
+    """The matrices of its layers, by name, beside which adapters are counted."""
     names = {
         "hidden_size": shape.hidden,
         "intermediate_size": shape.inner,
@@ -159,11 +159,7 @@ def _counted(whole: Mapping[str, Any], settings: Mapping[str, Any], quick: bool)
 
 
 _MATRIX = 2
-
-
 _NO_LAYERS = {"model.embed_tokens", "lm_head"}  # matrices that `all-linear` leaves alone
-
-
 Shapes = dict[str, tuple[int, ...]]
 """The shape of every weight, by its name as it is stored."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from msgrpo_cli.common.numbers import _gigabytes
+from msgrpo_cli.common.numbers import gigabytes
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 
@@ -48,8 +48,8 @@ def check_room(config: RunConfig, run_dir: Path, existing: int = 0) -> None:
     free = shutil.disk_usage(_existing_parent(run_dir)).free
     if free < needed:
         raise UsageError(
-            f"save.keep_last={save.keep_last}: {side_by_side} checkpoints of {_gigabytes(size)} need "
-            f"{_gigabytes(needed)}, and {run_dir} has {_gigabytes(free)} free; keep fewer, or choose a "
+            f"save.keep_last={save.keep_last}: {side_by_side} checkpoints of {gigabytes(size)} need "
+            f"{gigabytes(needed)}, and {run_dir} has {gigabytes(free)} free; keep fewer, or choose a "
             "larger disk with hydra.run.dir (of a sweep: hydra.sweep.dir)"
         )
 

@@ -71,7 +71,7 @@ GPUS: Mapping[str, Hardware] = {
         _gpu("t4", 15_360, 320, 65, 8.1, "T4", has_bf16=False),
     )
 }
-"""Data-sheet peaks; `time_plan` says which share of them is expected."""
+"""Data-sheet peaks; `duration` says which share of them is expected."""
 
 CPU = "cpu"
 CORE_SPEED = 100e9

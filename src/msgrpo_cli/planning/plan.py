@@ -1,6 +1,6 @@
 """`msgrpo plan`: what a run would need and take, before anything is loaded, and what to change where it does not fit.
 
-Knows how a config decides shapes, play, precision and hardware, and asks `memory_plan` and `time_plan`. Loads no
+Knows how a config decides shapes, play, precision and hardware, and asks `memory` and `duration`. Loads no
 weights. Imports nothing heavy, but a tokenizer where one is at hand and torch where an accelerator may be.
 """
 
@@ -196,7 +196,7 @@ def _trained(config: RunConfig, shape: Architecture) -> int | None:
 
 
 def _autocasts(config: RunConfig, hardware: Hardware) -> bool:
-    """As `precision.autocast_dtype` decides on that hardware."""
+    """As `models.precision.autocast_dtype` decides on that hardware."""
     if config.trainer.get("fp16"):
         return True
     asked = config.trainer.get("bf16")

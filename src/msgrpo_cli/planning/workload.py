@@ -74,7 +74,7 @@ class ExpectedPlay:
     distinct_share: float
     """Distinct prompts among those that are answered together."""
     micro: tuple[Batch, ...]
-    """Micro-batches of the rows that were played, as `rows.micro_batches` cuts them."""
+    """Micro-batches of the rows that were played, as `algo.batching.micro_batches` cuts them."""
     single: bool
     """An optimizer step has one micro-batch alone."""
     distinct_rows: float

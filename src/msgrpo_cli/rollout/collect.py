@@ -174,7 +174,7 @@ def _check_groups(episodes: Sequence[Episode], group_size: int) -> None:
 
 
 def rollout_metrics(played: PlayedUpdate) -> dict[str, float | int | None]:
-    """The metrics of an update that the episodes alone decide (names: README, "reading the metrics").
+    """The metrics of an update that the episodes alone decide (names: docs/metrics.md).
 
     Of a mixture, some of them once more for each game that was played, as `<name>/<game>`.
     """

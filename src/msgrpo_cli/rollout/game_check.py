@@ -285,8 +285,6 @@ CHECKS: dict[str, Callable[[GameSpec], str]] = {
     "values": _values,
     "speed": _speed,
 }
-
-
 _SEEDS = range(6)
 
 

@@ -239,8 +239,6 @@ def find_checkpoint(target: str) -> tuple[Path, Path | None]:
 
 
 CONFIG = "adapter_config.json"
-
-
 WEIGHTS = "adapter_model.safetensors"
 
 

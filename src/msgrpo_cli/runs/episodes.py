@@ -102,14 +102,10 @@ def read_episodes(path: Path) -> list[Episode]:
 
 
 Row = dict[str, Any]
-
-
 _OF_EPISODE = (
     "update", "split", "env", "seed", "group", "member", "total_reward", "success", "ended_by", "advantage", "drawn",
     "steps",
 )  # fmt: skip
-
-
 _OF_STEP = ("t", "observation", "completion", "action", "valid", "reward", "optimal_action", "regret")
 
 

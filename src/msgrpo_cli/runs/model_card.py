@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from msgrpo_cli.common.numbers import estimate
 from msgrpo_cli.config.schema import ModelConfig, RunConfig
 
 from .directory import Run
@@ -203,10 +204,8 @@ def _starts(evaluation: Mapping[str, Any]) -> str:
     return f"On `{evaluation.get('env')}`: {count}, {part}{measured}."
 
 
-def _number(value: float | None, interval: Sequence[float] | None = None) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+def _number(value: float | None, ends: Sequence[float] | None = None) -> str:
+    return "unknown" if value is None else estimate(value, (ends[0], ends[1]) if ends else None)
 
 
 def _limits(env: str, base: str, embedded: bool) -> str:
@@ -269,17 +268,9 @@ class ModelCards:
 
 OURS = "apache-2.0"
 """Of the embedded bases: they are part of this package and under its LICENSE."""
-
-
 _FIELDS = ("license", "license_name", "license_link")  # of a card's front matter, as the hub defines them
-
-
 _FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md", "COPYING")
-
-
 _KNOWN_TEXTS = {"Apache License Version 2.0": "apache-2.0", "MIT License": "mit"}
-
-
 _HUB = "https://huggingface.co"
 
 

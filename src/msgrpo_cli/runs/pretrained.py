@@ -150,11 +150,7 @@ def _refusal(error: Exception, revision: str | None) -> str:
 
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-
-
 _ELSEWHERE = "adapter_config.json"  # an adapter's weights are its own, its base is named there
-
-
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 

@@ -129,7 +129,7 @@ def read_run(path: Path) -> RunData:
     return RunData(path, status, said, record, config, typed)
 
 
-def number(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
     """A finite number that a file holds, else None."""
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if plain and math.isfinite(value) else None
@@ -171,7 +171,7 @@ def _evaluation(path: Path) -> dict[str, Any] | None:
         found = read_json(path)
     except UsageError:
         return None
-    known = isinstance(found, dict) and number(found.get("mean_total_reward")) is not None
+    known = isinstance(found, dict) and finite(found.get("mean_total_reward")) is not None
     return found if known else None
 
 

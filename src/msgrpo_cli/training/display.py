@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from msgrpo_cli.common.console import PLAIN_EVERY, stderr
+from msgrpo_cli.common.numbers import percent
 from msgrpo_cli.common.signals import safe_point
 
 _log = logging.getLogger(__name__)  # Hydra writes it to the run's log.txt
@@ -98,9 +99,9 @@ class Display:
 
     def evaluated(self, update: int, split: str, row: dict[str, Any]) -> None:
         """An evaluation is finished."""
-        success = "" if row["success_rate"] is None else f", success {_percent(row['success_rate'])}"
+        success = "" if row["success_rate"] is None else f", success {percent(row['success_rate'])}"
         greedy = row["greedy_success_rate"]
-        decoded = "" if greedy is None else f", greedy {_percent(greedy)}"
+        decoded = "" if greedy is None else f", greedy {percent(greedy)}"
         self.say(f"after update {update}, {split}: reward {row['mean_total_reward']:.3f}{success}{decoded}")
 
     def show(self, what: RenderableType) -> None:
@@ -116,14 +117,10 @@ class Display:
 def _news(metrics: dict[str, Any]) -> str:
     parts = [f"reward {metrics['total_reward']:.3f}"]
     if metrics["success_rate"] is not None:
-        parts.append(f"success {_percent(metrics['success_rate'])}")
+        parts.append(f"success {percent(metrics['success_rate'])}")
     if metrics["valid_action_rate"] < _MOSTLY_VALID:
-        parts.append(f"valid {_percent(metrics['valid_action_rate'])}")
+        parts.append(f"valid {percent(metrics['valid_action_rate'])}")
     parts.append("skipped" if metrics["skipped"] else f"entropy {metrics['entropy']:.3f}")
     if metrics.get("withheld_steps"):
         parts.append(f"withheld {metrics['withheld_steps']}")
     return "  ".join(parts)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

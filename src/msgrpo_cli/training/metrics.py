@@ -91,7 +91,7 @@ class UpdateFigures:
         self.seconds_update += seconds
 
     def metrics(self, played: PlayedUpdate, optimizer_steps: int, *, with_kl: bool) -> dict[str, Any]:
-        """Names and meaning: README, "reading the metrics"."""
+        """Names and meaning: docs/metrics.md."""
         skipped = not self.rows
 
         def unless_skipped(value: float, over: int) -> float | None:
@@ -135,8 +135,6 @@ class GapBound:
 
 EXACT = GapBound(largest=1e-3, mean=1e-4)
 """One float32 model samples and trains: measured below 1e-5."""
-
-
 ROUNDED = GapBound(largest=5.0, mean=0.05)
 """Half precision, or kernels of another engine. A single unlikely token may be far off, the mean may not. Measured with
 `tiny` in bfloat16 on a CPU: at most 0.03, on average 2e-4; a large model on a GPU was not measured."""

@@ -1,6 +1,6 @@
 """The KL reference: the policy at update 0, which `trainer.beta` holds the trained one to.
 
-Knows where a run keeps it, how it is made and read back. Knows nothing about losses: the trainer does.
+Knows where a run keeps it, how it is made and read back, and what TRL wants of it. Knows nothing about losses.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import GRPOConfig
+from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.config.schema import RunConfig
@@ -39,3 +41,11 @@ def kl_reference(
         tokenizer.save_pretrained(folder)
         checkpoint.describe(folder, checkpoint.metadata_of(config, run, 0, None))
     return copy.deepcopy(model)
+
+
+def as_trl_reads_it(reference: PreTrainedModel, args: GRPOConfig, temperature: float) -> PreTrainedModel:
+    """The same model with what TRL gives to the one that it builds itself: no dropout, and its output layer."""
+    if args.disable_dropout:
+        disable_dropout_in_model(reference)
+    add_fused_lm_head(reference, temperature=temperature, cast_lm_head_to_fp32=args.cast_lm_head_to_fp32)
+    return reference

@@ -1,6 +1,7 @@
 """The life of one training run: locked, recorded, begun or gone on with, ended as done, failed or interrupted.
 
-Knows run directories, resume points and how a run ends. Knows nothing about models, games or the trainer: `session`.
+Knows run directories, resume points and how a run ends. Knows nothing about models, games or the trainer:
+`assembly` and `session` do.
 """
 
 from __future__ import annotations

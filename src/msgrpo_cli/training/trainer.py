@@ -18,7 +18,6 @@ from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
-from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from msgrpo_cli.algo.batching import Row, deal, micro_batches, row_factors, step_rows, times_read
 from msgrpo_cli.common.memory import peak_memory
@@ -29,6 +28,7 @@ from msgrpo_cli.rollout.collect import PlayedUpdate
 
 from .end_of_update import AfterUpdate, EndOfUpdate, FinishedUpdate
 from .metrics import GapBound, UpdateFigures, check_gap
+from .reference import as_trl_reads_it
 from .settings import MSGRPOConfig
 from .shared_logprobs import Sharing
 
@@ -68,7 +68,7 @@ class MSGRPOTrainer(GRPOTrainer):
     So for a micro-batch with t of the t_step tokens of its optimizer step, and T tokens in the update, the
     accumulation factor is t_step / t and num_items_in_batch is T t / t_step: the policy term and the KL term are then
     divided by T / optimizer_steps, and the entropy bonus is the token mean of the optimizer step, whatever the
-    micro-batches. Rows weigh through `rows.row_factors`. An update without drawn rows does no backward pass: the
+    micro-batches. Rows weigh through `batching.row_factors`. An update without drawn rows does no backward pass: the
     gradients stay None and the optimizer moves nothing, momentum and weight decay included.
     """
 
@@ -109,7 +109,8 @@ class MSGRPOTrainer(GRPOTrainer):
         if beta and not isinstance(model, PeftModel):  # TRL switches an adapter off for the reference
             if reference is None:
                 raise ValueError("beta > 0 needs a reference model")
-            self.ref_model = self._prepare_reference(reference)
+            ready = as_trl_reads_it(reference, args, self.temperature)
+            self.ref_model = self.accelerator.prepare_model(ready, evaluation_mode=True)
         self.num_generations = 1  # to TRL every row is a group of its own; the real groups are in PlayedUpdate
         self.play = play
         self.on_checkpoint = on_checkpoint
@@ -284,7 +285,7 @@ class MSGRPOTrainer(GRPOTrainer):
     # Reporting
 
     def update_metrics(self) -> dict[str, Any]:
-        """The metrics of the update just finished (names and meaning: README, "reading the metrics")."""
+        """The metrics of the update just finished (names and meaning: docs/metrics.md)."""
         if self.played is None:
             raise RuntimeError("no update has been played")
         return {
@@ -329,12 +330,6 @@ class MSGRPOTrainer(GRPOTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Cards are written by `on_checkpoint`, which knows what was trained on."""
-
-    def _prepare_reference(self, reference: PreTrainedModel) -> Any:
-        if self.args.disable_dropout:
-            disable_dropout_in_model(reference)
-        add_fused_lm_head(reference, temperature=self.temperature, cast_lm_head_to_fp32=self.args.cast_lm_head_to_fp32)
-        return self.accelerator.prepare_model(reference, evaluation_mode=True)
 
 
 def _rows_in_hand(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:

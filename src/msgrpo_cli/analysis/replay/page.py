@@ -10,11 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgrpo_cli.common.numbers import number
 from msgrpo_cli.common.text import visible
 from msgrpo_cli.runs.episodes import Row
 
 from .selection import total_regret
-from .steps import number, origin, outcome, totals, verdict, word
+from .steps import origin, outcome, totals, verdict, word
 
 LIMIT = 200
 """Episodes in a page that nobody limited: beyond, browsers become slow and the file large."""

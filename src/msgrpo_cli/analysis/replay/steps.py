@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgrpo_cli.common.numbers import number
 from msgrpo_cli.common.text import visible, visible_line
 from msgrpo_cli.runs.episodes import Row
 
@@ -47,11 +48,6 @@ def _judged(step: Mapping[str, Any]) -> Verdict:
         return Verdict("worse", "▼", f"{number(regret)} worse than {visible_line(str(best))}")
     same = step["action"] == best or best is None
     return Verdict("optimal", "✓", "optimal" if same else f"optimal, as is {visible_line(str(best))}")
-
-
-def number(value: float | None) -> str:
-    """Three decimals; `-` for what is not known."""
-    return "-" if value is None else f"{value:.3f}"
 
 
 def word(value: Any) -> str:

@@ -24,11 +24,12 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from msgrpo_cli.common.numbers import number
 from msgrpo_cli.common.text import visible
 from msgrpo_cli.runs.episodes import Row
 
 from .position import Position
-from .steps import number, origin, outcome, totals, verdict, word
+from .steps import origin, outcome, totals, verdict, word
 
 _LOOK = 0.2  # seconds after which the size of the terminal is looked at again
 _KEY = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])|.", re.DOTALL)
@@ -88,14 +89,8 @@ def _keys_at_once() -> Iterator[None]:
 
 
 _SIDE_BY_SIDE = 96  # columns from which the two texts stand beside each other
-
-
 _LEAST = 3  # lines of the texts that are shown however small the terminal is
-
-
 _COLOURS = {"optimal": "green", "worse": "yellow", "invalid": "bold red", "unknown": "dim"}
-
-
 _KEYS = "←→ step  ↑↓ episode  g e jump  space play  +- pace  jk scroll  q quit"
 
 

@@ -14,7 +14,7 @@ from msgrpo_cli._version import __version__
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.directory import is_run, now
-from msgrpo_cli.runs.reader import NOT_STARTED, RunData, differences, number, read_run, written
+from msgrpo_cli.runs.reader import NOT_STARTED, RunData, differences, finite, read_run, written
 
 from .findings import compare, notes_on
 from .groups import Group, grouped
@@ -132,7 +132,7 @@ def _group_report(group: Group) -> GroupReport:
 
 
 def _score(finals: Sequence[Mapping[str, Any]], field: str) -> Score | None:
-    values = [number(final.get(field)) for final in finals]
+    values = [finite(final.get(field)) for final in finals]
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
@@ -141,5 +141,5 @@ def _score(finals: Sequence[Mapping[str, Any]], field: str) -> Score | None:
 
 
 def _mean(values: Sequence[Any]) -> float | None:
-    known = [value for value in map(number, values) if value is not None]
+    known = [value for value in map(finite, values) if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -92,8 +92,6 @@ def ranking(report: Report) -> list[str]:
 
 
 _COMMIT = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}\b")
-
-
 _OUTSIDE = {
     "commit": "commit of msgrpo",
     "device": "device",

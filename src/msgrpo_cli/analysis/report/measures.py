@@ -16,7 +16,7 @@ from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.common.statistics import Interval
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.metrics import evaluation_rows, points
-from msgrpo_cli.runs.reader import RunData, number
+from msgrpo_cli.runs.reader import RunData, finite
 
 from .seeds import seed_interval
 
@@ -54,7 +54,7 @@ def cost_of(finished: Sequence[RunData], others: Sequence[RunData]) -> Cost:
 
 
 def _sum(rows: Iterable[Mapping[str, Any]], key: str) -> float:
-    return sum(number(row.get(key)) or 0.0 for row in rows)
+    return sum(finite(row.get(key)) or 0.0 for row in rows)
 
 
 Line = tuple[tuple[float, float], ...]
@@ -108,13 +108,13 @@ def curves_of(finished: Sequence[RunData], others: Sequence[RunData]) -> Curve:
         source="training" if of_training else str(first.get("split")),
         points=tuple(_point(update, [line[update] for line in known]) for update in common),
         seeds=tuple(SeedLine(str(run.path.absolute()), line) for run, line in zip(runs, lines, strict=True) if line),
-        random_score=None if of_training else number(first.get("random_score")),
-        optimal_score=None if of_training else number(first.get("optimal_score")),
+        random_score=None if of_training else finite(first.get("random_score")),
+        optimal_score=None if of_training else finite(first.get("optimal_score")),
     )
 
 
 def _line(rows: Sequence[dict[str, Any]], key: str) -> Line:
-    sound = [row for row in rows if number(row.get("update")) is not None and number(row.get(key)) is not None]
+    sound = [row for row in rows if finite(row.get("update")) is not None and finite(row.get(key)) is not None]
     return tuple(zip(*points(sound, key), strict=True))
 
 
@@ -123,8 +123,6 @@ def _point(update: float, values: Sequence[float]) -> Point:
 
 
 _MOST_STEPS, _MOST_CHARACTERS = 60, 3000  # of one episode, and of one text in it, so that a page stays small
-
-
 _FILE = "eval/best.episodes.jsonl"
 
 
@@ -161,7 +159,7 @@ def notable_episodes(runs: Sequence[RunData]) -> list[Notable]:
         (_rank(row), order, line)
         for order, run in enumerate(runs)
         for line, row in enumerate(_rows(run.path), 1)
-        if isinstance(row, dict) and number(row.get("total_reward")) is not None and _steps(row)
+        if isinstance(row, dict) and finite(row.get("total_reward")) is not None and _steps(row)
     )
     if not found:
         return []
@@ -177,7 +175,7 @@ def _rows(run: Path) -> Sequence[Any]:
 
 
 def _rank(row: Mapping[str, Any]) -> tuple[float, bool, float, int]:
-    regret = sum(number(step.get("regret")) or 0.0 for step in _steps(row))
+    regret = sum(finite(step.get("regret")) or 0.0 for step in _steps(row))
     return float(row["total_reward"]), bool(row.get("success")), -round(regret, 9), -len(_steps(row))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from msgrpo_cli.common.files import write_text
 from msgrpo_cli.common.numbers import count, interval, number
 from msgrpo_cli.errors import UsageError, shown
-from msgrpo_cli.runs.reader import number as known_number
+from msgrpo_cli.runs.reader import finite
 
 from .findings import ranking
 from .records import MEASURES, Report
@@ -56,7 +56,7 @@ def as_html(report: Report) -> str:
     )
     environment.filters.update(
         number=number,
-        loose=lambda value: number(known_number(value)),  # of a file that nobody has checked
+        loose=lambda value: number(finite(value)),  # of a file that nobody has checked
         interval=interval,
         count=count,
         name=lambda path: PurePath(path).name,

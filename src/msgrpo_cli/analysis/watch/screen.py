@@ -14,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from msgrpo_cli.common.jsonl import Row
+from msgrpo_cli.common.numbers import number
 from msgrpo_cli.common.text import visible_line
 from msgrpo_cli.runs.metrics import evaluation_rows
 
 from ..replay.selection import total_regret
-from ..replay.steps import number, word
+from ..replay.steps import word
 from .plot import Series, curve
 from .state import WatchedRun, points
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from msgrpo_cli.common.console import talk_on_stderr
+from msgrpo_cli.common.numbers import count
 
 from ..exit import ending
 from ..options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
@@ -88,10 +89,10 @@ def _probed(found: Plan, changes: list[Change]) -> dict[str, Any]:
 
     same = planned(probed(found.config), found.hardware, here=True)
     if not (found.fits and same.fits):
-        needed = gigabytes(max(found.memory.total, same.memory.total))
+        needed = _memory(max(found.memory.total, same.memory.total))
         fitting = [change.text for change in changes if change.fits]
         raise UsageError(
-            f"--probe: two updates would take {needed}, and {gigabytes(found.available)} are free; "
+            f"--probe: two updates would take {needed}, and {_memory(found.available)} are free; "
             f"{f'try {fitting[0]}' if fitting else 'choose a smaller model'}, or plan without --probe"
         )
     check_precision(found.config)
@@ -144,23 +145,23 @@ def _show(found: Plan, changes: list[Change], measured: dict[str, Any] | None) -
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, size in found.memory.parts.items():
         if size:
-            table.add_row(Text(name.replace("_", " ")), Text(gigabytes(size)), Text(_WHAT[name]))
+            table.add_row(Text(name.replace("_", " ")), Text(_memory(size)), Text(_WHAT[name]))
     console.print(Text("\nmemory", style="bold"))
     console.print(table)
-    phases = "; ".join(f"{name} {gigabytes(size)}" for name, size in found.memory.phases.items())
+    phases = "; ".join(f"{name} {_memory(size)}" for name, size in found.memory.phases.items())
     console.print(f"held at once, by phase: {phases}", markup=False)
     verdict = "fits" if found.fits else "DOES NOT FIT"
     console.print(
         Text(
-            f"most at once {gigabytes(found.memory.total)} of {gigabytes(found.available)} on {found.hardware.name}: "
+            f"most at once {_memory(found.memory.total)} of {_memory(found.available)} on {found.hardware.name}: "
             f"{verdict}",
             style="bold" if found.fits else "bold red",
         )
     )
     console.print(Text("\nwork", style="bold"))
     console.print(
-        f"an update: {_count(play.decisions)} decisions (at most {_count(play.decisions_at_most)}), "
-        f"{_count(found.tokens)} tokens, {_count(play.rows)} training rows (at most {_count(play.rows_at_most)})\n"
+        f"an update: {count(play.decisions)} decisions (at most {count(play.decisions_at_most)}), "
+        f"{count(found.tokens)} tokens, {count(play.rows)} training rows (at most {count(play.rows_at_most)})\n"
         f"seconds: {time.rollout:.3g} rollout + {time.training:.3g} training = {time.update:.3g} an update; "
         f"an evaluation {time.evaluation:.3g}\n"
         f"the run: {_duration(time.hours)}, an estimate",
@@ -170,11 +171,11 @@ def _show(found: Plan, changes: list[Change], measured: dict[str, Any] | None) -
         console.print(Text("\nprobe", style="bold"))
         console.print(
             f"measured: {measured['seconds_per_update']:.3g} s an update ({measured['seconds_rollout']:.3g} + "
-            f"{measured['seconds_training']:.3g}), {gigabytes(measured['memory_total'])} at once, "
-            f"{_count(measured['decisions_per_update'])} decisions, {_count(measured['rows_per_update'])} rows, with "
+            f"{measured['seconds_training']:.3g}), {_memory(measured['memory_total'])} at once, "
+            f"{count(measured['decisions_per_update'])} decisions, {count(measured['rows_per_update'])} rows, with "
             f"random weights, whose answers never end early\n"
             f"planned for just that: {measured['planned_seconds_per_update']:.3g} s an update, "
-            f"{gigabytes(measured['planned_memory_total'])} at once",
+            f"{_memory(measured['planned_memory_total'])} at once",
             markup=False,
         )
     _bullets(console, "assumed", found.assumptions)
@@ -195,16 +196,12 @@ def _bullets(console: Console, title: str, lines: Iterable[str]) -> None:
 
 def _told(change: Change) -> str:
     verdict = "" if change.fits else ", not enough"
-    return f"{change.text}: {gigabytes(change.total)}{verdict}{f' ({change.note})' if change.note else ''}"
+    return f"{change.text}: {_memory(change.total)}{verdict}{f' ({change.note})' if change.note else ''}"
 
 
-def gigabytes(count: float) -> str:
-    """Decimal, as they are sold."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.3g} MB"
-
-
-def _count(number: float) -> str:
-    return f"{round(number):,}".replace(",", " ")
+def _memory(size: float) -> str:
+    """Decimal, three digits of what is less than a gigabyte: estimates are no more exact."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.3g} MB"
 
 
 def _duration(hours: float) -> str:

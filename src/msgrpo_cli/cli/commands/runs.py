@@ -27,14 +27,10 @@ if TYPE_CHECKING:
     from msgrpo_cli.analysis.listing import Listed
 
 app = typer.Typer(rich_markup_mode=None, help="List the runs, or show one.")
-
-
 Filters = Annotated[
     list[str] | None,
     typer.Option("--filter", metavar="KEY=VALUE", help="Of the list, a config or run.json; may be repeated."),
 ]
-
-
 _FOLDED = ("run", "env", "model")
 _UNFOLDED = 400  # columns of a list in a pipe, whose lines others cut
 _SHOWN = 8  # evaluations of a run
