@@ -39,14 +39,14 @@ def train(
         raise UsageError("resume and from_: only one of them")
     command = ["msgrpo", "train", *overrides]
     with _as_it_was():
-        from msgrpo_cli.launch import run as jobs
+        from msgrpo_cli.launch.run import go_on, start, weights_of
 
         folders = [Path(folder) for folder in _listed(config_dirs)]
         modules = [str(name) for name in _listed(allow_modules)]
         if resume:
-            return jobs.go_on(str(resume), overrides, folders, [*command, "--resume", str(resume)], modules)
-        weights = jobs.weights_of(str(from_)) if from_ else None
-        return jobs.start(overrides, folders, [*command, *(["--from", str(from_)] if from_ else [])], weights)
+            return go_on(str(resume), overrides, folders, [*command, "--resume", str(resume)], modules)
+        weights = weights_of(str(from_)) if from_ else None
+        return start(overrides, folders, [*command, *(["--from", str(from_)] if from_ else [])], weights)
 
 
 def evaluate(

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgrpo_cli.runs.metrics import Row, _known, evaluation_rows, points, read_rows
+from msgrpo_cli.runs.metrics import Row, evaluation_rows, is_known, points, read_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def _picture(
     success.set_ylabel("success rate")
     success.set_ylim(-0.04, 1.08)
     success.set_xlabel("update")
-    if not any(_known(row, key) for row in rows for key in ("success_rate", "greedy_success_rate")):
+    if not any(is_known(row, key) for row in rows for key in ("success_rate", "greedy_success_rate")):
         success.text(0.5, 0.5, "no success known", transform=success.transAxes, ha="center", color=_GREY)
 
     for panel in (reward, success):
@@ -117,7 +117,7 @@ def _draw_sampled(panel: Axes, rows: Sequence[Row], key: str, interval_key: str,
     if not updates:
         return
     panel.plot(updates, values, color=_BLUE, marker="o", markersize=5, label=f"{split} sampled, 95 %")
-    measured = [row for row in rows if _known(row, key) and row.get(interval_key) is not None]
+    measured = [row for row in rows if is_known(row, key) and row.get(interval_key) is not None]
     if measured:
         panel.vlines(
             [row["update"] for row in measured],

@@ -33,7 +33,7 @@ def write_text(path: Path, text: str) -> None:
     """Replace a file in one stroke: written aside, synced, renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    with _naming(path):
+    with naming(path):
         try:
             with aside.open("w", encoding="utf-8") as file:
                 file.write(text)
@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """An error of writing says which file it was: that of a full disk does not by itself."""
     try:
         yield

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from msgrpo_cli.errors import UsageError
 
-from .files import _naming, strict, sync, write_text
+from .files import naming, strict, sync, write_text
 
 Row = dict[str, Any]
 _FIRST_CHUNK, _LARGEST_CHUNK = 1 << 16, 1 << 22  # bytes read from the end of a file
@@ -86,7 +86,7 @@ def _row(line: bytes) -> list[Row]:
 
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add rows to a JSONL file, each on a line of its own, in one write."""
-    with _naming(path), path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(_as_lines(rows))
 
 

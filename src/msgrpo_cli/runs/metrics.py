@@ -41,9 +41,9 @@ def evaluation_rows(rows: Sequence[Row]) -> list[Row]:
 
 def points(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
     """Updates and the values of `key` there, rows without one left out."""
-    known = [(float(row["update"]), float(row[key])) for row in rows if _known(row, key)]
+    known = [(float(row["update"]), float(row[key])) for row in rows if is_known(row, key)]
     return [update for update, _ in known], [value for _, value in known]
 
 
-def _known(row: Row, key: str) -> bool:
+def is_known(row: Row, key: str) -> bool:
     return row.get("update") is not None and row.get(key) is not None

@@ -184,7 +184,7 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Every key that is not the same in all configs, with its value in each; None where a config has no such key."""
     keys = dict.fromkeys(key for config in configs for key in config)
     table = {key: [config.get(key) for config in configs] for key in keys}
-    return {key: values for key, values in table.items() if len({_fixed(value) for value in values}) > 1}
+    return {key: values for key, values in table.items() if len({canonical(value) for value in values}) > 1}
 
 
 def written(value: Any) -> str:
@@ -192,5 +192,5 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _fixed(value: Any) -> str:
+def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)

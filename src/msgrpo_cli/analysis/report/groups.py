@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.runs.reader import RunData, _fixed, differences, flat, written
+from msgrpo_cli.runs.reader import RunData, canonical, differences, flat, written
 
 _CHANGES_NOTHING = ("seed", "note", "engine.note", "schema")
 _CHOICES = ("env", "model", "prompt", "engine")
@@ -103,13 +103,13 @@ def _games(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     of_config: list[dict[str, Any]] = [
         {key: value for key, value in config.items() if key.startswith("env.")} for config in configs
     ]
-    distinct = {_fixed(game): game for game in of_config}
+    distinct = {canonical(game): game for game in of_config}
     told = {}
     for key, game in distinct.items():
         name = str(game.get("env.name"))
         own = list(differences([other for other in distinct.values() if str(other.get("env.name")) == name]))
         told[key] = f"{name} ({_told(game, own)})" if own else name
-    return [told[_fixed(game)] for game in of_config]
+    return [told[canonical(game)] for game in of_config]
 
 
 def _told(config: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -129,4 +129,4 @@ def _short(key: str) -> str:
 
 def _kinds(keys: Sequence[str], table: Mapping[str, Sequence[Any]]) -> int:
     """How many groups these keys tell apart."""
-    return len(set(zip(*([_fixed(value) for value in table[key]] for key in keys), strict=True))) if keys else 1
+    return len(set(zip(*([canonical(value) for value in table[key]] for key in keys), strict=True))) if keys else 1
