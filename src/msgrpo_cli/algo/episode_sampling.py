@@ -32,7 +32,9 @@ class Draw:
 
 
 def inclusion_probabilities(weights_E: np.ndarray, draws: int) -> np.ndarray:
-    """p_e = min(1, c w_e) with c such that the p_e sum to `draws`; shape (E,) [ours: law of the AAW sampler].
+    """p_e = min(1, c w_e) with c such that the p_e sum to `draws`; shape (E,).
+
+    [paper: drawn in proportion to the weights; ours: the law that keeps to it without replacement]
 
     Weights 1, 1, 2 and two draws give 1/2, 1/2, 1. Raises ValueError where fewer than `draws` weights are positive.
     """

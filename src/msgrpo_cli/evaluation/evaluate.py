@@ -90,7 +90,7 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
     trained_with = subject.metadata.get("rollout")
     played = evaluate_policy(
         evaluator,
-        load_policy(config, config.model),
+        load_policy(config, config.model),  # whose path is the checkpoint's: `targets`
         config.eval.temperature,
         training_sampling=sampling_of(RolloutConfig.model_validate(trained_with)) if trained_with else None,
         checkpoint=subject.name,

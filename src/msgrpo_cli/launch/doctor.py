@@ -109,4 +109,4 @@ QUICK: Mapping[str, Examination[RunConfig]] = {
 }
 """In seconds."""
 WHOLE: Mapping[str, Examination[RunConfig]] = {**QUICK, "training": _training}
-"""With the training of about a minute."""
+"""With the training, which takes longest."""

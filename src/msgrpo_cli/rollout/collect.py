@@ -41,7 +41,7 @@ class UpdateRules:
     credit: CreditName = "episode"
     credit_rules: CreditRules = field(default_factory=CreditRules)
     episode_sampling: EpisodeSampling = "absolute_advantage"
-    sample_fraction: float = 0.25
+    sample_fraction: float = 0.5
     sampling_exponent: float = 1.0
     sampling_scope: SamplingScope = "update"
     sampling_correction: SamplingCorrection = "none"

@@ -1,6 +1,7 @@
 """Train, validation and test parts of a game's initial states, by hash of the state and never by seed.
 
-Knows state keys and seeds. Knows nothing about models or training.
+Knows state keys and seeds. Knows nothing about models or training, which asks for `train` alone (`collect`). Of a game
+with few initial states nothing is held out, and it says so.
 """
 
 from __future__ import annotations

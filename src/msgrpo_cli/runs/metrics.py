@@ -1,6 +1,7 @@
-"""The rows of metrics.jsonl, read: all of them, those of evaluations, points of a curve.
+"""The rows of metrics.jsonl for curves: all of them, those of evaluations, points.
 
-Knows what rows hold. Knows nothing about how they are drawn, or who writes them.
+Knows what rows hold. Knows nothing about how they are drawn, about runs (`reader`), or about who writes rows: the
+recorder and the end of a session.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ Row = dict[str, Any]
 
 
 def read_rows(metrics_path: Path) -> list[Row]:
-    """The rows of metrics.jsonl; a last line that breaks off, as after a crash, is ignored. Errors: `draw_curve`."""
+    """The rows of metrics.jsonl; a last line that breaks off, as after a crash, is ignored.
+
+    Raises OSError where the file is missing, ValueError for another line that is no JSON object.
+    """
     lines = metrics_path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
     rows: list[Row] = []
     for number, line in enumerate(lines, start=1):

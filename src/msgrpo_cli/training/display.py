@@ -1,6 +1,7 @@
 """What a person sees while a run works: a live line on a terminal, plain lines elsewhere; always on stderr.
 
-Knows rich and numbers. Knows nothing about models, games or files.
+Knows rich and numbers, and that a run which was asked to end leaves where a phase is told. Knows nothing about models,
+games or files.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class Display:
     def phase(self, name: str, finished: int = 0, total: int = 0, *, safe: bool = True) -> None:
         """What the program is doing now, such as `rollout` with 32 of 128 episodes finished.
 
-        Where it is `safe` to leave, a run that was asked to end does so here: raises Interrupted.
+        Where it is `safe` to leave, a run that was asked to end does so here: raises Interrupted. Whoever works says
+        what is safe; the trainer: until the first optimizer step of an update.
         """
         if safe:
             safe_point()

@@ -1,6 +1,7 @@
-"""What the end of an update tells, and what it decides: whether a checkpoint is saved, whether the run stops.
+"""What the end of an update tells, and the hook that takes the answer to TRL: save a checkpoint, stop the run.
 
-Knows TRL's hook after an optimizer step. Knows nothing about how an update is made, or what is written at its end.
+Knows TRL's hook after an optimizer step. Knows nothing about how an update is made, or what is decided at its end: the
+recorder does.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class EndOfUpdate(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """The only place that decides whether a checkpoint is saved."""
+        """Takes the answer of `on_update` to TRL; nothing else sets `should_save`."""
         if int(state.global_step) % self._steps_per_update:
             return control
         after = self._on_update(self._finished())

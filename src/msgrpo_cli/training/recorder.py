@@ -168,6 +168,7 @@ class Recorder:
             )
 
     def _is_best(self) -> bool:
+        """Whether the present weights play better than every kept checkpoint; of those `checkpoint.best` takes one."""
         if self.score is None:
             return False
         known = [checkpoint.score_of(path) for path in checkpoint.checkpoints(self.run)]

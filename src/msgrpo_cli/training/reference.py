@@ -25,7 +25,8 @@ def kl_reference(
 ) -> PreTrainedModel:
     """The policy at update 0, saved once, so that a resumed run has the same one; made anew where it is damaged.
 
-    `model` holds the weights of update 0. An adapter needs no reference: it is switched off for it.
+    `model` holds the weights of update 0, also where a run goes on: the trainer loads the checkpoint later. An adapter
+    needs no reference: it is switched off for it.
     """
     kept = run.reference
     damage = checkpoint.damage(kept, thorough=True) if kept.exists() else "missing"

@@ -1,6 +1,6 @@
-"""The commands `msgrpo bench rollout|update|learn`: arguments in, one table or one JSON object out.
+"""`msgrpo bench rollout|update|learn`: what a phase costs, in one table or one JSON object.
 
-Knows options and how figures are shown. Imports nothing heavy; what is measured is in `bench`.
+Knows options and how figures are shown. What is measured is in `training/bench`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def rollout(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Play one update's episodes, beside the model alone on the very tokens that were played."""
+    """Play one update's episodes, beside the bare model.
+
+    The model alone runs on the very tokens that were played.
+    """
 
     def measure(config: RunConfig) -> dict[str, Any]:
         from msgrpo_cli.training.bench.rollout import bench_rollout
@@ -74,7 +77,10 @@ def update(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train on one update's rows, beside the model's bare forward and backward over them."""
+    """Train on one update's rows, beside the bare model.
+
+    The model alone makes forward and backward passes over the same rows.
+    """
 
     def measure(config: RunConfig) -> dict[str, Any]:
         from msgrpo_cli.training.bench.update import bench_update
@@ -88,7 +94,10 @@ def update(
 def learn(
     overrides: Overrides = None, config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False
 ) -> None:
-    """Train until 80 % of held-out starts are won: seconds and decisions until then."""
+    """Train until 80 % of held-out starts are won.
+
+    Tells seconds and decisions until then.
+    """
 
     def measure(config: RunConfig) -> dict[str, Any]:
         from msgrpo_cli.training.bench.learn import bench_learn

@@ -59,7 +59,10 @@ def list_games(config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: 
 def show(
     arguments: NameAndOverrides = None, config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False
 ) -> None:
-    """Show the exact prompt that the chosen model reads, and one random episode."""
+    """Show the prompt that the chosen model reads, exactly.
+
+    And one random episode, with the rewards of evaluation.
+    """
     with ending(verbose):
         config = game_config(arguments, config_dir)
         with talk_on_stderr():
@@ -73,7 +76,10 @@ def show(
 def check(
     arguments: NameAndOverrides = None, config_dir: ConfigDirs = None, as_json: AsJson = False, verbose: Verbose = False
 ) -> None:
-    """Check a game, or every game: does it keep what its texts and the method promise?"""
+    """Check a game, or every game, against its promises.
+
+    Does it keep what its texts say, and what the method needs? Ends with 1 where one does not.
+    """
     with ending(verbose):
         from msgrpo_cli.common.checklist import as_data
         from msgrpo_cli.common.checklist import show as show_checks

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 def evaluate(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN|CHECKPOINT|HUB_ID|KEY=VALUE", help="What is scored; else the config's model."),
+        typer.Argument(
+            metavar="RUN|CHECKPOINT|HUB_ID|KEY=VALUE",
+            help="A run (`last`), checkpoint, model folder or hub id; else the config's model.",
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Score every checkpoint of the run.")] = False,
     dry_run: DryRun = False,
@@ -34,7 +37,8 @@ def evaluate(
 ) -> None:
     """Score a run, a checkpoint, a base model or a player.
 
-    All of them play the same held-out starts; a table compares them with random, best known and the base.
+    On held-out starts, beside random and best known play and the base. What a run scores is kept in it, as
+    eval/NAME.json. Such as: msgrpo eval last env=frozenlake_slippery, or msgrpo eval policy=random env=snake_20.
     """
     with ending(verbose):
         others = [text for text in arguments or [] if not is_override(text)]

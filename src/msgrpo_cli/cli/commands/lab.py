@@ -1,4 +1,4 @@
-"""The command `msgrpo lab credit`: arguments in; a table, a plot and one JSON object out.
+"""`msgrpo lab credit`: which credit tells the truth, in a table, a plot and one JSON object.
 
 Knows options and how figures are shown. What is measured is in `training/bench/credit`.
 """
@@ -58,7 +58,10 @@ def credit(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Every credit's advantages and gradient on one set of episodes, beside what the choices were really worth."""
+    """Compare every credit with what choices were worth.
+
+    Advantages and gradients on one set of episodes, beside exact values where the game tells its transitions.
+    """
     with ending(verbose):
         from msgrpo_cli.config.compose import compose
 
