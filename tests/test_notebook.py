@@ -15,9 +15,7 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli import RunError, UsageError
-from msgrpo_cli.evaluation import evaluate
-from msgrpo_cli.training import train
+from msgrpo_cli import RunError, UsageError, evaluate, train
 
 SMALL = ("experiment=smoke", "max_updates=1", "algo.groups_per_update=2", "algo.group_size=4", "eval.episodes=8")
 
@@ -46,7 +44,7 @@ def test_modules_of_the_same_names_do_not_take_their_places(first: str) -> None:
         "from msgrpo_cli import train, evaluate\n"
         "assert pickle.loads(pickle.dumps(train_job)) is train_job\n"
         "assert train_job.__module__ == 'msgrpo_cli.training.train'\n"
-        "for function in (train, evaluate, msgrpo_cli.training.train, msgrpo_cli.evaluation.evaluate):\n"
+        "for function in (train, evaluate, msgrpo_cli.train, msgrpo_cli.evaluate):\n"
         "    print(function.__module__)\n"
     )
     assert python(code).split() == ["msgrpo_cli.notebook"] * 4

@@ -9,10 +9,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgrpo_cli import evaluate
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.episode import Completion
-from msgrpo_cli.evaluation import evaluate
 from msgrpo_cli.evaluation.evaluator import Evaluator
 from msgrpo_cli.models.demonstrations import frozenlake_player
 from msgrpo_cli.models.factory import game_factory, play_rules

@@ -16,8 +16,8 @@ from msgrpo_cli.errors import INTERRUPTED, Interrupted
 PROGRAM = """
 import hashlib, sys, time
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.interruption import end_at_next_safe_point, heed_signals, heeding, safe_point
-from msgrpo_cli.reporting import ending
+from msgrpo_cli.common.signals import end_at_next_safe_point, heed_signals, heeding, safe_point
+from msgrpo_cli.cli.exit import ending
 
 heed_signals()
 with ending(False):

@@ -132,7 +132,7 @@ def test_memory_that_runs_out_names_the_key_and_half_of_what_was_in_use(tmp_path
     """A real allocation beyond a real limit, in a process of its own."""
     code = """
 import resource, sys, psutil, torch
-from msgrpo_cli.failures import explained
+from msgrpo_cli.training.failures import explained
 limit = psutil.Process().memory_info().vms + 2**28
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 try:
@@ -263,9 +263,9 @@ def test_a_dead_child_is_what_the_next_safe_point_tells(tmp_path: Path) -> None:
 STUCK = """
 import subprocess, sys, time
 from pathlib import Path
-from msgrpo_cli.runs import Run
-from msgrpo_cli.supervision import Supervision
-from msgrpo_cli.watchdog import Patience, Watchdog
+from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.training.supervision import Supervision
+from msgrpo_cli.training.watchdog import Patience, Watchdog
 
 made = Supervision(Run(Path(sys.argv[1])), 1)
 made._watchdog = Watchdog(made.display.say, made._end, made._end_now, Patience(tick=0.02, child=0.05, stuck=0.2))

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from msgrpo_cli import evaluate, train
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.schema import SCENARIOS
-from msgrpo_cli.evaluation import evaluate
-from msgrpo_cli.training import train
 from support.model_server import served
 from support.small_qwen import qwen_of_one_layer, small_qwen
 

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from msgrpo_cli import RunError, UsageError
+from msgrpo_cli import RunError, UsageError, evaluate
 from msgrpo_cli.cli.app import main
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.evaluation import evaluate
 from msgrpo_cli.evaluation.api_answers import Answer, kept_answers, request_hash
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.models.factory import at_temperature, language_agent

@@ -92,7 +92,7 @@ def hub() -> Iterator[str]:
 def ask_hub(endpoint: str, offline: str = "0") -> str:
     """In a process of its own: huggingface_hub reads its settings when it is imported."""
     code = (
-        "from msgrpo_cli import doctor_machine\nfrom msgrpo_cli.config.compose import compose\n"
+        "from msgrpo_cli.launch import doctor_machine\nfrom msgrpo_cli.config.compose import compose\n"
         "print(doctor_machine.hub(compose('train', [])))"
     )
     settings = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": offline, "no_proxy": "127.0.0.1"}
