@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 from msgrpo_cli.cli.app import app
 from msgrpo_cli.cli.command_tree import tree_of
 from msgrpo_cli.cli.completion import offers
+from support.counted import LIST_IMPORTED, STARTING
 from support.shells import shell
 
 TREE = tree_of(app)
@@ -89,21 +89,17 @@ def test_options_carry_their_help() -> None:
 
 
 @pytest.mark.parametrize("words", [["train", "algo.scale="], ["train", "trainer.learn"], ["train", "env=fro"], [""]])
-def test_tab_is_quick_and_imports_nothing_heavy(words: list[str]) -> None:
+def test_tab_imports_only_what_is_quick(words: list[str]) -> None:
     code = (
         "import sys\nfrom msgrpo_cli.cli.app import main\n"
         f"sys.argv = ['msgrpo', '_complete', '--', *{words!r}]\n"
-        "try:\n    main()\nexcept SystemExit as end:\n"
-        "    heavy = ('torch', 'transformers', 'trl', 'hydra')\n"
-        "    print(end.code or 0, [name for name in heavy if name in sys.modules])\n"
+        f"try:\n    main()\nexcept SystemExit as end:\n    print(end.code or 0)\n{LIST_IMPORTED}"
     )
-    used = os.times()
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    after = os.times()
-    assert found.stdout.splitlines()[-1] == "0 []"
-    assert len(found.stdout.splitlines()) > 1, found.stderr
-    seconds = after.children_user + after.children_system - used.children_user - used.children_system
-    assert seconds < 1.0, "CPU seconds; 0.25 on a free core"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    *offered, code_of_exit, packages = found.stdout.splitlines()
+    assert (bool(offered), code_of_exit) == (True, "0"), found.stderr
+    quick = {"numpy", "packaging", "yaml"}  # for the config folders and their schema; no torch, no hydra
+    assert set(packages.split()) <= STARTING | quick
 
 
 @pytest.mark.parametrize(
