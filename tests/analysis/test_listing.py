@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from msgrpo_cli.analysis.listing import list_runs
 from msgrpo_cli.cli.app import main
 from msgrpo_cli.errors import UsageError
 from support.bad_runs import CHANGES
+from support.counted import counting_bytes, counting_calls
 from support.run_copies import copy_of
 
 LOW = {"summary": {"best": {"mean_total_reward": 0.1, "split": "test"}}, "start": "2026-01-01T00:00:00+00:00"}
@@ -100,16 +101,25 @@ def test_broken_runs_are_listed(finished_run: Path, tmp_path: Path) -> None:
     assert (found["whole"].status, found["odd"].updates, found["odd"].score) == ("done", 0, None)
 
 
-def test_hundreds_are_listed_at_once(finished_run: Path, tmp_path: Path) -> None:
-    copy_of(finished_run, tmp_path / "outputs" / "day" / "r")
+def test_hundreds_are_listed_from_two_small_files_and_a_tail_of_each(finished_run: Path, tmp_path: Path) -> None:
+    """The number of runs is what counts: of each, few bytes are read, and few lines of Python run."""
+    first = copy_of(finished_run, tmp_path / "outputs" / "day" / "r")
+    rows = (first / "metrics.jsonl").read_bytes()
+    (first / "metrics.jsonl").write_bytes(rows * (1 + 2**22 // len(rows)))  # 4 MB
+    small = sum((first / name).stat().st_size for name in ("run.json", "config.yaml"))
     for number in range(300):
-        folder = tmp_path / "outputs" / "day" / f"r{number}"
+        folder = first.with_name(f"r{number}")
         folder.mkdir()
         for name in ("run.json", "config.yaml", "metrics.jsonl"):
-            os.link(tmp_path / "outputs" / "day" / "r" / name, folder / name)
-    began = time.process_time()
-    assert len(list_runs(tmp_path, ["model=tiny"], "score", False)) == 301
-    assert time.process_time() - began < 3.0  # 0.3 s on a free core
+            os.link(first / name, folder / name)
+    with counting_bytes() as read:
+        assert len(list_runs(tmp_path, ["model=tiny"], "score", False)) == 301
+    assert all(count < 301 * (2 * small + 2**17) for count in read)
+    for number in range(280):
+        shutil.rmtree(first.with_name(f"r{number}"))
+    with counting_calls() as calls:
+        assert len(list_runs(tmp_path, ["model=tiny"], "score", False)) == 21
+    assert calls.total() < 21 * 5000, "a parser of YAML in Python takes 20 000 for each"
 
 
 def run_main(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import warnings
 from typing import Any
 
@@ -15,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
+from support.counted import not_hanging
 
 PARSED = {
     "plain": ("<action>up</action>", "up"),
@@ -132,11 +132,10 @@ def test_parser_invents_no_action() -> None:
     assert 500 < sum(action is not None for action in found) < 10_000
 
 
-def test_parser_of_a_long_answer_is_quick() -> None:
-    text = "<action>" * 20_000 + "<action>up</action>"
-    begin = time.process_time()
-    assert FrozenLake().parse(text) == "up"
-    assert time.process_time() - begin < 1.0  # 10 s where every opening tag is searched to the end of the text
+def test_the_parser_reads_a_long_answer_once() -> None:
+    """Where every opening tag is searched to the end of the text, this takes hours; else a tenth of a second."""
+    with not_hanging():
+        assert FrozenLake().parse("<action>" * 500_000 + "<action>up</action>") == "up"
 
 
 def test_reset_starts_anew_and_tells_the_whole_state() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import pytest
 
 _IO = Path("/proc/self/io")
 
@@ -39,6 +42,22 @@ def counting_bytes() -> Iterator[list[int]]:
     after = _bytes_read()
     if before is not None and after is not None:
         found.append(after - before)
+
+
+@contextmanager
+def not_hanging(seconds: int = 300) -> Iterator[None]:
+    """Fail the test where the block would not end. For work that takes hours if it is not what it should be."""
+
+    def give_up(*_: object) -> None:
+        pytest.fail(f"it hangs: not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _bytes_read() -> int | None:
