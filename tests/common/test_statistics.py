@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from support.counted import counting_calls
 from msgrpo_cli.common.statistics import (
     bootstrap_interval,
     mean_interval,
@@ -13,6 +12,7 @@ from msgrpo_cli.common.statistics import (
     smallest_detectable_difference,
     wilson_interval,
 )
+from support.counted import counting_calls
 
 
 @pytest.mark.parametrize(

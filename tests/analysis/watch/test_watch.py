@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -214,26 +215,29 @@ def test_rows_as_lines() -> None:
     assert news(eval_row(3), 9) == "after update 3, validation: reward 0.500, success 0.250, greedy success 0.300"
 
 
-def test_without_a_terminal_lines_follow_until_the_end(running: Path) -> None:
+def between_looks(monkeypatch: pytest.MonkeyPatch, *events: Callable[[], object]) -> None:
+    """What happens, one thing after another, while the watching process would sleep."""
+    later = iter(events)
+    monkeypatch.setattr(time, "sleep", lambda _: next(later)())
+
+
+def test_without_a_terminal_lines_follow_until_the_end(running: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def goes_on() -> None:
-        time.sleep(1.5)
         with (running / "metrics.jsonl").open("a") as file:
             file.write(lines(*(train_row(update) for update in range(11, 21)), eval_row(20)))
-        time.sleep(1.5)
+
+    def ends() -> None:
         (running / "run.json").write_text(json.dumps({"schema": 1, "status": "done"}))
 
-    thread = threading.Thread(target=goes_on)
-    thread.start()
+    between_looks(monkeypatch, lambda: None, goes_on, lambda: None, ends)
     code, out, _ = watch(running)
-    thread.join()
     assert code == 0 and out.count("update 10/30") == 1 and out.count("update 20/30") == 1
     assert "\nafter update 20, validation: reward 0.500, success 0.250, greedy success 0.300\n" in out
     assert out.index("running") < out.index("after update 20") < out.index("\ndone")
 
 
-def test_without_a_terminal_a_directory_that_is_removed_ends_it(running: Path) -> None:
-    timer = threading.Timer(0.5, shutil.rmtree, [running])
-    timer.start()
+def test_without_a_terminal_a_directory_that_is_removed_ends_it(running: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    between_looks(monkeypatch, lambda: shutil.rmtree(running))
     code, _, err = watch(running)
     assert code == 1 and err == f"error: {running}: removed while it was watched\n"
 
@@ -261,7 +265,7 @@ def test_a_live_run_that_is_killed(tmp_path: Path) -> None:
     train = subprocess.Popen([*command, "train", *overrides], cwd=tmp_path, env=environment, **quiet)
     run = tmp_path / "run"
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while not (run / "run.json").exists():
             assert time.monotonic() < until and train.poll() is None
             time.sleep(0.05)
@@ -285,7 +289,7 @@ def test_a_live_run_that_is_killed(tmp_path: Path) -> None:
     again = subprocess.Popen(more, cwd=tmp_path, env=environment, **quiet)
     try:
         watched = WatchedRun(Run(run))
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while not (watched.status == "running" and watched.process and watched.process.pid == again.pid):
             assert time.monotonic() < until and again.poll() is None
             watched.look()
@@ -296,7 +300,7 @@ def test_a_live_run_that_is_killed(tmp_path: Path) -> None:
             watched.look()
             time.sleep(0.05)
         again.send_signal(signal.SIGTERM)
-        assert again.wait(120) == 143
+        assert again.wait(600) == 143
     finally:
         again.kill()
         again.wait()
