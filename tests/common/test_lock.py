@@ -24,7 +24,7 @@ from pathlib import Path
 from msgrpo_cli.common.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -64,10 +64,10 @@ with locked(Path(sys.argv[1])):
     if sys.argv[2] == "forked":
         child = os.fork()
     else:
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False).pid
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], close_fds=False).pid
     if child:
         print(child, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

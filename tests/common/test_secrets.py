@@ -71,7 +71,7 @@ def test_a_run_with_a_token_in_its_environment_writes_and_shows_it_nowhere(tmp_p
         env={**os.environ, "HF_TOKEN": TOKEN, "WANDB_API_KEY": OTHER},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -29,8 +29,8 @@ def test_a_run_asked_to_end_saves_what_it_has_and_goes_on_the_same(tmp_path: Pat
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
-    assert process.wait(60) == code
+    assert process.wait(600) == code
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
     assert any((run / "checkpoints").glob("checkpoint-*"))
-    assert start("--resume", "asked", folder=tmp_path).wait(120) == 0
+    assert start("--resume", "asked", folder=tmp_path).wait(600) == 0
     assert list(differences(run, reference)) == []

@@ -15,7 +15,7 @@ from support.small_run import SMALL
 
 def rerun(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "msgrpo_cli", "rerun", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
 
 
 def test_a_run_comes_out_the_same_and_a_changed_one_does_not(finished_run: Path, tmp_path: Path) -> None:

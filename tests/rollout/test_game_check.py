@@ -28,7 +28,7 @@ def failures(game: str, **keys: Any) -> dict[str, str]:
 def msgrpo(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own."""
     command = [sys.executable, "-m", "msgrpo_cli", *arguments]
-    return subprocess.run(command, input=text, capture_output=True, text=True, cwd=cwd, timeout=300)
+    return subprocess.run(command, input=text, capture_output=True, text=True, cwd=cwd, timeout=900)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from msgrpo_cli.runs.progress import PhaseFile, read_progress
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.01)
@@ -47,14 +48,16 @@ def test_the_latest_phase_is_written_and_the_file_goes_with_the_work(tmp_path: P
 
 def test_no_more_than_one_write_in_its_time(tmp_path: Path) -> None:
     path = tmp_path / "progress.json"
-    with PhaseFile(path, every=0.2) as file:
-        seen = set()
-        until = time.monotonic() + 1.0
-        while time.monotonic() < until:
-            file.at("rollout", len(seen), 0)
+    began = time.monotonic()
+    with PhaseFile(path, every=0.1) as file:
+        seen: set[int] = set()
+        for told in itertools.count():
+            file.at("rollout", told, 0)
             if path.exists():
                 seen.add(path.stat().st_mtime_ns)
-    assert 2 <= len(seen) <= 7
+            if len(seen) == 4:
+                break
+    assert time.monotonic() - began >= 3 * 0.1 and told > 4, "on a slow machine it takes longer, and never less"
 
 
 def test_a_directory_that_is_gone_or_cannot_be_written_ends_nothing_and_is_not_made_anew(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.asked.append((self.path, self.headers.get("Authorization")))  # type: ignore[attr-defined]
         owner, _, rest = self.path.removeprefix("/").partition("/")
         if owner == "silent":
-            self.server.ended.wait(30)  # type: ignore[attr-defined]
+            self.server.ended.wait()  # type: ignore[attr-defined]
             self.close_connection = True
             return
         if owner in _REFUSALS:

@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-_PATIENCE = 120.0  # seconds until a server answers that is just importing torch
+_PATIENCE = 600.0  # seconds until a server answers that is just importing torch
 
 
 @contextmanager
@@ -46,12 +46,12 @@ def served(model: Path, log: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(300)
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2):
+        with urllib.request.urlopen(url, timeout=30):
             return True
     except (urllib.error.URLError, OSError):
         return False
@@ -114,7 +114,7 @@ class Gate:
                 self._under_way -= 1
 
     def _real(self, path: str, body: bytes) -> Reply:
-        connection = http.client.HTTPConnection(self.target.split("/")[2], timeout=60)
+        connection = http.client.HTTPConnection(self.target.split("/")[2], timeout=300)
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         return answer.status, {"Content-Type": "application/json"}, answer.read()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-_PATIENCE = 30.0
+_PATIENCE = 300.0
 
 # How each shell starts without anybody's settings.
 _START = {

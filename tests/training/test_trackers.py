@@ -77,7 +77,7 @@ def test_a_tracker_holds_metrics_and_config(tmp_path: Path, name: str) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'run'}\n", "results alone"
