@@ -5,11 +5,13 @@ Where torch is not installed, whatever imports it, or a library that needs it, i
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,12 +74,29 @@ def _one_thread() -> None:
         torch.set_num_threads(1)
 
 
+def made_once(name: str, make: Callable[[Path], object], factory: pytest.TempPathFactory) -> Path:
+    """A folder that `make` fills for all test workers together: the first that wants it makes it, the others wait."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once" / name
+    folder.parent.mkdir(exist_ok=True)
+    whole = folder.with_suffix(".whole")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+            make(folder)
+            whole.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three updates, trained once for each test worker; tests must not change it."""
-    from msgrpo_cli.config.compose import compose
-    from msgrpo_cli.training.train import train_job
+    """A run of three updates, trained once in all; tests must not change it."""
 
-    run = tmp_path_factory.mktemp("runs") / "finished"
-    train_job(compose("train", SMALL), run, command=["test"], overrides=SMALL)
-    return run
+    def train(run: Path) -> None:
+        from msgrpo_cli.config.compose import compose
+        from msgrpo_cli.training.train import train_job
+
+        train_job(compose("train", SMALL), run, command=["test"], overrides=SMALL)
+
+    return made_once("finished", train, tmp_path_factory)

@@ -46,9 +46,9 @@ def test_every_file_composes(file: str) -> None:
     group, _, name = file.removesuffix(".yaml").rpartition("/")
     if not group:
         compose(name, [])
+    elif group in ("env", "model"):
+        assert name in (ENVS if group == "env" else MODELS), "and so composed with the other group's files, below"
     elif group in GROUPS:
-        if name == "textarena":
-            pytest.importorskip("textarena")
         compose("train", [f"{group}={name}", *NEEDED.get(file, [])])
     elif group in ("hydra/launcher", "hydra/sweeper"):
         if group == "hydra/launcher":
@@ -68,8 +68,24 @@ def test_files_hold_data_and_name_no_code(file: str) -> None:
     )
 
 
+KINDS = {MODELS[model]: model for model in reversed(MODELS)}
+"""One model of each kind: of those that bring the same."""
+PAIRS = [
+    pytest.param(model, env, marks=() if env == "frozenlake" or model in KINDS.values() else pytest.mark.slow)
+    for model in MODELS
+    for env in ENVS
+]
+"""At once every model with one game and every game with a model of each kind; the slow suite has them all."""
+
+
 @pytest.mark.parametrize("env", ENVS)
-@pytest.mark.parametrize("model", MODELS)
+def test_a_game_s_file_says_nothing_of_anything_else(env: str) -> None:
+    """So it is enough that every game is composed with a model of each kind."""
+    text = (CONF / "env" / f"{env}.yaml").read_text()
+    assert "@package" not in text and "${" not in text and "defaults" not in yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(("model", "env"), PAIRS)
 def test_every_model_with_every_game(model: str, env: str) -> None:
     if env == "textarena":
         pytest.importorskip("textarena")

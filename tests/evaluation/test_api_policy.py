@@ -44,7 +44,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def score(url: str, *overrides: str, episodes: int = 12) -> dict[str, Any]:
+def score(url: str, *overrides: str, episodes: int = 6) -> dict[str, Any]:
     chosen = ["policy=api", "model=tiny", f"model.path={TINY}", f"api.base_url={url}", f"eval.episodes={episodes}"]
     (found,) = evaluate(None, *chosen, *overrides)
     return found
@@ -62,7 +62,7 @@ def file_of_answers() -> Path:
 
 
 def test_a_served_model_plays_as_it_does_here(server: str) -> None:
-    asked = score(server, GREEDY)
+    asked = score(server, GREEDY, episodes=12)
     (here,) = evaluate(None, "model=tiny", "eval.episodes=12")
     assert asked["mean_total_reward"] == here["greedy_mean_total_reward"]
     assert asked["success_rate"] == here["greedy_success_rate"] and 0 < asked["success_rate"] < 1

@@ -14,6 +14,8 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 from msgrpo_cli.evaluation.targets import asked_for
 
+PLAYED = 1200
+
 
 def evaluated(target: str | None, *overrides: str, **more: Any) -> list[dict[str, Any]]:
     return evaluate_subjects(asked_for(target, list(overrides), **more), as_json=True)
@@ -91,8 +93,8 @@ def test_a_base_needs_no_run() -> None:
 )
 def test_reference_players_agree_with_the_exact_values(env: str, random_value: float, optimal_value: float) -> None:
     for policy, exact in (("random", random_value), ("optimal", optimal_value)):
-        [result] = evaluated(None, f"policy={policy}", f"env={env}", "eval.split=any", "eval.episodes=3000")
-        half_width = 3.29 * sqrt(exact * (1 - exact) / 3000)
+        [result] = evaluated(None, f"policy={policy}", f"env={env}", "eval.split=any", f"eval.episodes={PLAYED}")
+        half_width = 3.29 * sqrt(exact * (1 - exact) / PLAYED)
         assert abs(result["mean_total_reward"] - exact) <= half_width + 1e-12, policy
     if env == "frozenlake":
         assert result["mean_total_reward"] == 1.0 == result["optimal_score"]

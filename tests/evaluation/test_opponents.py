@@ -59,7 +59,8 @@ def test_it_sees_itself_as_the_own_snake() -> None:
 
 
 def test_a_run_trains_against_a_checkpoint(tmp_path: Path, opponent: str) -> None:
-    overrides = ["experiment=smoke", "env=snake_8", f"env.opponent='{opponent}'", "eval.every=0", "eval.episodes=4"]
+    overrides = ["experiment=smoke", "env=snake_8", f"env.opponent='{opponent}'", "eval.every=0", "eval.episodes=2"]
+    overrides += ["max_updates=1", "algo.groups_per_update=1", "env.max_steps=4"]  # it answers one move after another
     config = compose("train", overrides)
     assert isinstance(make_game(config.env), Snake)
     result = train_job(config, tmp_path / "run", command=["msgrpo", "train"], overrides=overrides)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli.config.compose import compose
-from support.counted import not_hanging
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.launch import doctor_machine
+from support.counted import not_hanging
 
 TINY = compose("train", [])
 

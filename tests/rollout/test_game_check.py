@@ -6,23 +6,35 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from msgrpo_cli.cli.app import app
 from msgrpo_cli.config.compose import compose, options_of
 from msgrpo_cli.config.schema import EnvConfig
-from msgrpo_cli.rollout.game_check import CHECKS, check_game
+from msgrpo_cli.rollout.game_check import CHECKS, _result, check_game
 from support.places import ROOT
 
 QUICK = ("frozenlake", "snake_6x6", "guess_number", "blackjack")
 
 
-def failures(game: str, **keys: Any) -> dict[str, str]:
-    """What fails for a planted game, and why."""
-    env = EnvConfig(name=game.lower(), id=f"support.planted_games:planted/{game}-v0", max_steps=8, **keys)
-    return {check.name: check.detail for check in check_game(env) if not check.passed}
+def failures(game: str, names: Iterable[str] = CHECKS) -> dict[str, str]:
+    """What fails for a planted game, and why; of all checks, or of some."""
+    env = EnvConfig(name=game.lower(), id=f"support.planted_games:planted/{game}-v0", max_steps=8)
+    checks = [_result(name, CHECKS[name], env) for name in names]
+    return {check.name: check.detail for check in checks if not check.passed}
+
+
+@pytest.fixture
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """What a command says; it runs in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return lambda *arguments, text=None: CliRunner().invoke(app, arguments, input=text)
 
 
 def msgrpo(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -58,8 +70,7 @@ def test_every_game_that_ships_passes_every_check(name: str) -> None:
     ],
 )
 def test_a_planted_fault_is_found(game: str, check: str, said: str) -> None:
-    found = failures(game)
-    assert check in found, found
+    found = failures(game, [check])
     assert re.search(said, found[check]), found[check]
 
 
@@ -73,10 +84,10 @@ def test_a_fault_is_not_blamed_on_what_is_well() -> None:
 
 def test_coordinates_are_held_against_what_is_played() -> None:
     """A mirrored board whose facts are mirrored alike is found by moving on it."""
-    assert "led from" in failures("Mirrored")["physics"]
+    assert "led from" in failures("Mirrored", ["physics"])["physics"]
 
 
-def test_the_command_says_one_line_a_check_and_fails_where_one_fails(tmp_path: Path) -> None:
+def test_the_command_says_one_line_a_check_and_fails_where_one_fails(tmp_path: Path, said: Callable[..., Any]) -> None:
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / "liar.yaml").write_text(
         "name: liar\nid: planted_games:planted/SlipperyInWords-v0\nmax_steps: 8\n"
@@ -88,13 +99,17 @@ def test_the_command_says_one_line_a_check_and_fails_where_one_fails(tmp_path: P
     assert found["env"] == "liar" and found["passed"] is False
     assert [check["name"] for check in found["checks"]] == list(CHECKS)
     assert [check["name"] for check in found["checks"] if not check["passed"]] == ["physics"]
-    well = msgrpo("env", "check", "frozenlake", "env.size=3", cwd=tmp_path)
-    assert well.returncode == 0
+    well = said("env", "check", "guess_number")
+    assert well.exit_code == 0
     assert sum(line.startswith("ok ") for line in well.stdout.splitlines()) == len(CHECKS)
 
 
-def test_the_list_names_every_game_with_its_scores(tmp_path: Path) -> None:
-    games = {game["name"]: game for game in json.loads(msgrpo("env", "list", "--json", cwd=tmp_path).stdout)}
+@pytest.mark.parametrize("starts", [4, pytest.param(200, marks=pytest.mark.slow)])
+def test_the_list_names_every_game_with_its_scores(
+    starts: int, said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(env_list, "_STARTS", starts)
+    games = {game["name"]: game for game in json.loads(said("env", "list", "--json").stdout)}
     assert list(games) == [name for name in options_of("env") if name not in ("gym", "mix", "textarena")]
     keys = {"name", "actions", "max_steps", "initial_states", "random_score", "optimal_score", "optimal_is_exact"}
     assert all(game.keys() == keys for game in games.values())
@@ -102,15 +117,15 @@ def test_the_list_names_every_game_with_its_scores(tmp_path: Path) -> None:
     assert games["snake_20"]["optimal_score"] > 4 and not games["snake_20"]["optimal_is_exact"]
 
 
-def test_show_gives_the_prompt_that_the_model_reads(tmp_path: Path) -> None:
+def test_show_gives_the_prompt_that_the_model_reads(said: Callable[..., Any]) -> None:
     pytest.importorskip("torch")
-    found = json.loads(msgrpo("env", "show", "frozenlake", "--json", cwd=tmp_path).stdout)
+    found = json.loads(said("env", "show", "frozenlake", "--json").stdout)
     [message] = found["messages"]
     assert message["role"] == "user" and message["content"].count("\n") == 3
     assert found["prompt"].startswith("<user>") and found["prompt"].endswith("<assistant>")
     assert (found["prompt_tokens"], found["unknown_tokens"]) == (22, 0)
     assert found["episode"] and found["ended_by"] in ("goal", "hole", "step limit")
-    shown = msgrpo("env", "show", "snake_8", "prompt=think", "prompt.observation=full", cwd=tmp_path).stdout
+    shown = said("env", "show", "snake_8", "prompt=think", "prompt.observation=full").stdout
     assert "of them stand for words that it does not know" in shown
     assert "Board: 10 by 10 cells." in shown
 
@@ -126,14 +141,14 @@ def test_a_person_plays_with_the_text_of_the_model_and_ends_on_the_ladder(tmp_pa
     assert set(ladder) == {"you", "random,", "greedy,", "optimal"}
 
 
-def test_a_person_may_leave(tmp_path: Path) -> None:
-    done = msgrpo("play", "frozenlake", cwd=tmp_path, text="")
-    assert done.returncode == 0
+def test_a_person_may_leave(said: Callable[..., Any]) -> None:
+    done = said("play", "frozenlake", text="")
+    assert done.exit_code == 0
     assert done.stdout.splitlines()[-1] == "the game is left unfinished"
 
 
 @pytest.mark.parametrize("command", [("env", "show"), ("env", "check"), ("play",)])
-def test_a_game_that_does_not_exist_is_refused(tmp_path: Path, command: tuple[str, ...]) -> None:
-    done = msgrpo(*command, "frozenlak", cwd=tmp_path)
-    assert done.returncode == 2
+def test_a_game_that_does_not_exist_is_refused(said: Callable[..., Any], command: tuple[str, ...]) -> None:
+    done = said(*command, "frozenlak")
+    assert done.exit_code == 2
     assert "no 'frozenlak' in config group 'env'; did you mean 'env=frozenlake'?" in done.stderr

@@ -28,9 +28,13 @@ def hub() -> Iterator[Hub]:
 
 
 def msgrpo(*arguments: str, home: Path, address: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return python("-m", "msgrpo_cli", *arguments, home=home, address=address, **environment)
+
+
+def python(*arguments: str, home: Path, address: str, **environment: str) -> subprocess.CompletedProcess[str]:
     settings = {"HF_ENDPOINT": address, "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "0", **environment}
     return subprocess.run(
-        [sys.executable, "-m", "msgrpo_cli", *arguments],
+        [sys.executable, *arguments],
         cwd=home,
         env={**os.environ, **settings},
         capture_output=True,
@@ -38,6 +42,35 @@ def msgrpo(*arguments: str, home: Path, address: str, **environment: str) -> sub
         timeout=600,
         check=False,
     )
+
+
+OWNERS = ("gated", "private", "locked", "broken", "empty")
+TRAIN_ALL = f"""
+import sys
+from msgrpo_cli.cli.app import main
+for owner in {OWNERS}:
+    sys.argv = ["msgrpo", "train", "model=any", f"model.path={{owner}}/model"]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 1
+    else:
+        raise AssertionError("it began")
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What `msgrpo train` says of a model of each owner, in one process that has a token."""
+    home = tmp_path_factory.mktemp("home")
+    with running_hub() as hub:
+        ended = python("-c", TRAIN_ALL, home=home, address=hub.address, HF_TOKEN=TOKEN)
+        tokens = [token for _, token in hub.asked]
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
+    assert tokens == [f"Bearer {TOKEN}"] * len(OWNERS), "the token reaches the hub, and nothing else"
+    assert TOKEN not in ended.stderr
+    assert [path.name for path in home.iterdir()] in ([], ["hf"]), "nothing was started"
+    return dict(zip(OWNERS, ended.stderr.splitlines(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -53,17 +86,10 @@ def msgrpo(*arguments: str, home: Path, address: str, **environment: str) -> sub
         ("empty", "the hub has it, but without a config.json"),
     ],
 )
-def test_a_refusal_is_one_line_that_says_what_to_do(owner: str, said: str, hub: Hub, tmp_path: Path) -> None:
-    ended = msgrpo(
-        "train", "model=any", f"model.path={owner}/model", home=tmp_path, address=hub.address, HF_TOKEN=TOKEN
-    )
-    assert (ended.returncode, ended.stdout) == (1, "")
-    [line] = ended.stderr.splitlines()
+def test_a_refusal_is_one_line_that_says_what_to_do(owner: str, said: str, refusals: dict[str, str]) -> None:
+    line = refusals[owner]
     assert line.startswith(f"error: model.path={owner}/model: {said}")
     assert line.endswith("or model.init=random for random weights")
-    assert hub.asked[0][1] == f"Bearer {TOKEN}", "the token reaches the hub, and nothing else"
-    assert TOKEN not in ended.stderr
-    assert [path.name for path in tmp_path.iterdir()] in ([], ["hf"]), "nothing was started"
 
 
 def test_a_token_is_asked_for_where_a_gated_model_got_none(hub: Hub, tmp_path: Path) -> None:
