@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from msgrpo_cli.cli.app import app
 from msgrpo_cli.config.compose import compose, options_of
 from msgrpo_cli.config.schema import EnvConfig
+from msgrpo_cli.planning import preview
 from msgrpo_cli.rollout.game_check import CHECKS, _result, check_game
 from support.places import ROOT
 
@@ -108,7 +109,7 @@ def test_the_command_says_one_line_a_check_and_fails_where_one_fails(tmp_path: P
 def test_the_list_names_every_game_with_its_scores(
     starts: int, said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(env_list, "_STARTS", starts)
+    monkeypatch.setattr(preview, "_STARTS", starts)
     games = {game["name"]: game for game in json.loads(said("env", "list", "--json").stdout)}
     assert list(games) == [name for name in options_of("env") if name not in ("gym", "mix", "textarena")]
     keys = {"name", "actions", "max_steps", "initial_states", "random_score", "optimal_score", "optimal_is_exact"}
