@@ -18,7 +18,7 @@ from msgrpo_cli.training.train import train_job
 
 VARIANTS = sorted(file.stem for file in (config_dir() / "algo").glob("*.yaml"))
 SHORT = [
-    "experiment=smoke", "max_updates=2", "algo.groups_per_update=4", "algo.group_size=4", "eval.episodes=8",
+    "experiment=smoke", "max_updates=2", "algo.groups_per_update=4", "algo.group_size=4", "eval.episodes=4",
     "eval.every=0", "save.every=2", "save.keep_last=1", "trainer.use_cpu=true",
 ]  # fmt: skip
 STEPS_DIFFER = {"gigpo", "step"}  # undiscounted, one reward at the end is as far from every step

@@ -13,7 +13,7 @@ import numpy as np
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.rollout.game_check import check_game
+from msgrpo_cli.rollout.game_check import CHECKS, _result
 
 HANOI = [
     "env.game=TowerOfHanoi-v0",
@@ -21,6 +21,8 @@ HANOI = [
     "env.initial_states=few",
     "env.max_steps=14",
 ]
+TELLING = {"values", "speed"}
+"""Checks that only tell."""
 SIDES = "env.actions=[up,down,left,right]"
 
 
@@ -76,7 +78,11 @@ def test_chance_comes_from_the_member_and_the_global_generators_are_left_alone()
     ids=lambda overrides: overrides[0],
 )
 def test_other_games_pass_the_checks(overrides: list[str]) -> None:
-    assert [(check.name, check.detail) for check in check_game(env_of(*overrides)) if not check.passed] == []
+    """Fresh processes are asked for one of the games: they import TextArena for seconds, and the class is the same."""
+    env = env_of(*overrides)
+    names = [name for name in CHECKS if name not in TELLING and (name != "repeats" or "Secretary" in env.game)]
+    checks = [_result(name, CHECKS[name], env) for name in names]
+    assert [(check.name, check.detail) for check in checks if not check.passed] == []
 
 
 @pytest.mark.parametrize(

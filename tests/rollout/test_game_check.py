@@ -76,10 +76,11 @@ def test_a_planted_fault_is_found(game: str, check: str, said: str) -> None:
 
 
 def test_a_fault_is_not_blamed_on_what_is_well() -> None:
-    assert failures("Swapped").keys() == {"physics"}
-    assert failures("SlipperyInWords").keys() == {"physics"}
-    assert failures("Generous").keys() == {"rewards"}
-    assert failures("Hiding").keys() == {"renderer"}
+    here = [name for name in CHECKS if name not in ("values", "speed", "repeats")]  # two only tell, one needs processes
+    assert failures("Swapped", here).keys() == {"physics"}
+    assert failures("SlipperyInWords", here).keys() == {"physics"}
+    assert failures("Generous", here).keys() == {"rewards"}
+    assert failures("Hiding", here).keys() == {"renderer"}
     assert failures("HidingAndSaying") == {}
 
 

@@ -37,6 +37,7 @@ from msgrpo_cli.training.train import train_job
 from support.small_run import SMALL
 
 OVERRIDES = [*SMALL, "trainer.beta=0.05", "algo.optimizer_steps=2", "eval.every=2", "save.every=2", "max_updates=4"]
+OVERRIDES += ["eval.episodes=12"]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -97,7 +98,7 @@ def test_a_checkpoint_that_a_signal_took_early_counts_as_the_regular_one_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An uninterrupted run saves update 2 because it is the best so far, and ends there because that is enough."""
-    overrides = [*SMALL, "eval.every=2", "save.every=100", "max_updates=4", "stop.score=0.0"]
+    overrides = [*SMALL, "eval.every=2", "save.every=100", "max_updates=4", "stop.score=0.0", "eval.episodes=12"]
     config = compose("train", overrides)
     straight, run = tmp_path / "straight", tmp_path / "run"
     train_job(config, straight, command=["test"], overrides=[])
@@ -256,9 +257,10 @@ def test_rows_before_the_checkpoint_are_never_cut(straight: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
-def test_a_damaged_reference_is_made_anew(tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]) -> None:
-    straight, run, beta = tmp_path / "straight", tmp_path / "run", [*OVERRIDES, "trainer.beta=0.1"]
-    train_job(compose("train", beta), straight, command=["test"], overrides=beta)
+def test_a_damaged_reference_is_made_anew(
+    straight: Path, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
     shutil.copytree(straight, run)
     shutil.rmtree(run / "checkpoints" / "checkpoint-4")
     file = run / "reference" / "model.safetensors"
@@ -267,7 +269,7 @@ def test_a_damaged_reference_is_made_anew(tmp_path: Path, damage: str, capfd: py
     file.write_bytes(weights if damage == "flipped" else weights[:100])
     if damage == "gone":
         shutil.rmtree(run / "reference")
-    train_job(compose("train", beta), run, command=["test"], overrides=beta, resume=run)
+    train(run, resume=run)
     assert_same(run, straight)
     assert (f"{file}: damaged" in capfd.readouterr().err.replace("\n", "")) == (damage != "gone")
     assert file.read_bytes() == (straight / "reference" / "model.safetensors").read_bytes()
