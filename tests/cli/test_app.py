@@ -212,3 +212,17 @@ def test_interruption(tmp_path: Path, number: signal.Signals, code: int) -> None
         assert process.wait(600) == code
         assert process.stdout is not None and process.stdout.read() == b""
     assert json.loads((tmp_path / "here" / "run.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("group", ["", "env", "bench", "lab", "runs", "config"])
+def test_a_list_of_commands_is_whole_at_80_columns(
+    group: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(monkeypatch, *group.split(), "--help") == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert "..." not in said.partition("\n\n")[2], "a summary is cut off"
+    if not group:
+        headings = [line for line in said.splitlines() if line.endswith(":") and not line.startswith(" ")]
+        assert headings == ["Options:", "Train and score:", "Look at runs:", "Before a run:", "Tools:"]
