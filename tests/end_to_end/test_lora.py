@@ -26,6 +26,7 @@ from msgrpo_cli.training.train import train_job
 from support.small_run import SMALL
 
 LORA = [*SMALL, "lora.enabled=true", "trainer.lr_scheduler_type=constant", "algo.groups_per_update=6"]
+LORA += ["eval.episodes=12"]
 
 
 def rows(path: Path, kind: str = "train") -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def train(run: Path, *overrides: str, source: Path | None = None, **more: Any) -
 
 
 def evaluated(target: Path, *overrides: str) -> dict[str, Any]:
-    [result] = evaluate_subjects(asked_for(str(target), ["eval.episodes=24", *overrides]), as_json=True)
+    [result] = evaluate_subjects(asked_for(str(target), ["eval.episodes=12", *overrides]), as_json=True)
     return result
 
 

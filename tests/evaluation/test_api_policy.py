@@ -51,7 +51,7 @@ def score(url: str, *overrides: str, episodes: int = 6) -> dict[str, Any]:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.005)

@@ -174,8 +174,8 @@ def test_a_mixture_passes_the_checks_of_games() -> None:
 def test_a_run_trains_on_a_mixture_and_evaluates_each_game(tmp_path: Path) -> None:
     config = compose(
         "train",
-        ["experiment=smoke", "env=mix", "env.games=[frozenlake,frozenlake_slippery]", "eval.episodes=24",
-         "algo.groups_per_update=12"],
+        ["experiment=smoke", "env=mix", "env.games=[frozenlake,frozenlake_slippery]", "eval.episodes=12",
+         "algo.groups_per_update=6"],
     )  # fmt: skip
     train_job(config, tmp_path / "run", command=["msgrpo", "train"], overrides=[])
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
