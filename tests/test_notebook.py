@@ -17,7 +17,7 @@ import pytest
 
 from msgrpo_cli import RunError, UsageError, evaluate, train
 
-SMALL = ("experiment=smoke", "max_updates=1", "algo.groups_per_update=2", "algo.group_size=4", "eval.episodes=8")
+SMALL = ("experiment=smoke", "max_updates=1", "algo.groups_per_update=2", "algo.group_size=4", "eval.episodes=4")
 
 
 def python(code: str) -> str:
@@ -76,7 +76,7 @@ def test_twice_in_one_process_with_a_hydra_and_a_log_of_its_own(
     assert first["run"] != second["run"] and first["status"] == second["status"] == "done"
     record = json.loads((Path(first["run"]) / "run.json").read_text())
     assert record["command"] == ["msgrpo", "train", *SMALL]
-    [score] = evaluate(first["run"], "eval.episodes=8")
+    [score] = evaluate(first["run"], "eval.episodes=4")
     assert score["mean_total_reward"] == first["mean_total_reward"]
     longer = train("max_updates=2", resume=first["run"])
     assert longer["updates"] == 2

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -289,14 +290,18 @@ def test_answers_that_name_no_action_are_told(capfd: pytest.CaptureFixture[str])
 
 def test_an_interruption_says_what_is_kept(server: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C in a process of its own, in the middle of its requests."""
-    with Gate(server, lambda *_: time.sleep(0.1)).open() as gate:
+    asked = threading.Event()
+
+    def before(number: int, _: Any) -> Any:
+        assert number <= 10 or asked.wait(600)
+
+    with Gate(server, before).open() as gate:
         command = [sys.executable, "-m", "msgrpo_cli", "eval", "policy=api", "model=tiny", f"model.path={TINY}"]
-        more = [f"api.base_url={gate.url}", "eval.episodes=200", "api.concurrency=2"]
+        more = [f"api.base_url={gate.url}", "eval.episodes=20", "api.concurrency=2"]
         process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while len(gate.bodies) < 10:
-            assert process.poll() is None
-            time.sleep(0.05)
+        wait_for(lambda: len(gate.bodies) > 10 or process.poll() is not None)
         process.send_signal(signal.SIGINT)
+        asked.set()
         _, said = process.communicate(timeout=600)
     assert process.returncode == 130
     kept = len(file_of_answers().read_text().splitlines())

@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.launch.rerun import as_text, first_difference
 from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.training.train import train_job
 from support.small_run import SMALL
+
+FEW = [*SMALL, "max_updates=2", "eval.episodes=8"]
 
 
 def rerun(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -18,17 +22,17 @@ def rerun(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=900)
 
 
-def test_a_run_comes_out_the_same_and_a_changed_one_does_not(finished_run: Path, tmp_path: Path) -> None:
-    original = tmp_path / "copy"
-    shutil.copytree(finished_run, original)
+def test_a_run_comes_out_the_same_and_a_changed_one_does_not(tmp_path: Path) -> None:
+    original = tmp_path / "original"
+    train_job(compose("train", FEW), original, command=["test"], overrides=FEW)
     done = rerun(str(original), "--json")
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
     assert outcome["equal"] and outcome["difference"] is None
     again = Path(outcome["rerun"])
-    assert again.parent == original.parent and again.name.startswith("copy-again-")
+    assert again.parent == original.parent and again.name.startswith("original-again-")
     record = json.loads((again / "run.json").read_text())
-    assert record["overrides"] == SMALL and record["command"][1] == "rerun"
+    assert record["overrides"] == FEW and record["command"][1] == "rerun"
     assert (again / "config.yaml").read_text() == (original / "config.yaml").read_text()
     rows = (again / "metrics.jsonl").read_text().splitlines()
     rows[1] = json.dumps({**json.loads(rows[1]), "loss": 77.0})
