@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .command_tree import Command, Parameter
-from .override_completion import paths
 
 _SCRIPTS = Path(__file__).with_name("completion_scripts")
 
@@ -138,7 +137,15 @@ def _sweeps(line: Line, word: str) -> list[Offer]:
 
 
 def _paths(line: Line, word: str) -> list[Offer]:
+    from .override_completion import paths
+
     return [Offer(text) for text in paths(word)]
+
+
+def _files(line: Line, word: str) -> list[Offer]:
+    from .override_completion import paths
+
+    return [Offer(text) for text in paths(word, files=True)]
 
 
 SOURCES: Mapping[str, Source] = {
@@ -148,6 +155,6 @@ SOURCES: Mapping[str, Source] = {
     "SWEEP": _sweeps,
     "CHECKPOINT": _paths,
     "DIR": _paths,
-    "FILE": lambda line, word: [Offer(text) for text in paths(word, files=True)],
+    "FILE": _files,
 }
 """What is offered for each kind of value; a metavar names the kind."""

@@ -5,7 +5,10 @@ Knows numbers. Knows nothing about what they measure.
 
 from __future__ import annotations
 
-from .statistics import Interval
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .statistics import Interval
 
 NONE = "-"
 """What stands for a figure that is not known."""

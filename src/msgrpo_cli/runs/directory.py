@@ -120,19 +120,23 @@ class Run:
         Before `run.json` there is no run; from then on it can be resumed, whatever happens.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        self._refuse_what_is_there()  # before the lock names this process in it
         with locked(self.path):
-            if is_run(self.path):
-                raise UsageError(
-                    f"hydra.run.dir={self.path}: holds a run already; go on with msgrpo train --resume {self.path}"
-                )
-            if strangers := sorted(path.name for path in self._names if path.exists()):
-                raise UsageError(
-                    f"hydra.run.dir={self.path}: holds {strangers[0]}, which is no run's and would be "
-                    "overwritten; give another directory"
-                )
+            self._refuse_what_is_there()
             write_text(self.config, config)
             self.update_record(
                 schema=SCHEMA, status="running", error=None, command=command, overrides=overrides, start=now()
+            )
+
+    def _refuse_what_is_there(self) -> None:
+        if is_run(self.path):
+            raise UsageError(
+                f"hydra.run.dir={self.path}: holds a run already; go on with msgrpo train --resume {self.path}"
+            )
+        if strangers := sorted(path.name for path in self._names if path.exists()):
+            raise UsageError(
+                f"hydra.run.dir={self.path}: holds {strangers[0]}, which is no run's and would be overwritten; give "
+                "another directory"
             )
 
     def begin(

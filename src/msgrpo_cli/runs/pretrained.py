@@ -12,8 +12,6 @@ import threading
 from importlib.resources import files
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from msgrpo_cli.config.schema import ModelConfig
 from msgrpo_cli.errors import RunError, UsageError
 
@@ -184,6 +182,8 @@ def _problem_with_shards(folder: Path) -> str | None:
 
 def _problem_with_file(file: Path) -> str | None:
     """What is wrong with the length or the header of a safetensors file; its tensors are not read."""
+    from safetensors import SafetensorError, safe_open
+
     try:
         size = file.stat().st_size
         with safe_open(file, framework="np"):
