@@ -1,6 +1,6 @@
 """A run that an earlier program left (commit 6f02902, before there were packages): everything still reads it.
 
-The archive holds the run, its model, what that program's own `msgrpo eval run eval.episodes=48 --json` said, and the
+The archive holds the run, its model, what that program's own `msgrpo eval run eval.episodes=12 --json` said, and the
 metrics after its own `msgrpo train --resume run max_updates=3`. It was made, with one thread, by
 
     msgrpo train experiment=smoke model=any model.path=base prompt=action_only prompt.observation=compact max_updates=2
@@ -47,7 +47,7 @@ def figures(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_it_is_scored_as_it_was(old: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert msgrpo(monkeypatch, "eval", "run", "eval.episodes=48", "--json") == 0
+    assert msgrpo(monkeypatch, "eval", "run", "eval.episodes=12", "--json") == 0
     then = json.loads((old / "evaluation.json").read_text())
     assert json.loads(capsys.readouterr().out) | {"wall_seconds": 0} == figures(then) | {"wall_seconds": 0}
 
