@@ -186,17 +186,17 @@ MODEL_ROWS = [
     (
         "SMOKE model.path=MODELS/truncated",
         2,
-        "model.path=MODELS/truncated: model.safetensors: truncated: 100000 bytes, not what its header says",
+        "model.path=MODELS/truncated: model.safetensors: damaged: 100000 bytes, not what its header says",
     ),
     (
         "eval MODELS/truncated",
         2,
-        "model.path=MODELS/truncated: model.safetensors: truncated: 100000 bytes, not what its header says",
+        "model.path=MODELS/truncated: model.safetensors: damaged: 100000 bytes, not what its header says",
     ),
     (
         "SMOKE --from MODELS/truncated",
         2,
-        "model.path=MODELS/truncated: model.safetensors: truncated: 100000 bytes, not what its header says",
+        "model.path=MODELS/truncated: model.safetensors: damaged: 100000 bytes, not what its header says",
     ),
     (
         "SMOKE model.path=MODELS/garbage",

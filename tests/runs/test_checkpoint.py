@@ -230,11 +230,13 @@ def test_what_was_saved_without_the_state_of_training_is_whole_but_not_resumed_f
     assert best(run) == path, "its weights can be evaluated"
 
 
-def test_what_was_cut_off_is_neither_chosen_nor_evaluated(run: Run) -> None:
+def test_what_was_cut_off_is_neither_chosen_nor_evaluated(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     whole, cut = add(run, 3, 0.1), add(run, 20, 0.9)
     (cut / "model.safetensors").write_text("wei")
     said = re.escape("model.safetensors: damaged: 3 bytes, 7 were written")
     assert best(run) == whole
+    assert find_checkpoint(str(run.path)) == (whole, run.path)
+    assert re.search(f"warning: .*{said}; {whole.name} is the best that is whole", capsys.readouterr().err)
     with pytest.raises(UsageError, match=said):
         find_checkpoint(str(cut))
 

@@ -27,7 +27,7 @@ def test_shards_pass_and_one_cut_short_is_named(tmp_path: Path) -> None:
     assert problem_with(tmp_path) is None
     whole = (tmp_path / "two.safetensors").read_bytes()
     (tmp_path / "two.safetensors").write_bytes(whole[:-1])
-    assert problem_with(tmp_path) == f"two.safetensors: truncated: {len(whole) - 1} bytes, not what its header says"
+    assert problem_with(tmp_path) == f"two.safetensors: damaged: {len(whole) - 1} bytes, not what its header says"
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,12 @@ def with_weights(config: RunConfig, source: Path | None) -> RunConfig:
 
 
 def record_failure(run: Run, error: str, command: Sequence[str], overrides: list[str]) -> None:
-    """Make sure that run.json tells the end, also where work failed before it began to write."""
+    """Make sure that run.json tells the end, also where work failed before it began to write.
+
+    A directory that was removed meanwhile stays removed.
+    """
+    if not run.path.is_dir():
+        return
     if not is_run(run.path):
         run.update_record(command=list(command), overrides=overrides, start=now())
     if run.record().get("status") in (None, "running"):

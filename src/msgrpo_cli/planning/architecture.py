@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from msgrpo_cli.config.schema import LoraConfig, ModelConfig
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs.checkpoint import base_of, is_adapter, read_metadata
-from msgrpo_cli.runs.pretrained import architecture_file, fetched, is_local, local_path
+from msgrpo_cli.runs.pretrained import architecture_file, fetched, is_local, local_path, problem_with_file
 
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 _FORMULA = {"qwen2", "llama"}  # whose parameters `count_of_architecture` counts
@@ -211,11 +211,10 @@ def _stored_shapes(folder: Path) -> Shapes:
     """From the headers alone; no tensor is read. Raises UsageError where a file is damaged."""
     shapes: Shapes = {}
     for file in sorted(folder.glob("model*.safetensors")):
-        try:
-            with safe_open(file, framework="np") as weights:
-                shapes |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-        except SafetensorError as problem:
-            raise UsageError(f"{file}: broken: {problem}") from problem
+        if (problem := problem_with_file(file)) is not None:
+            raise UsageError(f"model.path={folder}: {problem}")
+        with safe_open(file, framework="np") as weights:
+            shapes |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     return shapes
 
 

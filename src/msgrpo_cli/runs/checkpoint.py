@@ -11,6 +11,7 @@ by a path relative to themselves, so a run can be copied.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,7 @@ def from_weights(config: RunConfig, source: Path) -> RunConfig:
 def find_checkpoint(target: str) -> tuple[Path, Path | None]:
     """(checkpoint, its run or None) for a checkpoint directory or a run, whose best one is meant.
 
-    Raises UsageError where there is none.
+    Damaged checkpoints of a run are told on stderr. Raises UsageError where there is none that is whole.
     """
     path = Path(target)
     if is_checkpoint(path):
@@ -232,9 +233,11 @@ def find_checkpoint(target: str) -> tuple[Path, Path | None]:
         raise UsageError(f"{target}: neither a run (no run.json) nor a checkpoint (no {METADATA})")
     run_path = find_run(target)
     found = best(Run(run_path))
+    damaged = [reason for path in _named(Run(run_path)) if (reason := damage(path)) is not None]
     if found is None:
-        damaged = [reason for path in _named(Run(run_path)) if (reason := damage(path)) is not None]
         raise UsageError(damaged[-1] if damaged else f"{run_path}: has no checkpoint yet")
+    for reason in damaged:  # it may have been the best
+        print(f"warning: {reason}; {found.name} is the best that is whole", file=sys.stderr)
     return found, run_path
 
 

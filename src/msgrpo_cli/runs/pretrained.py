@@ -162,7 +162,7 @@ def problem_with(folder: Path) -> str | None:
     if (folder / _INDEX).is_file():
         return _problem_with_shards(folder)
     if (folder / _ONE).is_file():
-        return _problem_with_file(folder / _ONE)
+        return problem_with_file(folder / _ONE)
     if any((folder / name).is_file() for name in _PICKLED):
         return (
             f"{_PICKLED[0]}: pickled weights run code when they are read, so they are never loaded; where you "
@@ -176,23 +176,25 @@ def _problem_with_shards(folder: Path) -> str | None:
         names = set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{_INDEX}: broken: it lists no files"
-    problems = (_problem_with_file(folder / str(name)) for name in sorted(names, key=str))
+    problems = (problem_with_file(folder / str(name)) for name in sorted(names, key=str))
     return next((problem for problem in problems if problem is not None), None)
 
 
-def _problem_with_file(file: Path) -> str | None:
+def problem_with_file(file: Path) -> str | None:
     """What is wrong with the length or the header of a safetensors file; its tensors are not read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         size = file.stat().st_size
+        if not file.is_file():
+            return f"{file.name}: not a file"
         with safe_open(file, framework="np"):
             return None
     except OSError as error:
         return f"{file.name}: cannot be read: {error.strerror or error}"
     except SafetensorError as error:
         if _CUT in str(error):
-            return f"{file.name}: truncated: {size} bytes, not what its header says"
+            return f"{file.name}: damaged: {size} bytes, not what its header says"
         return f"{file.name}: broken: not a safetensors file: {error}"
 
 

@@ -148,9 +148,11 @@ class Recorder:
 
     def _warn_of_withheld(self, metrics: dict[str, Any], optimizer_steps: int) -> None:
         """Ten updates of which every step was withheld: the guard keeps the run from learning."""
+        if metrics["skipped"]:  # it changed nothing either, but says nothing about the guard
+            return
         withheld = metrics["withheld_steps"] == optimizer_steps
         self.withheld_in_a_row = self.withheld_in_a_row + 1 if withheld else 0
-        if self.withheld_in_a_row == _SILENT:
+        if withheld and self.withheld_in_a_row == _SILENT:
             guard = self.config.guard
             self.display.say(
                 f"warning: {_SILENT} updates in a row changed nothing: guard.grad_norm={guard.grad_norm} or "
