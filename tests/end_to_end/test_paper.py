@@ -46,6 +46,7 @@ def test_the_baselines_meet_the_same_prompts_and_starts() -> None:
         assert baseline.eval.episodes == 50
 
 
+@pytest.mark.slow
 def test_the_baselines_here_and_behind_a_server(tmp_path: Path) -> None:
     model = small_qwen(tmp_path / "qwen")
     chosen = ["experiment=paper_baselines", "model=qwen7b", f"model.path={model}", "eval.episodes=2", *SHORT]
@@ -60,6 +61,7 @@ def test_the_baselines_here_and_behind_a_server(tmp_path: Path) -> None:
         assert remote["usage"]["prompt_tokens"] > 1000 * remote["usage"]["requests"]
 
 
+@pytest.mark.slow
 def test_snake_from_training_to_the_four_scenarios(tmp_path: Path) -> None:
     few = ["max_updates=2", "algo.groups_per_update=1", "algo.group_size=4", "algo.invalid_action=random"]
     scored = ["eval.episodes=2", "eval.every=1", "save.every=1"]

@@ -38,6 +38,7 @@ def test_the_recipe_gives_the_same_weights_twice_and_learns() -> None:
     assert len(tokenizer) == first.config.vocab_size
 
 
+@pytest.mark.slow
 def test_the_large_base_is_24_times_as_large_and_its_recipe_learns() -> None:
     model, _ = imitate(replace(RECIPES["large"], batches=1), batch_size=8)
     small, _ = imitate(replace(RECIPES["tiny"], batches=1), batch_size=16)
