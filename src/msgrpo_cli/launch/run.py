@@ -47,6 +47,7 @@ class TrainJob:
     """Where a mixture finds its games."""
 
     def __call__(self, data: dict[str, Any], run_dir: Path, overrides: list[str]) -> None:
+        began = is_run(run_dir)
         try:
             config = job_config(data, self.config_dirs, self.from_checkpoint)
             from msgrpo_cli.training.train import train_job  # heavy; by now a killed run can be resumed
@@ -56,6 +57,8 @@ class TrainJob:
             self.problem = problem
             _log.info("%s failed: %s", run_dir, one_line(problem))
             _log.info("traceback", exc_info=problem)
+            if began and not is_run(run_dir):  # it was removed meanwhile, and stays removed
+                return
             with contextlib.suppress(OSError):  # a full disk; `problem` says what is to be said
                 record_failure(Run(run_dir), one_line(problem), self.command, overrides)
         except KeyboardInterrupt:
@@ -166,12 +169,7 @@ def with_weights(config: RunConfig, source: Path | None) -> RunConfig:
 
 
 def record_failure(run: Run, error: str, command: Sequence[str], overrides: list[str]) -> None:
-    """Make sure that run.json tells the end, also where work failed before it began to write.
-
-    A directory that was removed meanwhile stays removed.
-    """
-    if not run.path.is_dir():
-        return
+    """Make sure that run.json tells the end, also where work failed before it began to write."""
     if not is_run(run.path):
         run.update_record(command=list(command), overrides=overrides, start=now())
     if run.record().get("status") in (None, "running"):
