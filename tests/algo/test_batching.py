@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from msgrpo_cli.algo.batching import LengthNormalization, Row, deal, micro_batches, row_factors, step_rows, times_read
+from msgrpo_cli.algo.batching import (
+    LengthNormalization,
+    Row,
+    deal,
+    micro_batches,
+    step_rows,
+    times_read,
+    weighed_rows,
+)
 from msgrpo_cli.episode import Completion, Episode, Start, Step
 
 
@@ -35,7 +45,7 @@ ROWS = [row(2, 0), row(4, 0), row(3, 1)]
     ],
 )
 def test_factors_by_hand(normalization: LengthNormalization, factors: list[float]) -> None:
-    assert row_factors(ROWS, normalization, max_new_tokens=6).tolist() == factors
+    assert weighed_rows(ROWS, normalization, max_new_tokens=6)[1].tolist() == factors
 
 
 @pytest.mark.parametrize(
@@ -44,21 +54,39 @@ def test_factors_by_hand(normalization: LengthNormalization, factors: list[float
 def test_weights_of_all_tokens(normalization: LengthNormalization, weight_of_all_tokens: float) -> None:
     """w_i = factor / sum L. Over all tokens they sum to 1, but for `constant`: to sum L / (N max_new_tokens)."""
     lengths = np.array([2, 4, 3])
-    weights = row_factors(ROWS, normalization, max_new_tokens=6) / 9
+    weights = weighed_rows(ROWS, normalization, max_new_tokens=6)[1] / 9
     assert (weights * lengths).sum() == pytest.approx(weight_of_all_tokens)
 
 
 def test_what_each_normalization_makes_equal() -> None:
     lengths = np.array([2, 4, 3])
-    assert (row_factors(ROWS, "step", 6) * lengths).tolist() == [3.0, 3.0, 3.0]
-    shares = row_factors(ROWS, "episode", 6) * lengths
+    assert (weighed_rows(ROWS, "step", 6)[1] * lengths).tolist() == [3.0, 3.0, 3.0]
+    shares = weighed_rows(ROWS, "episode", 6)[1] * lengths
     assert shares[0] + shares[1] == shares[2] == 4.5
-    assert row_factors(ROWS, "constant", 12).tolist() == [0.25] * 3
+    assert weighed_rows(ROWS, "constant", 12)[1].tolist() == [0.25] * 3
 
 
 def test_order_of_rows_only_orders_the_factors() -> None:
     rows = [ROWS[2], ROWS[0], ROWS[1]]
-    assert row_factors(rows, "episode", 6).tolist() == [1.5, 1.125, 0.5625]
+    assert weighed_rows(rows, "episode", 6)[1].tolist() == [1.5, 1.125, 0.5625]
+
+
+@pytest.mark.parametrize(
+    ("normalization", "factors"),
+    [
+        ("token", [1.0, 1.0]),  # sum L = 5 of the rows that are left
+        ("step", [5 / (3 * 2), 5 / (3 * 3)]),  # N counts the row that was cut
+        ("episode", [5 / (2 * 2 * 2), 5 / (2 * 1 * 3)]),
+        ("constant", [5 / (3 * 6)] * 2),
+    ],
+)
+def test_a_row_that_was_cut_is_left_out_but_counted(normalization: LengthNormalization, factors: list[float]) -> None:
+    rows = [ROWS[0], replace(ROWS[1], truncated=True), ROWS[2]]
+    left, found = weighed_rows(rows, normalization, 6, mask_truncated=True)
+    assert left == [ROWS[0], ROWS[2]] and found.tolist() == pytest.approx(factors)
+    assert weighed_rows(rows[1:2], normalization, 6, mask_truncated=True)[0] == []
+    assert len(weighed_rows(rows, normalization, 6)[0]) == 3
+    assert weighed_rows([], normalization, 6)[0] == []
 
 
 def test_every_step_of_every_episode_is_one_row() -> None:

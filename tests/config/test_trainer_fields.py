@@ -9,21 +9,37 @@ from typing import Any
 import pytest
 
 from msgrpo_cli.config import trainer_fields
+from msgrpo_cli.config.trainer_refused import OWNERS, REASONS, owner
 from support.places import ROOT
 
 
 def test_the_generated_file_is_the_live_class() -> None:
-    from msgrpo_cli.training.fields import generate
+    from msgrpo_cli.training.fields import generate, page
 
     live = json.loads(json.dumps(generate()))
     pinned = (ROOT / "constraints.txt").read_text().split()
     if f"transformers=={version('transformers')}" not in pinned:  # it has other fields; TRL refuses those it lacks
         pytest.skip("generated with another release of transformers")
     assert trainer_fields.fields() == live, "run: python -m msgrpo_cli.training.fields"
+    assert (ROOT / "docs" / "trainer.md").read_text(encoding="utf-8") == page(), "run the same"
 
 
 def test_every_owned_field_exists() -> None:
-    assert [name for name in trainer_fields.OWNERS if name not in trainer_fields.fields()] == []
+    assert [name for name in OWNERS if name not in trainer_fields.fields()] == []
+
+
+def test_a_field_that_nothing_could_honour_is_refused_with_its_reason_but_for_trl_s_own_default() -> None:
+    for name, reason in REASONS.items():
+        default = trainer_fields.fields()[name]["default"]
+        assert owner(name) is None and trainer_fields.problems({name: default}) == []
+        assert trainer_fields.problems({name: "other"}) == [f"trainer.{name}=other: not supported: {reason}"]
+
+
+def test_an_entropy_bonus_over_chosen_tokens_is_refused() -> None:
+    for name, value in (("entropy_coef", 0.1), ("use_adaptive_entropy", True)):
+        [line] = trainer_fields.problems({"top_entropy_quantile": 0.2, name: value})
+        assert line.startswith("trainer.top_entropy_quantile=0.2: not supported with trainer.") and name in line
+    assert trainer_fields.problems({"top_entropy_quantile": 0.2, "entropy_coef": 0.0}) == []
 
 
 def test_what_the_interface_refuses_is_refused() -> None:
@@ -34,7 +50,7 @@ def test_what_the_interface_refuses_is_refused() -> None:
         "num_generations_eval remove_unused_columns seed data_seed resume_from_checkpoint temperature top_p top_k "
         "min_p repetition_penalty generation_kwargs max_completion_length"
     ).split()
-    assert [name for name in refused if trainer_fields.owner(name) is None] == []
+    assert [name for name in refused if owner(name) is None] == []
 
 
 @pytest.mark.parametrize(

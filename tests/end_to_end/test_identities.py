@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
-from trl import GRPOConfig, GRPOTrainer
 
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.algo.episode_sampling import Draw
@@ -31,37 +29,7 @@ from support.parts import (
     trainer_for,
     with_advantages,
 )
-
-PROMPTS = [[3, 14, 15, 16, 5, 4]] * 4 + [[3, 15, 15, 14, 15, 5, 4]] * 4
-ANSWERS = [[6, 9, 7, 5], [6, 10, 7, 5], [6, 5], [5], [6, 11, 7, 5], [6, 8, 7, 10, 11, 5], [9, 9, 5], [6, 9, 7, 5]]
-REWARDS = [1.0, 0.0, 0.0, -1.0, 0.25, 0.5, 0.0, 1.0]
-
-
-class _Plain(GRPOTrainer):
-    """GRPOTrainer as it is, but in the order in which its rows were given."""
-
-    def first_batch(self) -> dict[str, Any]:
-        self.model.train()
-        self.current_gradient_accumulation_steps = 1
-        return self._generate_and_score_completions([{"prompt": ""} for _ in PROMPTS])
-
-
-def _plain_trainer(folder: Path, model: torch.nn.Module, tokenizer: Any, loss_type: str) -> _Plain:
-    def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        return {"prompt_ids": PROMPTS, "completion_ids": ANSWERS, "logprobs": None}
-
-    def reward(prompts: list[str], **_: Any) -> list[float]:
-        return REWARDS
-
-    arguments = GRPOConfig(
-        output_dir=str(folder), loss_type=loss_type, num_generations=4, per_device_train_batch_size=8, bf16=False,
-        gradient_checkpointing=False, use_cpu=True, max_completion_length=6, report_to="none", beta=0.0,
-    )  # fmt: skip
-    dataset = Dataset.from_dict({"prompt": ["a", "b"]})
-    return _Plain(
-        model=model, reward_funcs=reward, args=arguments, train_dataset=dataset, processing_class=tokenizer,
-        rollout_func=rollout,
-    )  # fmt: skip
+from support.plain_trl import ANSWERS, PROMPTS, REWARDS, gradient_of, plain_trainer
 
 
 @pytest.mark.parametrize(
@@ -71,11 +39,11 @@ def test_one_step_episodes_give_trl_s_own_advantages_loss_and_gradient(
     tmp_path: Path, loss_type: str, length_normalization: str
 ) -> None:
     model, tokenizer = small_model()
-    plain = _plain_trainer(tmp_path, copy.deepcopy(model), tokenizer, loss_type)
+    plain = plain_trainer(tmp_path, copy.deepcopy(model), tokenizer, loss_type=loss_type)
     batch = plain.first_batch()
     theirs = plain._compute_loss(plain.model, batch)
     theirs.backward()
-    their_gradient = torch.cat([parameter.grad.flatten() for parameter in plain.model.parameters()])
+    their_gradient = gradient_of(plain.model)
 
     advantages = group_advantages(np.array(REWARDS).reshape(2, 4)).reshape(-1)
     assert np.allclose(advantages, batch["advantages"].numpy(), rtol=1e-5)

@@ -72,13 +72,23 @@ def with_advantages(played: PlayedUpdate, advantages: list[float]) -> PlayedUpda
     return PlayedUpdate(played.update, played.episodes, chosen, draw, 0.0, 1.0)
 
 
-def one_step_episodes(answers: list[list[int]], prompts: list[list[int]], logprobs: list[list[float]]) -> list[Episode]:
-    """Episodes of one step each, from token ids."""
+def one_step_episodes(
+    answers: list[list[int]], prompts: list[list[int]], logprobs: list[list[float]], end: int | None = None
+) -> list[Episode]:
+    """Episodes of one step each, from token ids; an answer that does not end with the token `end` was cut."""
     return [
         Episode(
             env="given",
             start=Start(number, number // 4, number % 4, (0, 1, number // 4, number % 4)),
-            steps=(Step("", Completion("", None, tuple(prompt), tuple(answer), tuple(logs)), None, 0.0, b"same"),),
+            steps=(
+                Step(
+                    "",
+                    Completion("", None, tuple(prompt), tuple(answer), tuple(logs), end not in (None, answer[-1])),
+                    None,
+                    0.0,
+                    b"same",
+                ),
+            ),
             terminated=True,
             truncated=False,
             ended_by="end",

@@ -30,6 +30,8 @@ class Row:
     """The step's advantage, times the drawing correction of its episode."""
     episode: int
     """Number of the episode among the drawn ones."""
+    truncated: bool = False
+    """The answer was cut at the limit of tokens."""
 
     @property
     def length(self) -> int:
@@ -39,30 +41,46 @@ class Row:
 def step_rows(trained: Sequence[tuple[Episode, np.ndarray]]) -> list[Row]:
     """Every step of every drawn episode, once, with its own advantage, which all of its tokens get."""
     return [
-        Row(step.completion.prompt_ids, step.completion.token_ids, step.completion.logprobs, float(advantage), number)
+        Row(
+            step.completion.prompt_ids,
+            step.completion.token_ids,
+            step.completion.logprobs,
+            float(advantage),
+            number,
+            step.completion.truncated,
+        )
         for number, (episode, advantage_T) in enumerate(trained)
         for step, advantage in zip(episode.steps, advantage_T, strict=True)
     ]
 
 
-def row_factors(rows: Sequence[Row], normalization: LengthNormalization, max_new_tokens: int) -> np.ndarray:
-    """w_i times sum L, shape (N,): what a row's advantage is multiplied by before TRL's `dapo` loss divides by sum L.
+def weighed_rows(
+    rows: Sequence[Row], normalization: LengthNormalization, max_new_tokens: int, *, mask_truncated: bool = False
+) -> tuple[list[Row], np.ndarray]:
+    """The rows that are trained on, and w_i times sum L for each: what its advantage is multiplied by before TRL's
+    `dapo` loss divides by sum L.
 
     With L_i tokens in row i, N rows, E episodes, T_e steps in episode e [ours]: `token` w = 1 / sum L,
     `step` w = 1 / (N L_i), `episode` w = 1 / (E T_e L_i), `constant` w = 1 / (N max_new_tokens) (Dr. GRPO).
+    With `mask_truncated` rows whose answer was cut are left out, which is what TRL's mask comes to: sum L is then over
+    the rows that are left, while N, E and T_e count all of them, as in TRL's own losses.
     """
     if not rows:
-        return np.ones(0)
+        return [], np.ones(0)
     length_N = np.array([len(row.completion_ids) for row in rows], dtype=np.float64)
+    trained_N = np.array([not (mask_truncated and row.truncated) for row in rows])
+    total = length_N[trained_N].sum()
     if normalization == "token":
-        return np.ones(len(rows))
-    if normalization == "step":
-        return np.asarray(length_N.sum() / (len(rows) * length_N))
-    if normalization == "constant":
-        return np.full(len(rows), length_N.sum() / (len(rows) * max_new_tokens))
-    episode_N = np.array([row.episode for row in rows])
-    steps_E = np.bincount(episode_N)
-    return np.asarray(length_N.sum() / (len(steps_E) * steps_E[episode_N] * length_N))
+        factor_N = np.ones(len(rows))
+    elif normalization == "step":
+        factor_N = total / (len(rows) * length_N)
+    elif normalization == "constant":
+        factor_N = np.full(len(rows), total / (len(rows) * max_new_tokens))
+    else:
+        episode_N = np.array([row.episode for row in rows])
+        steps_E = np.bincount(episode_N)
+        factor_N = total / (len(steps_E) * steps_E[episode_N] * length_N)
+    return [row for row, trained in zip(rows, trained_N, strict=True) if trained], factor_N[trained_N]
 
 
 def deal(count: int, parts: int, rng: np.random.Generator) -> list[np.ndarray]:

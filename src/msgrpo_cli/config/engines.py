@@ -20,13 +20,13 @@ _CORRECTION = (
     "vllm_importance_sampling_clip_max",
     "vllm_importance_sampling_clip_min",
 )
-_SWITCHES = {
+SWITCHES = {
     "use_vllm": ("vllm_colocate", "vllm_server"),
     "use_transformers_continuous_batching": ("continuous_batching",),
     "use_transformers_paged": ("continuous_batching",),
 }
 """Fields by which TRL chooses a backend. Here `engine` does; `true` may repeat its choice but not contradict it."""
-_NEVER = {
+NEVER = {
     "vllm_enable_sleep_mode": "an update asks for answers many times, and each time all weights would be pushed anew",
     "vllm_structured_outputs_regex": "it cuts the distribution, so the trained log-probabilities would not be those "
     "sampled from",
@@ -53,14 +53,14 @@ def problems(config: RunConfig) -> list[str]:
         shown = f"trainer.{field}={str(value).lower() if isinstance(value, bool) else value}"
         if value in (None, trainer_fields.fields()[field]["default"]):
             continue
-        if field in _NEVER:
-            lines.append(f"{shown}: not supported: {_NEVER[field]}")
-        elif field in _SWITCHES and name not in _SWITCHES[field]:
-            lines.append(f"{shown}: the engine group decides this; choose {_choices(_SWITCHES[field])}")
+        if field in NEVER:
+            lines.append(f"{shown}: not supported: {NEVER[field]}")
+        elif field in SWITCHES and name not in SWITCHES[field]:
+            lines.append(f"{shown}: the engine group decides this; choose {_choices(SWITCHES[field])}")
         elif field == "vllm_mode" and engine.sets is not None and engine.sets.get(field, value) != value:
             lines.append(f"{shown}: contradicts engine={name}; choose engine=vllm_{value}")
-        elif (readers := _readers(field)) and name not in readers:
-            lines.append(f"{shown}: engine={name} does not read it; choose {_choices(readers)}")
+        elif (known := readers(field)) and name not in known:
+            lines.append(f"{shown}: engine={name} does not read it; choose {_choices(known)}")
     return lines + engine.problems(config)
 
 
@@ -69,7 +69,8 @@ def trainer_settings(name: str) -> Mapping[str, Any]:
     return ENGINES[name].sets or {}
 
 
-def _readers(field: str) -> list[str]:
+def readers(field: str) -> list[str]:
+    """The engines that alone read this field; none where all do."""
     return [name for name, engine in ENGINES.items() if field in engine.fields]
 
 

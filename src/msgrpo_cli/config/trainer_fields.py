@@ -1,4 +1,4 @@
-"""The fields of TRL's GRPOConfig: which exist, which types they take, and which of them have another owner here.
+"""The fields of TRL's GRPOConfig: which exist, which types they take, and which values.
 
 Knows names, types and defaults from `trainer_fields.json`, which `python -m msgrpo_cli.training.fields` writes from the
 live class, so that a config is checked without importing torch. Knows nothing about what the fields do.
@@ -16,46 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).with_name("trainer_fields.json")
+from .trainer_refused import REASONS, owner
 
-_ROWS = "algo.groups_per_update, algo.optimizer_steps and trainer.per_device_train_batch_size"
-OWNERS: Mapping[str, str] = {
-    "num_generations": "algo.group_size",
-    "scale_rewards": "algo.scale",
-    "loss_type": "algo.length_normalization",
-    "generation_batch_size": _ROWS,
-    "steps_per_generation": _ROWS,
-    "gradient_accumulation_steps": _ROWS,
-    "max_steps": "max_updates",
-    "num_train_epochs": "max_updates",
-    "output_dir": "hydra.run.dir",
-    "logging_steps": "metrics.jsonl, which holds every update",
-    "logging_nan_inf_filter": "metrics.jsonl, which hides no NaN",
-    "log_completions": "episodes.jsonl, which holds every completion",
-    "do_eval": "eval.every",
-    "num_generations_eval": "eval.episodes",
-    "remove_unused_columns": "the rollout, which needs all its columns",
-    "bf16_full_eval": "trainer.bf16: what is trained is what is scored",
-    "fp16_full_eval": "trainer.fp16: what is trained is what is scored",
-    "seed": "seed",
-    "data_seed": "seed",
-    "resume_from_checkpoint": "msgrpo train --resume",
-    "temperature": "rollout.temperature",
-    "top_p": "rollout.top_p",
-    "top_k": "rollout.top_k",
-    "min_p": "rollout.min_p",
-    "repetition_penalty": "rollout.repetition_penalty",
-    "generation_kwargs": "the rollout block",
-    "max_completion_length": "rollout.max_new_tokens",
-    "chat_template_kwargs": "model.chat_template_kwargs",
-    "model_init_kwargs": "the model block",
-    "push_to_hub": "you, with the hub's own tools: hf upload ID RUN/checkpoints/...",
-    "deepspeed": "the engine block",
-    "fsdp": "the engine block",
-    "fsdp_config": "the engine block",
-}
-"""Fields that the trainer block refuses, and who decides about them."""
-_OWNED_PREFIXES = {"save_": "the save block", "eval_": "the eval block"}
+FILE = Path(__file__).with_name("trainer_fields.json")
 
 _OURS_MAY_BE_NULL = {"learning_rate"}  # null: the default of the model or of its adapter
 _ANY, _SHARE, _COUNT, _PORT = (0.0, sys.float_info.max), (0.0, 1.0), (1, sys.maxsize), (1, 65535)
@@ -78,18 +41,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "entropy_coef_min": _ANY,
     "entropy_target": _ANY,
     "top_entropy_quantile": _SHARE,
-    "label_smoothing_factor": _SHARE,
-    "neftune_noise_alpha": _ANY,
     "router_aux_loss_coef": _ANY,
     "num_iterations": _COUNT,
     "per_device_train_batch_size": _COUNT,
-    "per_device_eval_batch_size": _COUNT,
     "pad_to_multiple_of": _COUNT,
     "torch_empty_cache_steps": _COUNT,
-    "dataloader_num_workers": (0, sys.maxsize),
-    "ddp_timeout": _COUNT,
-    "ref_model_mixup_alpha": _SHARE,
-    "ref_model_sync_steps": _COUNT,
     "vllm_gpu_memory_utilization": _SHARE,
     "vllm_max_model_length": _COUNT,
     "vllm_tensor_parallel_size": _COUNT,
@@ -101,10 +57,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 _LEVELS = ("debug", "info", "warning", "error", "critical", "passive")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "importance_sampling_level": ("token", "sequence"),
-    "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
     "vllm_mode": ("colocate", "server"),
     "log_level": _LEVELS,
-    "log_level_replica": _LEVELS,
 }
 """Words of fields that are plain strings to TRL's annotations."""
 _PACKAGES = {"use_liger_kernel": "liger_kernel"}
@@ -128,16 +82,9 @@ def fields() -> dict[str, dict[str, Any]]:
     return read
 
 
-def owner(name: str) -> str | None:
-    """Who decides about this field instead of the trainer block; None where the block does."""
-    if name in OWNERS:
-        return OWNERS[name]
-    return next((who for prefix, who in _OWNED_PREFIXES.items() if name.startswith(prefix) and name in fields()), None)
-
-
 def free_fields() -> list[str]:
     """The fields that the trainer block takes."""
-    return [name for name in fields() if owner(name) is None]
+    return [name for name in fields() if owner(name) is None and name not in REASONS]
 
 
 def may_be_null(name: str) -> bool:
@@ -152,7 +99,7 @@ def least(name: str) -> float | None:
 
 def few_values(name: str) -> list[str]:
     """The values of a field that has but a few, as they are typed; empty for any other."""
-    if owner(name) is not None or name not in fields():
+    if name not in free_fields():
         return []
     kinds = fields()[name]["types"]
     values = [*_TRACKERS, "none"] if name == "report_to" else list(fields()[name].get("choices") or [])
@@ -162,18 +109,28 @@ def few_values(name: str) -> list[str]:
 
 def problems(block: Mapping[str, Any]) -> list[str]:
     """One line for every mistake in a trainer block."""
-    return [line for name, value in block.items() if (line := _problem(str(name), value)) is not None]
+    lines = [line for name, value in block.items() if (line := _problem(str(name), value)) is not None]
+    if not lines and block.get("top_entropy_quantile", 1.0) < 1.0:
+        lines += [
+            f"trainer.top_entropy_quantile={block['top_entropy_quantile']}: not supported with trainer.{name}="
+            f"{_shown(block[name])}: TRL's entropy bonus over chosen tokens depends on the cut into micro-batches"
+            for name in ("entropy_coef", "use_adaptive_entropy")
+            if block.get(name)
+        ]
+    return lines
 
 
 def _problem(name: str, value: Any) -> str | None:
     key = f"trainer.{name}"
-    if (who := owner(name)) is not None:
-        return f"{key}={_shown(value)}: not set here; this belongs to {who}"
     known = fields().get(name)
     if known is None:
         near = difflib.get_close_matches(name, free_fields(), n=1)
         hint = f"; did you mean 'trainer.{near[0]}'?" if near else ""
         return f"{key}: unknown key: TRL's GRPOConfig has no such field{hint}"
+    if (who := owner(name)) is not None:
+        return f"{key}={_shown(value)}: not set here; this belongs to {who}"
+    if name in REASONS:
+        return None if value == known["default"] else f"{key}={_shown(value)}: not supported: {REASONS[name]}"
     if value == "???":
         return f"{key}: missing; give {key}=..."
     if value is None and name in _OURS_MAY_BE_NULL:

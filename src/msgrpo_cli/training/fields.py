@@ -1,6 +1,8 @@
-"""Writes `config/trainer_fields.json`, the table of GRPOConfig's fields, from the live class.
+"""Writes `config/trainer_fields.json`, the table of GRPOConfig's fields, from the live class, and `docs/trainer.md`,
+which tells what becomes of each.
 
-Knows annotations and defaults of dataclasses. Knows nothing about what the fields do, or who owns them here.
+Knows annotations and defaults of dataclasses, and the tables of owners, reasons and engines. Knows nothing about what
+the fields do.
 """
 
 from __future__ import annotations
@@ -14,7 +16,35 @@ from typing import Any
 
 from trl import GRPOConfig
 
+from msgrpo_cli.config.compose import config_dir
+from msgrpo_cli.config.engines import NEVER, SWITCHES, readers
 from msgrpo_cli.config.trainer_fields import FILE
+from msgrpo_cli.config.trainer_refused import REASONS, owner
+
+_PAGE = """# Fields of the trainer block
+
+`trainer.*` takes the fields of TRL's `GRPOConfig`, verbatim. This page has all of them: one that is taken does exactly
+what it does in TRL, one that is not says why. It is written by `python -m msgrpo_cli.training.fields` from the tables
+that the program itself reads. Loss, gradient and weights after a few updates are held against plain TRL on the same
+rows, for every field that enters them (`test_trainer_loss_fields.py`, `test_trainer_optimizer_fields.py`).
+
+| field | TRL's default | |
+|---|---|---|
+"""
+_NOTES = {
+    "fp16": "not run: no GPU was at hand",
+    "bf16": "null: where the device has it",
+    "learning_rate": "null: the default of the model or of its adapter",
+    "mask_truncated_completions": "cut answers do not enter the loss; what it is divided by does not count their tokens, "
+    "but their rows where TRL's own loss does",
+    "per_device_train_batch_size": "the most distinct rows of a micro-batch; it does not change the gradient",
+    "router_aux_loss_coef": "rows are then read separately; the auxiliary loss is a mean over micro-batches, as in TRL",
+    "tf32": "not run: no GPU was at hand",
+    "top_entropy_quantile": "the quantile is that of all tokens of the update, where TRL takes each micro-batch's",
+    "use_bias_correction_kl": "true in TRL: the KL term is multiplied by the ratio, which changes its gradient",
+    "use_liger_kernel": "not run: no GPU was at hand",
+}
+"""What is worth knowing about a field that is taken."""
 
 
 def generate() -> dict[str, dict[str, Any]]:
@@ -54,5 +84,25 @@ def _kind(hint: Any) -> str | None:
     return origin.__name__ if origin in (int, float, bool, str, dict, list) else None
 
 
+def page() -> str:
+    """`docs/trainer.md`: every field, TRL's default, and what becomes of it here."""
+    lines = []
+    for name, field in generate().items():
+        if (who := owner(name)) is not None:
+            says = f"refused: it belongs to {who}"
+        elif name in REASONS:
+            says = f"refused, but for TRL's default: {REASONS[name]}"
+        elif name in NEVER:
+            says = f"refused, but for TRL's default: {NEVER[name]}"
+        elif name in SWITCHES:
+            says = "decided by " + " or ".join(f"`engine={engine}`" for engine in SWITCHES[name])
+        else:
+            engines = " or ".join(f"`engine={engine}`" for engine in readers(name))
+            says = "; ".join(filter(None, ["taken", engines and f"read by {engines}", _NOTES.get(name)]))
+        lines.append(f"| `{name}` | `{json.dumps(field['default'])}` | {says} |")
+    return _PAGE + "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     FILE.write_text(json.dumps(generate(), indent=1) + "\n", encoding="utf-8")
+    (config_dir().parent / "docs" / "trainer.md").write_text(page(), encoding="utf-8")

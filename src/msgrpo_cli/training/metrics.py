@@ -1,36 +1,24 @@
-"""What one update adds up while it is trained on, the metrics that come of it, and whether its answers were fresh.
+"""What one update adds up while it is trained on, and the metrics that come of it.
 
-Knows rows, TRL's metrics of one micro-batch, the names of ours, and the bound on the gap between sampling and training
-log-probabilities with its likely causes. Knows nothing about models, engines, games or files.
+Knows rows, TRL's metrics of one micro-batch, and the names of ours. Knows nothing about models, engines, games or
+files.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from msgrpo_cli.algo.batching import Row
-from msgrpo_cli.errors import RunError
 from msgrpo_cli.rollout.collect import PlayedUpdate, rollout_metrics
+
+from .gap import Far
 
 if TYPE_CHECKING:
     import torch
 
 _FROM_TRL = {"entropy": "entropy", "kl": "kl", "clip_ratio": "clip_ratio/region_mean"}
-
-
-@dataclass
-class Far:
-    """A distance between log-probabilities (nats), over tokens."""
-
-    total: float = 0.0
-    largest: float = 0.0
-
-    def add(self, distance: torch.Tensor) -> None:
-        self.total += float(distance.sum())
-        self.largest = max(self.largest, float(distance.max()))
 
 
 @dataclass
@@ -113,7 +101,7 @@ class UpdateFigures:
             "learning_rate": self.learning_rate,
             "log_ratio_max": unless_skipped(self.log_ratio_max, 1),
             "withheld_steps": self.withheld_steps,
-            "logprob_gap_mean": unless_skipped(self.logprob_gap.total, self.tokens_completion),
+            "logprob_gap_mean": unless_skipped(self.logprob_gap.mean, 1),
             "logprob_gap_max": unless_skipped(self.logprob_gap.largest, 1),
             "perf/seconds_rollout": self.seconds_rollout,
             "perf/seconds_scoring": self.seconds_scoring,
@@ -121,38 +109,3 @@ class UpdateFigures:
             "perf/seconds_total": self.seconds_rollout + self.seconds_scoring + self.seconds_update,
             "perf/decisions_per_second": sum(len(e.steps) for e in played.episodes) / played.seconds,
         }
-
-
-@dataclass(frozen=True)
-class GapBound:
-    """The largest log-probability gap (nats) that rounding explains."""
-
-    largest: float
-    """Of a single token."""
-    mean: float
-    """Over the tokens of an optimizer step."""
-
-
-EXACT = GapBound(largest=1e-3, mean=1e-4)
-"""One float32 model samples and trains: measured below 1e-5."""
-ROUNDED = GapBound(largest=5.0, mean=0.05)
-"""Half precision, or kernels of another engine. A single unlikely token may be far off, the mean may not. Measured with
-`tiny` in bfloat16 on a CPU: at most 0.03, on average 2e-4; a large model on a GPU was not measured."""
-
-
-def gap_bound(largest: float | None, mean: float | None, *, exact: bool, truncated: bool) -> GapBound:
-    """The bound as given, else by precision; none where sampling cuts the distribution, whose gap is no fault."""
-    usual = GapBound(math.inf, math.inf) if truncated else EXACT if exact else ROUNDED
-    return GapBound(usual.largest if largest is None else largest, usual.mean if mean is None else mean)
-
-
-def check_gap(mean: float, largest: float, bound: GapBound, update: int) -> None:
-    """Raises RunError where sampling and training disagree by more than the bound, or by no number at all."""
-    if mean <= bound.mean and largest <= bound.largest:
-        return
-    raise RunError(
-        f"update {update}: sampling and training disagree about the tokens: log-probability gap {mean:.2g} on average "
-        f"(engine.mean_logprob_gap {bound.mean:g}), {largest:.2g} at most (engine.max_logprob_gap {bound.largest:g}); "
-        "the weights were not changed. Likely causes: the engine samples from stale weights, an adapter is applied on "
-        "one side only, the two sides compute in different precision, or sampling cuts the distribution"
-    )

@@ -25,7 +25,7 @@ from msgrpo_cli.models.precision import autocast_dtype
 from msgrpo_cli.rollout.collect import UpdateRules
 from msgrpo_cli.runs.directory import Run
 
-from .metrics import gap_bound
+from .gap import gap_bound
 
 
 def update_rules(config: RunConfig) -> UpdateRules:
@@ -108,12 +108,12 @@ class MSGRPOConfig(GRPOConfig):
     run_seed: int = field(default=0, metadata={"help": "Seed that deals rows into optimizer steps."})
     share_prompts: bool = field(default=True, metadata={"help": "Equal prompts and answers are computed once."})
     run_config: dict[str, Any] = field(default_factory=dict, metadata={"help": "All of the config, for trackers."})
-    max_logprob_gap: float = field(default=math.inf, metadata={"help": "Bound on one token's gap, first update."})
-    mean_logprob_gap: float = field(default=math.inf, metadata={"help": "Bound on the mean gap, first update."})
+    max_logprob_gap: float = field(default=math.inf, metadata={"help": "Bound on one token's gap."})
+    mean_logprob_gap: float = field(default=math.inf, metadata={"help": "Bound on the mean gap."})
 
     def __post_init__(self) -> None:
         self.rows_per_micro_batch = self.per_device_train_batch_size
-        self.loss_type = "dapo"  # its normaliser counts tokens of the whole update; row_factors expresses the rest
+        self.loss_type = "dapo"  # its normaliser counts tokens of the whole update; weighed_rows expresses the rest
         self.gradient_accumulation_steps = 1
         self.steps_per_generation = self.optimizer_steps
         # TRL wants at least two rows of a group in a generation batch; groups are ours, so any pair will do.

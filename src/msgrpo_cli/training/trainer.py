@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
 
-from msgrpo_cli.algo.batching import Row, deal, micro_batches, row_factors, step_rows, times_read
+from msgrpo_cli.algo.batching import Row, deal, micro_batches, step_rows, times_read, weighed_rows
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.errors import NotFinite
@@ -27,7 +28,9 @@ from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.rollout.collect import PlayedUpdate
 
 from .end_of_update import AfterUpdate, EndOfUpdate, FinishedUpdate
-from .metrics import GapBound, UpdateFigures, check_gap
+from .gap import GapBound, check_gap
+from .metrics import UpdateFigures
+from .micro_batch import Batch, model_inputs, normalise, work
 from .reference import as_trl_reads_it
 from .settings import MSGRPOConfig
 from .shared_logprobs import Sharing
@@ -39,10 +42,6 @@ class OnPhase(Protocol):
     """Told the name of a phase and how much of it is finished."""
 
     def __call__(self, name: str, finished: int, total: int, *, safe: bool) -> None: ...
-
-
-Batch = dict[str, Any]
-"""One micro-batch as TRL's loss takes it: padded tensors of shape (rows, width)."""
 
 
 class MSGRPOTrainer(GRPOTrainer):
@@ -68,7 +67,7 @@ class MSGRPOTrainer(GRPOTrainer):
     So for a micro-batch with t of the t_step tokens of its optimizer step, and T tokens in the update, the
     accumulation factor is t_step / t and num_items_in_batch is T t / t_step: the policy term and the KL term are then
     divided by T / optimizer_steps, and the entropy bonus is the token mean of the optimizer step, whatever the
-    micro-batches. Rows weigh through `batching.row_factors`. An update without drawn rows does no backward pass: the
+    micro-batches. Rows weigh through `batching.weighed_rows`. An update without drawn rows does no backward pass: the
     gradients stay None and the optimizer moves nothing, momentum and weight decay included.
     """
 
@@ -121,7 +120,7 @@ class MSGRPOTrainer(GRPOTrainer):
         self._rows_of_parts: list[list[Row]] = []
         self._torch_generators: list[torch.Tensor] = []
         self._seen_logps: torch.Tensor | None = None
-        self._gap_checked = False
+        self._least_entropy = 0.0
         self.figures = UpdateFigures()
         self.sharing = Sharing.of(policy_of(model), packed=args.gradient_checkpointing) if args.share_prompts else None
 
@@ -160,8 +159,12 @@ class MSGRPOTrainer(GRPOTrainer):
         self.played = self.play(self.update + 1)
         self.figures = UpdateFigures(seconds_rollout=time.perf_counter() - began)
         began = time.perf_counter()
-        rows = step_rows(self.played.trained)
-        factors = row_factors(rows, self.args.length_normalization, self.args.max_completion_length or 1)
+        rows, factors = weighed_rows(
+            step_rows(self.played.trained),
+            self.args.length_normalization,
+            self.args.max_completion_length or 1,
+            mask_truncated=self.mask_truncated_completions,
+        )
         tokens = sum(len(row.completion_ids) for row in rows)
         rng = generator((self.args.run_seed, self.update + 1, "deal"))
         self._parts, self._rows_of_parts = [], []
@@ -172,14 +175,11 @@ class MSGRPOTrainer(GRPOTrainer):
             self._parts.append(
                 [self._batch([rows[i] for i in numbers], [factors[i] for i in numbers]) for numbers in cut]
             )
-            step_tokens = sum(batch["tokens"] for batch in self._parts[-1])
-            for batch in self._parts[-1]:
-                batch["accumulation"] = step_tokens / batch["tokens"]
-                batch["num_items_in_batch"] = torch.tensor(
-                    tokens / batch["accumulation"], dtype=torch.float64 if self.args.device.type == "cpu" else None
-                ).to(self.args.device)
-        work = [batch["work"] for part in self._parts for batch in part]
-        self.figures.scored(rows, work, seconds=time.perf_counter() - began)
+            normalise(self._parts[-1], tokens, self.args.device)
+        if self.top_entropy_quantile < 1.0 and rows:
+            self._least_entropy = self._entropy_quantile(1 - self.top_entropy_quantile)
+        read = [batch["work"] for part in self._parts for batch in part]
+        self.figures.scored(rows, read, seconds=time.perf_counter() - began)
 
     def _batch(self, rows: list[Row], factors: Sequence[float]) -> Batch:
         """Rows as TRL's tensors, old and reference log-probabilities included where they are needed."""
@@ -192,16 +192,18 @@ class MSGRPOTrainer(GRPOTrainer):
         batch["advantages"] = torch.tensor(weighed, dtype=torch.float32, device=self.args.device)
         batch["tokens"] = sum(len(row.completion_ids) for row in rows)
         batch["size"] = times_read(rows, shared=bool(self.sharing))
-        batch["work"] = self._work(batch)
+        batch["work"] = work(batch, self.sharing)
         return batch
 
-    def _work(self, batch: Batch) -> tuple[int, int]:
-        """Tokens that one pass over a micro-batch reads, padding included, and how many of them are padding."""
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        if self.sharing and batch["prompt_ids"].shape[1] > 1:
-            return self.sharing.work(ids, mask, batch["completion_ids"].shape[1])
-        return ids.numel(), int((mask == 0).sum())
+    @torch.no_grad()
+    def _entropy_quantile(self, share: float) -> float:
+        """Over all tokens of the update, by the weights that sampled them."""
+        entropies = []
+        for batch in (batch for part in self._parts for batch in part):
+            inputs = model_inputs(batch)
+            _, entropy, _ = self._get_per_token_logps_and_entropies(self.model, *inputs, compute_entropy=True)
+            entropies.append(entropy[batch["completion_mask"].bool()].float())
+        return float(np.quantile(torch.cat(entropies).cpu().numpy(), share))
 
     # One optimizer step
 
@@ -229,20 +231,12 @@ class MSGRPOTrainer(GRPOTrainer):
             self.figures.trained(batch, self._metrics["train"], self._seen_logps, within < self.args.optimizer_steps)
             self._metrics["train"].clear()
         self.accelerator.gradient_state._set_sync_gradients(True)
-        if math.isfinite(float(total)):  # else that is the news
-            self._check_freshness(batches)
+        if within < self.args.optimizer_steps and math.isfinite(float(total)):  # else that is the news
+            bound = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap)
+            check_gap(self.figures.logprob_gap, bound, self.update + 1)
         learning_rate = float(self._get_learning_rate())
         self.figures.stepped(float(total), learning_rate, seconds=time.perf_counter() - began)
         return total
-
-    def _check_freshness(self, batches: list[Batch]) -> None:
-        """Before the first optimizer step of a run, and of a resumed one: were answers sampled from these weights?"""
-        if batches and not self._gap_checked:
-            self._gap_checked = True
-            bound = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap)
-            tokens = sum(batch["tokens"] for batch in batches)
-            gap = self.figures.logprob_gap
-            check_gap(gap.total / tokens, gap.largest, bound, self.update + 1)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         """The changes: what is equal in several rows is computed once, and the log-probabilities of the loss are kept,
@@ -260,6 +254,10 @@ class MSGRPOTrainer(GRPOTrainer):
         if kwargs.get("compute_entropy"):
             self._seen_logps = result[0].detach()
         return result
+
+    def get_high_entropy_mask(self, entropies: torch.Tensor, mask: torch.Tensor, threshold: float) -> torch.Tensor:
+        """The only change: the quantile is the update's, so that micro-batches do not matter."""
+        return (entropies >= self._least_entropy) & mask.bool()
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """The only change: the norm is kept, and a loss or norm that is not finite stops before the optimizer."""

@@ -1,4 +1,4 @@
-"""Answers of other weights than those that are trained end a run before its first optimizer step."""
+"""Answers of other weights than those that are trained end a run before an optimizer step, whichever update it is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from transformers import (
 
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.rollout.collect import PlayedUpdate
-from msgrpo_cli.training.metrics import EXACT, ROUNDED, GapBound, check_gap, gap_bound
+from msgrpo_cli.training.gap import EXACT, ROUNDED, Far, GapBound, check_gap, gap_bound
 from support.parts import first_gradient, played_update, relative_difference, small_model, trainer_for
 
 BOUND = {"max_logprob_gap": EXACT.largest, "mean_logprob_gap": EXACT.mean}
@@ -83,19 +83,36 @@ def test_a_slightly_stale_copy_is_found_too(tmp_path: Path) -> None:
         trainer.train()
 
 
-def test_a_resumed_run_is_checked_again_and_later_updates_are_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer_steps", [1, 2])
+def test_a_jump_at_a_later_update_ends_the_run_before_its_weights_change(tmp_path: Path, optimizer_steps: int) -> None:
     model, tokenizer = small_model()
     other, _ = small_model(seed=1)
+    kept: list[dict[str, torch.Tensor]] = []
 
     def play(update: int) -> PlayedUpdate:
-        return played_update(model if update == 1 else other, tokenizer, update)
+        kept.append({name: value.clone() for name, value in model.state_dict().items()})
+        return played_update(model if update < 3 else other, tokenizer, update)
 
+    trainer = trainer_for(
+        tmp_path, model, tokenizer, play, max_updates=4, optimizer_steps=optimizer_steps, num_iterations=2, **BOUND
+    )
+    with pytest.raises(RunError, match=r"^update 3: sampling and training disagree"):
+        trainer.train()
+    assert len(kept) == 3
+    assert all(torch.equal(value, kept[-1][name]) for name, value in model.state_dict().items())
+
+
+def test_a_resumed_run_is_checked_too(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+    other, _ = small_model(seed=1)
     saved = tmp_path / "saved"
+    _, play = playing(model, tokenizer)
     first = trainer_for(tmp_path / "first", model, tokenizer, play, max_updates=2, **BOUND)
     first.on_checkpoint = lambda partial, update: partial.rename(saved)
     first.add_callback(_SaveFirst())
     first.train()
-    resumed = trainer_for(tmp_path / "second", model, tokenizer, play, max_updates=2, **BOUND)
+    _, play_other = playing(other, tokenizer)
+    resumed = trainer_for(tmp_path / "second", model, tokenizer, play_other, max_updates=2, **BOUND)
     with pytest.raises(RunError, match=r"^update 2: sampling and training disagree"):
         resumed.train(resume_from_checkpoint=str(saved))
 
@@ -132,5 +149,5 @@ def test_bounds_follow_precision_unless_given() -> None:
 @pytest.mark.parametrize(("mean", "largest"), [(0.2, 0.3), (0.05, 2.0), (math.nan, 0.1), (0.05, math.nan)])
 def test_either_number_can_fail(mean: float, largest: float) -> None:
     with pytest.raises(RunError, match="update 7"):
-        check_gap(mean, largest, GapBound(largest=1.0, mean=0.1), 7)
-    check_gap(0.1, 1.0, GapBound(largest=1.0, mean=0.1), 7)
+        check_gap(Far(10 * mean, largest, 10), GapBound(largest=1.0, mean=0.1), 7)
+    check_gap(Far(1.0, 1.0, 10), GapBound(largest=1.0, mean=0.1), 7)

@@ -1,0 +1,44 @@
+"""Micro-batches as TRL's loss takes them: what the model reads of one, and by what its loss is divided.
+
+Knows the names of TRL's tensors and its normaliser. Knows nothing about how rows are cut, sampled or trained on.
+Shape suffix: N rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .shared_logprobs import Sharing
+
+Batch = dict[str, Any]
+"""One micro-batch as TRL's loss takes it: padded tensors of shape (rows, width)."""
+
+
+def model_inputs(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Ids and attention mask of prompts and completions side by side, shape (N, T), and the completions' width."""
+    ids_NT = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    mask_NT = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    return ids_NT, mask_NT, batch["completion_ids"].shape[1]
+
+
+def work(batch: Batch, sharing: Sharing | None) -> tuple[int, int]:
+    """Tokens that one pass over a micro-batch reads, padding included, and how many of them are padding."""
+    ids_NT, mask_NT, width = model_inputs(batch)
+    if sharing and batch["prompt_ids"].shape[1] > 1:
+        return sharing.work(ids_NT, mask_NT, width)
+    return ids_NT.numel(), int((mask_NT == 0).sum())
+
+
+def normalise(step: Sequence[Batch], tokens: int, device: torch.device) -> None:
+    """Give the micro-batches of one optimizer step what TRL divides their losses by: `tokens` is the whole update's.
+
+    See the batching contract of `trainer.MSGRPOTrainer`.
+    """
+    step_tokens = sum(batch["tokens"] for batch in step)
+    for batch in step:
+        batch["accumulation"] = step_tokens / batch["tokens"]
+        exact = torch.float64 if device.type == "cpu" else None
+        batch["num_items_in_batch"] = torch.tensor(tokens / batch["accumulation"], dtype=exact).to(device)
