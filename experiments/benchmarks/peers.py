@@ -29,10 +29,9 @@ from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Start
-from msgrpo_cli.models.factory import game_factory, language_agent
+from msgrpo_cli.models.factory import conversation_of, game_factory, language_agent
 from msgrpo_cli.models.generation import generate
-from msgrpo_cli.models.loading import load_model, quiet_libraries
-from msgrpo_cli.models.policy import end_of_turn_ids, pad_id, prompt_ids
+from msgrpo_cli.models.loading import ends_of, load_model, quiet_libraries
 from msgrpo_cli.models.shared_generation import generate_shared
 from msgrpo_cli.rollout.collect import starts_of_update
 from msgrpo_cli.rollout.prompt import PromptTemplate
@@ -64,12 +63,13 @@ class Player:
     def __init__(self, config: RunConfig, model: Any, tokenizer: Any) -> None:
         self.config, self.model, self.tokenizer = config, model, tokenizer
         self.template = PromptTemplate(config.prompt.system, config.prompt.user)
-        self.ends, self.pad = end_of_turn_ids(model, tokenizer), pad_id(tokenizer)
+        self.conversation = conversation_of(config, tokenizer, ends_of(model.generation_config))
+        self.ends, self.pad = self.conversation.ends, self.conversation.pad_id
 
     def ids(self, game: Any, *, first: bool) -> list[int]:
         messages = self.template.messages(game, game.describe(self.config.prompt.observation))
         said = messages if first else tuple(message for message in messages if message[0] != "system")
-        return list(prompt_ids(self.tokenizer, said, {}))
+        return list(self.conversation.prompt_ids(said))
 
     def play(self, starts: Sequence[Start]) -> list[Conversation]:
         """All episodes at once."""

@@ -246,16 +246,6 @@ MODEL_ROWS = [
         "model.path=MODELS/no-tokenizer: cannot be loaded: it has no tokenizer that transformers can read",
     ),
     (
-        "SMOKE model.path=MODELS/no-template",
-        2,
-        "model.path=MODELS/no-template: its tokenizer has no chat template; use an instruction-tuned model",
-    ),
-    (
-        "eval MODELS/no-template",
-        2,
-        "model.path=MODELS/no-template: its tokenizer has no chat template; use an instruction-tuned model",
-    ),
-    (
         "SMOKE model.path=MODELS/broken-template",
         2,
         "model: its chat template fails on the prompt: Expected an expression, got 'end of statement block'",
@@ -680,7 +670,7 @@ def test_a_folder_that_was_there_stays(
     stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine").mkdir()
-    model = f"model.path={stock.models / 'no-template'}"
+    model = f"model.path={stock.models / 'no-tokenizer'}"
     assert run(monkeypatch, *shlex.split(SMOKE), model, "hydra.run.dir=mine/deep/er/run") == 2
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["mine"]
 

@@ -15,9 +15,11 @@ from msgrpo_cli.episode import Completion
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.models.conversation import Conversation
 from msgrpo_cli.models.embedded import make_tokenizer
 from msgrpo_cli.models.generation import Sampling
-from msgrpo_cli.models.policy import LanguageAgentPolicy, end_of_turn_ids, pad_id
+from msgrpo_cli.models.loading import ends_of
+from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from support.parts import agent, small_model
@@ -65,7 +67,8 @@ def policy_of(
 ) -> LanguageAgentPolicy:
     template = PromptTemplate(system, "{{ observation }}")
     arguments = {"max_prompt_tokens": 64, **settings}
-    return LanguageAgentPolicy(model, tokenizer or make_tokenizer(), template, Sampling(1.0, 8), **arguments)
+    conversation = Conversation(tokenizer or make_tokenizer(), declared_ends=ends_of(model.generation_config))
+    return LanguageAgentPolicy(model, conversation, template, Sampling(1.0, 8), **arguments)
 
 
 def said(*words: str) -> Completion:
@@ -96,23 +99,32 @@ def test_a_system_text_comes_first() -> None:
 def test_keys_reach_the_chat_template() -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = "<user>{{ messages[0].content }}<end>{% if thinking %}<system>{% endif %}<assistant>"
-    policy = policy_of(saying(*UP), tokenizer, chat_template_kwargs={"thinking": True})
-    assert policy.act([decision()])[0].prompt_ids[-3:] == (END, 2, ASSISTANT)
-    assert policy_of(saying(*UP), tokenizer).act([decision()])[0].prompt_ids[-2:] == (END, ASSISTANT)
+    messages = (("user", "P"),)
+    assert Conversation(tokenizer, chat_template_kwargs={"thinking": True}).prompt_ids(messages)[-3:] == (
+        END,
+        2,
+        ASSISTANT,
+    )
+    assert Conversation(tokenizer).prompt_ids(messages)[-2:] == (END, ASSISTANT)
 
 
-def test_the_text_ends_at_the_first_special_token() -> None:
+def test_the_text_is_all_that_was_sampled() -> None:
     completion = said("<action>", "up", "</action>", "<user>", "P", ".", "O", "G")
-    assert (completion.text, completion.action, completion.truncated) == ("<action>up</action>", "up", True)
+    assert (completion.text, completion.action, completion.truncated) == ("<action>up</action><user>P.OG", "up", True)
     assert len(completion.token_ids) == 8, "all that was sampled is kept for training"
 
 
-@pytest.mark.parametrize(
-    ("before", "text"), [(["<user>"], ""), (["<system>"], ""), (["<pad>"], ""), (["<unk>"], ""), (["P", "<user>"], "P")]
-)
-def test_an_action_in_a_made_up_turn_is_never_read(before: list[str], text: str) -> None:
+@pytest.mark.parametrize("before", [["<user>"], ["P", "<user>"]])
+def test_an_action_in_a_made_up_turn_is_never_read(before: list[str]) -> None:
     completion = said(*before, *UP)
-    assert (completion.text, completion.action) == (text, None)
+    assert (completion.text, completion.action) == ("".join([*before, *UP[:-1]]), None)
+    assert completion.token_ids[-1] == END
+
+
+@pytest.mark.parametrize("before", ["<pad>", "<unk>", "<system>"])
+def test_a_special_token_that_begins_no_turn_hides_no_action(before: str) -> None:
+    completion = said(before, *UP)
+    assert (completion.text, completion.action) == ("".join([before, *UP[:-1]]), "up")
     assert completion.token_ids[-1] == END
 
 
@@ -167,26 +179,12 @@ def test_the_model_runs_in_the_given_precision() -> None:
     assert entered == ["once"]
 
 
-@pytest.mark.parametrize(("declared", "ids"), [(None, [5]), (5, [5]), (7, [5, 7]), ([9, 5, 7], [5, 7, 9])])
-def test_end_of_turn_ids_are_those_of_tokenizer_and_model(declared: int | list[int] | None, ids: list[int]) -> None:
-    model, tokenizer = small_model()
-    model.generation_config.eos_token_id = declared
-    assert end_of_turn_ids(model, tokenizer) == ids
-
-
 def test_an_end_that_only_the_model_declares_ends_the_text_too() -> None:
     model = saying("<action>", "up", "</action>", "G", "P")
     model.generation_config.eos_token_id = [END, GOAL]
     (completion,) = policy_of(model).act([decision()])
     assert (completion.text, completion.truncated) == ("<action>up</action>", False)
     assert completion.token_ids == (6, 12, 7, GOAL)
-
-
-def test_padding_falls_back_to_the_end_of_turn() -> None:
-    tokenizer = make_tokenizer()
-    assert pad_id(tokenizer) == 0
-    tokenizer.pad_token = None
-    assert pad_id(tokenizer) == END
 
 
 def test_words_that_the_tokenizer_does_not_know_are_counted() -> None:

@@ -17,6 +17,7 @@ from msgrpo_cli.algo.episode_sampling import Draw
 from msgrpo_cli.episode import Completion, Episode, Start, Step
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.launch.engine_checks import CONTINUOUS_NEEDS
+from msgrpo_cli.models.conversation import Conversation
 from msgrpo_cli.models.embedded import make_model, make_tokenizer
 from msgrpo_cli.models.generation import Sampling
 from msgrpo_cli.models.policy import LanguageAgentPolicy
@@ -41,7 +42,7 @@ def small_model(seed: int = 0) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFas
 def agent(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, temperature: float = 1.0) -> LanguageAgentPolicy:
     return LanguageAgentPolicy(
         model,
-        tokenizer,
+        Conversation(tokenizer),
         PromptTemplate(None, "{{ observation }}"),
         Sampling(temperature=temperature, max_new_tokens=6),
         max_prompt_tokens=64,

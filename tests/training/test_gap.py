@@ -21,7 +21,16 @@ from transformers import (
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.training.gap import EXACT, ROUNDED, Far, GapBound, check_gap, gap_bound
+from msgrpo_cli.training.shared_logprobs import Sharing
 from support.parts import first_gradient, played_update, relative_difference, small_model, trainer_for
+from support.small_models import attention_dropping_out
+
+
+def _dropping_out() -> LlamaForCausalLM:
+    model, _ = small_model()
+    model.model.norm = torch.nn.Sequential(model.model.norm, torch.nn.Dropout(0.1))  # type: ignore[assignment]
+    return model
+
 
 BOUND = {"max_logprob_gap": EXACT.largest, "mean_logprob_gap": EXACT.mean}
 
@@ -64,7 +73,7 @@ def test_weights_of_another_model_end_the_run_before_the_first_step(tmp_path: Pa
     before = {name: value.clone() for name, value in model.state_dict().items()}
     asked, play = playing(other, tokenizer)
     trainer = trainer_for(tmp_path, model, tokenizer, play, max_updates=2, **BOUND)
-    with pytest.raises(RunError, match=r"^update 1: sampling and training disagree.*stale weights, an adapter"):
+    with pytest.raises(RunError, match=r"^update 1: sampling and training disagree.*stale weights"):
         trainer.train()
     assert asked == [1]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -117,6 +126,34 @@ def test_a_resumed_run_is_checked_too(tmp_path: Path) -> None:
         resumed.train(resume_from_checkpoint=str(saved))
 
 
+@pytest.mark.parametrize(
+    ("make", "place"), [(attention_dropping_out, "attention_dropout=0.1"), (_dropping_out, "p=0.1")]
+)
+def test_dropout_is_named_as_the_cause(tmp_path: Path, make: Callable[[], Any], place: str) -> None:
+    model, tokenizer = make(), small_model()[1]
+    _, play = playing(model, tokenizer)
+    trainer = trainer_for(tmp_path, model, tokenizer, play, max_updates=1, **BOUND)
+    with pytest.raises(RunError, match=rf"Likely cause: dropout is active .*{place}.*trainer.disable_dropout=true"):
+        trainer.train()
+    assert model.training
+    trainer_for(tmp_path, model, tokenizer, play, max_updates=1, disable_dropout=True, **BOUND).train()
+
+
+def test_a_fault_of_sharing_is_named_as_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = small_model()
+    _, play = playing(model, tokenizer)
+    right = Sharing.logprobs
+
+    def wrong(self: Sharing, *rows: Any, entropy: bool) -> Any:
+        logprobs, entropies = right(self, *rows, entropy=entropy)
+        return logprobs - 0.5, entropies
+
+    monkeypatch.setattr(Sharing, "logprobs", wrong)
+    trainer = trainer_for(tmp_path, model, tokenizer, play, max_updates=1, **BOUND)
+    with pytest.raises(RunError, match=r"Likely cause: .* equal prompts are read once: algo\.share_prompts=false"):
+        trainer.train()
+
+
 def test_sampling_at_another_temperature_is_found(tmp_path: Path) -> None:
     model, tokenizer = small_model()
     _, play = playing(model, tokenizer)
@@ -149,5 +186,5 @@ def test_bounds_follow_precision_unless_given() -> None:
 @pytest.mark.parametrize(("mean", "largest"), [(0.2, 0.3), (0.05, 2.0), (math.nan, 0.1), (0.05, math.nan)])
 def test_either_number_can_fail(mean: float, largest: float) -> None:
     with pytest.raises(RunError, match="update 7"):
-        check_gap(Far(10 * mean, largest, 10), GapBound(largest=1.0, mean=0.1), 7)
-    check_gap(Far(1.0, 1.0, 10), GapBound(largest=1.0, mean=0.1), 7)
+        check_gap(Far(10 * mean, largest, 10), GapBound(largest=1.0, mean=0.1), 7, lambda: "this")
+    check_gap(Far(1.0, 1.0, 10), GapBound(largest=1.0, mean=0.1), 7, lambda: "this")

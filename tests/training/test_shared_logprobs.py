@@ -34,6 +34,7 @@ from support.small_models import (
     sliding,
     without_positions,
 )
+from support.zoo import ZOO
 
 
 def both(folder: Path, make: Any, played: PlayedUpdate, **arguments: Any) -> list[MSGRPOTrainer]:
@@ -152,7 +153,7 @@ def test_rows_are_cut_into_what_is_distinct() -> None:
 def test_with_dropout_rows_stay_separate(tmp_path: Path, make: Any) -> None:
     assert all(trainer.sharing is None for trainer in both(tmp_path / "as it is", make, uneven()))
     shared = both(tmp_path / "off", make, uneven(), disable_dropout=True)[0]
-    assert bool(shared.sharing) == (make is adapter_dropping_out)  # TRL leaves the rate inside attention as it is
+    assert shared.sharing
 
 
 @pytest.mark.parametrize("arguments", [{}, {"gradient_checkpointing": True}])
@@ -200,3 +201,23 @@ def test_only_attention_that_takes_a_mask_of_its_own_is_packed(attention: str, p
 )
 def test_plain_caches(make: Any, plain: bool) -> None:
     assert has_plain_cache(make()) == plain
+
+
+@pytest.mark.parametrize("coefficient", [0.1, 0.0])
+def test_experts_with_an_auxiliary_loss_are_cut_as_they_are_read(tmp_path: Path, coefficient: float) -> None:
+    """One decision for both: where the auxiliary loss keeps rows separate, no micro-batch holds more than asked."""
+    model, tokenizer = ZOO["mixtral"].made()
+    played = uneven()
+    trainer = trainer_for(
+        tmp_path, model, tokenizer, lambda update: played, per_device_train_batch_size=2,
+        router_aux_loss_coef=coefficient,
+    )  # fmt: skip
+    trainer._play_update()
+    rows = [len(batch["completion_ids"]) for part in trainer._parts for batch in part]
+    assert bool(trainer.sharing) == (coefficient == 0.0)
+    assert (max(rows) > 2) == (coefficient == 0.0)
+    assert trainer.largest_micro_batch == 2
+    read = sum(
+        batch["prompt_ids"].numel() + batch["completion_ids"].numel() for part in trainer._parts for batch in part
+    )
+    assert (trainer.figures.tokens_read == read) == (coefficient > 0.0)

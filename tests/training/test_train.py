@@ -249,14 +249,6 @@ def test_a_hub_model_out_of_reach_is_one_line(tmp_path: Path) -> None:
         train(tmp_path / "hub", "model=qwen3b")
 
 
-def test_a_directory_without_a_chat_template_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "plain"
-    shutil.copytree("src/msgrpo_cli/assets/tiny", folder)
-    (folder / "chat_template.jinja").unlink()
-    with pytest.raises(UsageError, match="no chat template"):
-        train(tmp_path / "run", f"model.path={folder}")
-
-
 def test_trainer_fields_that_are_ours_are_refused() -> None:
     assert problems({"num_generations": 4}) and "algo.group_size" in problems({"num_generations": 4})[0]
 

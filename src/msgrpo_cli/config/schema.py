@@ -6,6 +6,7 @@ are checked against its constructor by `compose`). Defaults live in `conf/`, nev
 
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Annotated, Any, Literal
 
@@ -58,7 +59,11 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     attn_implementation: str | None
     revision: str | None
+    chat_template_file: str | None = None  # not in runs of before it existed
+    """A Jinja file that replaces the tokenizer's own template."""
     chat_template_kwargs: dict[str, Any]
+    end_of_turn: str | list[str] | None = None  # not in runs of before it existed
+    """Further tokens that end an answer, beside those that tokenizer, model and template declare."""
     learning_rate: NonNegative | None = None  # not in runs of before it existed
     """What suits the whole model; `trainer.learning_rate` is null where it is meant."""
 
@@ -106,6 +111,20 @@ class PromptConfig(Section):
     user: str
     history: Count
     """How many states and actions before the current one the prompt holds; the paper's rule is 0."""
+    system_role: Literal["auto", "user", "system"] = "auto"  # not in runs of before it existed
+    """Where the system text goes: `auto` folds it into the first user turn where the chat template knows no system."""
+    date: str | None = None  # not in runs of before it existed
+    """The day (YYYY-MM-DD) that a chat template reads which prints today's; null: the day on which the run began."""
+
+    @field_validator("date")
+    @classmethod
+    def _a_day(cls, date: str | None) -> str | None:
+        if date is not None:
+            try:
+                datetime.date.fromisoformat(date)
+            except ValueError:
+                raise ValueError("must be a day as in 2026-01-31") from None
+        return date
 
 
 class RolloutConfig(Section):

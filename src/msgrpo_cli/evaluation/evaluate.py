@@ -17,7 +17,7 @@ from rich.console import Console
 from msgrpo_cli.common.console import talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
 from msgrpo_cli.config.saved import config_hash
-from msgrpo_cli.config.schema import RolloutConfig, RunConfig
+from msgrpo_cli.config.schema import PromptConfig, RolloutConfig, RunConfig
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.models.factory import at_temperature, game_factory, load_policy, play_rules, sampling_of
@@ -52,7 +52,8 @@ def evaluate_subjects(asked: Sequence[tuple[Subject, RunConfig]], *, as_json: bo
     for _, config in asked:
         check_precision(config)
     with talk_on_stderr():
-        results = [_evaluate(subject, config) for subject, config in asked]
+        told: set[str] = set()
+        results = [_evaluate(subject, config, told) for subject, config in asked]
     objects = [played.evaluation.to_json() for played, _ in results]
     if as_json:
         print(json.dumps(strict(objects if len(objects) > 1 else objects[0]), allow_nan=False))
@@ -61,7 +62,7 @@ def evaluate_subjects(asked: Sequence[tuple[Subject, RunConfig]], *, as_json: bo
     return objects
 
 
-def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
+def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Played, References]:
     evaluator = Evaluator(
         game_factory(config.env, evaluation=True),
         play_rules(config, evaluation=True),
@@ -84,13 +85,18 @@ def _evaluate(subject: Subject, config: RunConfig) -> tuple[Played, References]:
             return evaluator.evaluate(config.policy, _PLAYERS[config.policy]()), references
         except ValueError as problem:  # one game of a mixture has no such player
             raise UsageError(f"policy={config.policy}: {config.env.name}: {problem}") from problem
+    policy = load_policy(config, config.model)  # whose path is the checkpoint's: `targets`
+    for note in policy.conversation.notes:
+        if note not in told:  # several checkpoints read prompts alike
+            print(note, file=sys.stderr)
+        told.add(note)
     base = _base_episodes(subject, config, evaluator) if subject.checkpoint else None
     if base:
         references["base"] = score(base)
     trained_with = subject.metadata.get("rollout")
     played = evaluate_policy(
         evaluator,
-        load_policy(config, config.model),  # whose path is the checkpoint's: `targets`
+        policy,
         config.eval.temperature,
         training_sampling=sampling_of(RolloutConfig.model_validate(trained_with)) if trained_with else None,
         checkpoint=subject.name,
@@ -165,7 +171,7 @@ def _same_conditions(metadata: dict[str, Any], stored: dict[str, Any], config: R
     temperature = config.rollout.temperature if config.eval.temperature is None else config.eval.temperature
     return bool(
         metadata["env"] == config.env.model_dump()
-        and metadata["prompt"] == config.prompt.model_dump()
+        and PromptConfig.model_validate(metadata["prompt"]) == config.prompt
         and metadata["rollout"] == config.rollout.model_dump()
         and metadata["invalid_action"] == config.algo.invalid_action
         and stored["split"] == evaluator.split

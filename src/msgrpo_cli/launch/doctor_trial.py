@@ -61,27 +61,28 @@ class _Phase:
 
 
 def tokenizer(config: RunConfig) -> str:
-    """Loads it, renders the first prompt of the chosen game, and sends every action through it and back."""
-    from msgrpo_cli.models.loading import load_tokenizer, quiet_libraries
-    from msgrpo_cli.models.policy import prompt_ids
+    """Loads it, renders the first prompt of the chosen game, and sends every action there and back, as play does."""
+    from msgrpo_cli.models.factory import load_conversation
+    from msgrpo_cli.models.loading import quiet_libraries
 
     quiet_libraries()
     check_reachable(config.model)
-    words = load_tokenizer(config.model)
+    conversation = load_conversation(config)
     game = make_game(config.env)
     game.reset(seed=0)
     messages = PromptTemplate(config.prompt.system, config.prompt.user).messages(
         game, game.describe(config.prompt.observation)
     )
-    length = len(prompt_ids(words, messages, config.model.chat_template_kwargs))
+    length = len(conversation.prompt_ids(messages))
     most = config.rollout.max_prompt_tokens
     if length > most:
         raise RunError(f"a prompt of {config.env.name} has {length} tokens, rollout.max_prompt_tokens allows {most}")
     for action in game.actions:
-        answer = str(words.decode(words.encode(f"<action>{action}</action>", add_special_tokens=False)))
+        answer = conversation.spoken(conversation.answer_ids(f"<action>{action}</action>"))
         if game.parse(answer) != action:
             raise RunError(f"the answer <action>{action}</action> comes back from the tokenizer as {answer!r}")
+    words = conversation.tokenizer
     return (
         f"{config.model.path}: {type(words).__name__}, {len(words):,} tokens; a prompt of {config.env.name} has "
-        f"{length} of at most {most}; turns end with {words.eos_token}; all actions come back unchanged"
+        f"{length} of at most {most}; {'; '.join(conversation.notes)}; all actions come back unchanged"
     )

@@ -6,6 +6,7 @@ Knows config sections and constructors. Knows nothing about training or Hydra.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -19,8 +20,9 @@ from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.play import GameFactory, PlayRules
 from msgrpo_cli.rollout.prompt import PromptTemplate
 
+from .conversation import Conversation
 from .generation import Generator, Sampling, generate
-from .loading import load_model
+from .loading import declared_ends, ends_of, load_model, load_tokenizer
 from .policy import LanguageAgentPolicy, Precision
 from .precision import autocast_dtype, device_for
 from .shared_generation import single
@@ -55,6 +57,26 @@ def play_rules(config: RunConfig, *, evaluation: bool) -> PlayRules:
     )
 
 
+def conversation_of(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, declared_ends: Sequence[int]
+) -> Conversation:
+    """How the config's model reads prompts and ends answers; `declared_ends` are ids that the model declares."""
+    named = config.model.end_of_turn
+    return Conversation(
+        tokenizer,
+        chat_template_kwargs=config.model.chat_template_kwargs,
+        system_role=config.prompt.system_role,
+        date=config.prompt.date,
+        end_of_turn=[named] if isinstance(named, str) else named or [],
+        declared_ends=declared_ends,
+    )
+
+
+def load_conversation(config: RunConfig) -> Conversation:
+    """The same without loading any weights."""
+    return conversation_of(config, load_tokenizer(config.model), declared_ends(config.model))
+
+
 def language_agent(
     config: RunConfig,
     model: PreTrainedModel,
@@ -69,11 +91,10 @@ def language_agent(
     precision: Precision = partial(torch.autocast, model.device.type, half) if half else nullcontext
     policy = LanguageAgentPolicy(
         model,
-        tokenizer,
+        conversation_of(config, tokenizer, ends_of(model.generation_config)),
         PromptTemplate(config.prompt.system, config.prompt.user),
         sampling_of(config.rollout),
         max_prompt_tokens=config.rollout.max_prompt_tokens,
-        chat_template_kwargs=config.model.chat_template_kwargs,
         precision=precision,
         generator=generator,
     )

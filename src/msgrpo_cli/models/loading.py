@@ -19,6 +19,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -35,6 +36,7 @@ from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import architecture_file, is_local, local_path, reach
 
 from .adapters import with_adapter
+from .conversation import PLAIN_TEMPLATE
 from .precision import check_quantization, device_for
 
 
@@ -56,7 +58,7 @@ def load_model(
     """
     source = local_path(config.path)
     if is_adapter(Path(source)):
-        return _adapted(Path(source), config, merge), _tokenizer(source)
+        return _adapted(Path(source), config, merge), _tokenizer(source, None, config.chat_template_file)
     if config.init == "random":
         torch.manual_seed(seed)
         architecture = _architecture(config)
@@ -65,7 +67,7 @@ def load_model(
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             architecture, dtype=_dtype(config, torch.float32), **kwargs
         )
-        tokenizer: PreTrainedTokenizerBase = _tokenizer(source) if _has_tokenizer(source) else byte_tokenizer()
+        tokenizer: PreTrainedTokenizerBase = load_tokenizer(config)
         model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.config.eos_token_id = tokenizer.eos_token_id
         return model, tokenizer
@@ -85,7 +87,7 @@ def load_model(
         model, found = loaded
         if found["missing_keys"]:  # transformers would go on with random numbers there
             raise ValueError(f"its weights lack {min(found['missing_keys'])}")
-        tokenizer = _tokenizer(source, config.revision)
+        tokenizer = _tokenizer(source, config.revision, config.chat_template_file)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         kind = UsageError if is_local(config.path) else RunError
         raise kind(f"model.path={config.path}: cannot be loaded: {_reason(error)}") from error
@@ -97,7 +99,23 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     source = local_path(config.path)
     if config.init == "random" and not _has_tokenizer(source):
         return byte_tokenizer()
-    return _tokenizer(source, config.revision)
+    return _tokenizer(source, config.revision, config.chat_template_file)
+
+
+def ends_of(generation: GenerationConfig | None) -> list[int]:
+    """The token ids that a model declares to end what it says."""
+    declared = generation.eos_token_id if generation else None
+    return [int(token) for token in (declared if isinstance(declared, list) else [declared]) if token is not None]
+
+
+def declared_ends(config: ModelConfig) -> list[int]:
+    """The same without loading any weights."""
+    if config.init == "random":
+        return []
+    try:
+        return ends_of(GenerationConfig.from_pretrained(local_path(config.path), revision=config.revision or "main"))
+    except (OSError, ValueError):
+        return []
 
 
 def _adapted(folder: Path, config: ModelConfig, merge: bool) -> PreTrainedModel:
@@ -161,10 +179,15 @@ def _has_tokenizer(source: str) -> bool:
     return (Path(source) / "tokenizer_config.json").is_file()
 
 
-def _tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+def _tokenizer(source: str, revision: str | None, template_file: str | None) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
-    if tokenizer.chat_template is None:
-        raise UsageError(f"model.path={source}: its tokenizer has no chat template; use an instruction-tuned model")
+    if template_file is not None:
+        try:
+            tokenizer.chat_template = Path(template_file).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"model.chat_template_file={template_file}: cannot be read: {one_line(error)}") from error
+    elif tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
     if tokenizer.eos_token_id is None:
         raise UsageError(f"model.path={source}: its tokenizer has no end-of-turn token")
     tokenizer.padding_side = "left"

@@ -17,7 +17,6 @@ from msgrpo_cli.config.compose import validated
 from msgrpo_cli.config.engines import trainer_settings
 from msgrpo_cli.config.saved import dumped
 from msgrpo_cli.config.schema import LoraConfig, RunConfig
-from msgrpo_cli.rollout.prompt import Messages
 
 from .architecture import Architecture, Shapes, adapter_size, architecture_of, matrices_of
 from .disk import BYTES, optimizer_numbers
@@ -139,8 +138,8 @@ def _found(use_cpu: bool) -> Hardware | None:
 
 def encoder(config: RunConfig) -> Encode | None:
     """The model's own tokenizer where it is on this machine; None where prompts cannot be counted."""
-    from msgrpo_cli.models.loading import load_tokenizer, quiet_libraries
-    from msgrpo_cli.models.policy import prompt_ids
+    from msgrpo_cli.models.factory import load_conversation
+    from msgrpo_cli.models.loading import quiet_libraries
     from msgrpo_cli.runs.pretrained import is_local
 
     quiet_libraries()
@@ -148,14 +147,9 @@ def encoder(config: RunConfig) -> Encode | None:
     if not is_local(model.path) and model.init == "pretrained" and not _cached_tokenizer(config):
         return None
     try:
-        tokenizer = load_tokenizer(model)
+        return load_conversation(config).prompt_ids
     except (OSError, ValueError):
         return None
-
-    def encode(messages: Messages) -> tuple[int, ...]:
-        return prompt_ids(tokenizer, messages, model.chat_template_kwargs)
-
-    return encode
 
 
 def _cached_tokenizer(config: RunConfig) -> bool:

@@ -20,19 +20,20 @@ _STARTS = 200  # of every player, for the list of games
 
 def shown(config: RunConfig) -> dict[str, Any]:
     """Messages, the prompt as the tokenizer's template writes it, its tokens, and an episode step by step."""
-    from msgrpo_cli.models.loading import load_tokenizer, quiet_libraries
-    from msgrpo_cli.models.policy import prompt_ids
+    from msgrpo_cli.models.factory import load_conversation
+    from msgrpo_cli.models.loading import quiet_libraries
 
     quiet_libraries()
     check_reachable(config.model)
-    tokenizer = load_tokenizer(config.model)
+    conversation = load_conversation(config)
+    tokenizer = conversation.tokenizer
     game = make_game(config.env)
     game.reset(seed=0)
     [episode] = played(config.env, RandomPlayer(), 1, config.prompt.observation)
     *past, now = episode.steps[: config.prompt.history + 1]  # the first decision that sees a whole history, if any does
     template = PromptTemplate(config.prompt.system, config.prompt.user)
     messages = template.messages(game, now.observation, [(step.observation, step.action) for step in past])
-    ids = prompt_ids(tokenizer, messages, config.model.chat_template_kwargs)
+    ids = conversation.prompt_ids(messages)
     return {
         "env": config.env.name,
         "id": config.env.id,

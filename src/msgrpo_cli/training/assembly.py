@@ -11,11 +11,14 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 
+from msgrpo_cli.common.files import write_text
 from msgrpo_cli.config.engines import trainer_settings
+from msgrpo_cli.config.saved import config_hash, saved_text
 from msgrpo_cli.config.schema import RunConfig, stages
 from msgrpo_cli.evaluation.evaluator import Evaluator
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.adapters import policy_of
+from msgrpo_cli.models.conversation import Conversation
 from msgrpo_cli.models.factory import game_factory, language_agent, load_policy, play_rules
 from msgrpo_cli.models.loading import initial_model
 from msgrpo_cli.models.precision import autocast_dtype, device_for, precision_name
@@ -57,6 +60,9 @@ def connected(
         display.say(config.engine.note)
     generator = make_generator(config, lambda: trainer)  # vLLM starts at the first answer: the trainer is there then
     policy = language_agent(config, policy_of(model), tokenizer, generator)
+    config = _with_date(config, run, policy.conversation)
+    for note in policy.conversation.notes:
+        display.say(note)
     if unknown := policy.unknown_words(make_game(config.env), config.prompt.observation):
         display.say(
             f"warning: {unknown} tokens of a prompt stand for words that {config.model.name} does not know, so it "
@@ -103,6 +109,16 @@ def connected(
         final=_evaluator(config, config.eval.split or "test", display),
         stored_policy=lambda path: load_policy(config, path, generator=generator, tokenizer=tokenizer, merge=merge),
     )
+
+
+def _with_date(config: RunConfig, run: Run, conversation: Conversation) -> RunConfig:
+    """The config with the day that its prompts print, kept with the run, so that it is read again on any other day."""
+    if not conversation.reads_the_clock or config.prompt.date is not None:
+        return config
+    dated = config.model_copy(update={"prompt": config.prompt.model_copy(update={"date": conversation.date})})
+    write_text(run.config, saved_text(dated))
+    run.update_record(config_hash=config_hash(dated))
+    return dated
 
 
 def _evaluator(config: RunConfig, split: Split, display: Display) -> Evaluator:

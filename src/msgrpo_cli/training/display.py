@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,6 +23,12 @@ _log = logging.getLogger(__name__)  # Hydra writes it to the run's log.txt
 _MOSTLY_VALID = 0.99  # below, the share of valid actions is shown
 _WIDE = 110  # columns from which there is room for a bar
 _ROOM_FOR_TIME = 80  # columns from which the time left is shown
+
+
+class OnPhase(Protocol):
+    """Told the name of a phase and how much of it is finished."""
+
+    def __call__(self, name: str, finished: int, total: int, *, safe: bool) -> None: ...
 
 
 class Display:

@@ -1,11 +1,12 @@
 """How far the log-probabilities that were sampled are from those that are trained on, and how far is too far.
 
-Knows the bound on that gap and its likely causes. Knows nothing about models, engines, games or files.
+Knows the bound on that gap. Knows nothing about models, engines, games or files; `gap_cause` looks for the cause.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ class Far:
     @property
     def mean(self) -> float:
         return self.total / self.tokens if self.tokens else 0.0
+
+    def within(self, bound: GapBound) -> bool:
+        """False also where it is no number."""
+        return self.mean <= bound.mean and self.largest <= bound.largest
 
     def add(self, distance: torch.Tensor) -> None:
         self.total += float(distance.sum())
@@ -56,14 +61,12 @@ def gap_bound(largest: float | None, mean: float | None, *, exact: bool, truncat
     return GapBound(usual.largest if largest is None else largest, usual.mean if mean is None else mean)
 
 
-def check_gap(gap: Far, bound: GapBound, update: int) -> None:
+def check_gap(gap: Far, bound: GapBound, update: int, cause: Callable[[], str]) -> None:
     """Raises RunError where sampling and training disagree by more than the bound, or by no number at all."""
-    mean, largest = gap.mean, gap.largest
-    if mean <= bound.mean and largest <= bound.largest:
+    if gap.within(bound):
         return
     raise RunError(
-        f"update {update}: sampling and training disagree about the tokens: log-probability gap {mean:.2g} on average "
-        f"(engine.mean_logprob_gap {bound.mean:g}), {largest:.2g} at most (engine.max_logprob_gap {bound.largest:g}); "
-        "the weights were not changed. Likely causes: the engine samples from stale weights, an adapter is applied on "
-        "one side only, the two sides compute in different precision, or sampling cuts the distribution"
+        f"update {update}: sampling and training disagree about the tokens: log-probability gap {gap.mean:.2g} on "
+        f"average (engine.mean_logprob_gap {bound.mean:g}), {gap.largest:.2g} at most (engine.max_logprob_gap "
+        f"{bound.largest:g}); the weights were not changed. Likely cause: {cause()}"
     )

@@ -7,8 +7,9 @@ Shape suffix: N rows, T tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from .shared_logprobs import Sharing
@@ -30,6 +31,19 @@ def work(batch: Batch, sharing: Sharing | None) -> tuple[int, int]:
     if sharing and batch["prompt_ids"].shape[1] > 1:
         return sharing.work(ids_NT, mask_NT, width)
     return ids_NT.numel(), int((mask_NT == 0).sum())
+
+
+class Read(Protocol):
+    """One pass over a micro-batch without gradients."""
+
+    def __call__(self, batch: Batch, *, shared: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies of the completions, shape (N, T), with equal prompts shared or not."""
+
+
+def entropy_quantile(batches: Sequence[Batch], read: Read, share: float) -> float:
+    """Of the entropy (nats) of all completion tokens of these micro-batches."""
+    entropies = [read(batch)[1][batch["completion_mask"].bool()].float() for batch in batches]
+    return float(np.quantile(torch.cat(entropies).cpu().numpy(), share))
 
 
 def normalise(step: Sequence[Batch], tokens: int, device: torch.device) -> None:

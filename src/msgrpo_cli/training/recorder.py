@@ -20,6 +20,7 @@ from msgrpo_cli.evaluation.evaluator import Evaluator, Played
 from msgrpo_cli.evaluation.record import cut_former_episodes, evaluate_policy, evaluation_row, record_evaluation
 from msgrpo_cli.models.adapters import name_base
 from msgrpo_cli.models.policy import LanguageAgentPolicy
+from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.checkpoint import base_of
 from msgrpo_cli.runs.directory import Run
@@ -33,6 +34,7 @@ from .end_of_update import AfterUpdate, FinishedUpdate
 from .stopping import Stopping
 
 Log = Callable[[dict[str, Any]], None]
+_SHOWN = 200  # characters of an answer
 _SILENT = 10  # updates without signal in a row, after which a warning is due
 
 
@@ -56,6 +58,7 @@ class Recorder:
     """The run was asked to end: a checkpoint taken now is not one of its regular ones."""
     skipped_in_a_row: int = 0
     withheld_in_a_row: int = 0
+    invalid_in_a_row: int = 0
 
     def after_update(self, finished: FinishedUpdate) -> AfterUpdate:
         """Record a finished update, evaluate where that is due, and say whether the run saves or stops now."""
@@ -140,6 +143,7 @@ class Recorder:
         self.display.update(metrics)
         self._warn_of_withheld(metrics, finished.optimizer_steps)
         self._warn_of_silence(metrics)
+        self._warn_of_invalid(played)
         if (news := self.curriculum.after_update(metrics)) is not None:
             self.display.say(news)
         collapse = self.stopping.after_update(metrics)
@@ -168,6 +172,16 @@ class Recorder:
                 f"warning: {_SILENT} updates in a row gave no signal: in every group all rewards are equal. The game "
                 "is too hard or too easy for this model, or its temperature too low"
             )
+
+    def _warn_of_invalid(self, played: PlayedUpdate) -> None:
+        """Ten updates in which no answer was read as an action: whoever sees some knows at once why."""
+        steps = [step for episode in played.episodes for step in episode.steps]
+        self.invalid_in_a_row = (
+            0 if any(step.completion.action is not None for step in steps) else self.invalid_in_a_row + 1
+        )
+        if self.invalid_in_a_row == _SILENT:
+            answers = ", ".join(repr(step.completion.text[:_SHOWN]) for step in steps[:: max(1, len(steps) // 3)][:3])
+            self.display.say(f"warning: {_SILENT} updates in a row without one valid action; some answers: {answers}")
 
     def _is_best(self) -> bool:
         """Whether the present weights play better than every kept checkpoint; of those `checkpoint.best` takes one."""

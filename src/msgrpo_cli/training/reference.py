@@ -9,10 +9,11 @@ import copy
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig
-from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
+from trl.trainer.utils import add_fused_lm_head
 
 from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.models.dropout import switch_off
 from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.directory import Run
@@ -47,6 +48,6 @@ def kl_reference(
 def as_trl_reads_it(reference: PreTrainedModel, args: GRPOConfig, temperature: float) -> PreTrainedModel:
     """The same model with what TRL gives to the one that it builds itself: no dropout, and its output layer."""
     if args.disable_dropout:
-        disable_dropout_in_model(reference)
+        switch_off(reference)
     add_fused_lm_head(reference, temperature=temperature, cast_lm_head_to_fp32=args.cast_lm_head_to_fp32)
     return reference

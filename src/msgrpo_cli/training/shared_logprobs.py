@@ -11,11 +11,15 @@ add up on the way back: loss and gradient are those of separate rows, up to roun
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from msgrpo_cli.models.dropout import active_dropout
 from msgrpo_cli.models.shared_generation import has_plain_cache
 
 _NOTHING = -1  # stands where a row is padded
@@ -34,7 +38,7 @@ class Sharing:
         """None where rows stay separate: caches that forget, attention that takes no mask of its own, and dropout,
         which separate rows would draw each for itself."""
         takes_masks = model.config._attn_implementation in ("eager", "sdpa")
-        possible = has_plain_cache(model) and (takes_masks or not packed) and not _drops_out(model)
+        possible = has_plain_cache(model) and (takes_masks or not packed) and not active_dropout(model)
         return cls(packed) if possible else None
 
     def work(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_width: int) -> tuple[int, int]:
@@ -55,12 +59,19 @@ class Sharing:
         return (packed_logprobs if self.packed else shared_logprobs)(model, rows, entropy=entropy)
 
 
-def _drops_out(model: PreTrainedModel) -> bool:
-    """Layers of their own, and the rate that attention reads from its own attribute."""
-    return any(
-        (isinstance(module, torch.nn.Dropout) and module.p > 0) or getattr(module, "attention_dropout", 0) > 0
-        for module in model.modules()
-    )
+def told_positions(model: torch.nn.Module, inner: PreTrainedModel) -> Callable[..., Any]:
+    """The model, told the position of every token behind padding, where it takes them: not every one counts by itself.
+
+    `inner` is the same model without what is wrapped around it.
+    """
+    if "position_ids" not in inspect.signature(type(inner).forward).parameters:
+        return model
+
+    def forward(*, attention_mask: torch.Tensor, **others: Any) -> Any:
+        position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        return model(attention_mask=attention_mask, position_ids=position_ids, **others)
+
+    return forward
 
 
 @dataclass(frozen=True)

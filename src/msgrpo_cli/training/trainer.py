@@ -9,10 +9,10 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
@@ -25,23 +25,21 @@ from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.errors import NotFinite
 from msgrpo_cli.models.adapters import policy_of
+from msgrpo_cli.models.dropout import switch_off
 from msgrpo_cli.rollout.collect import PlayedUpdate
 
+from .display import OnPhase
 from .end_of_update import AfterUpdate, EndOfUpdate, FinishedUpdate
+from .experts import tell_experts
 from .gap import GapBound, check_gap
+from .gap_cause import cause
 from .metrics import UpdateFigures
-from .micro_batch import Batch, model_inputs, normalise, work
+from .micro_batch import Batch, entropy_quantile, model_inputs, normalise, work
 from .reference import as_trl_reads_it
 from .settings import MSGRPOConfig
-from .shared_logprobs import Sharing
+from .shared_logprobs import Sharing, told_positions
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental; a contract test watches it
-
-
-class OnPhase(Protocol):
-    """Told the name of a phase and how much of it is finished."""
-
-    def __call__(self, name: str, finished: int, total: int, *, safe: bool) -> None: ...
 
 
 class MSGRPOTrainer(GRPOTrainer):
@@ -92,6 +90,9 @@ class MSGRPOTrainer(GRPOTrainer):
         told of every finished update, and answers what follows from it. `on_phase` is told where an update stands;
         where it is `safe`, it may raise to leave, for no weight has been changed since the last update.
         """
+        if args.disable_dropout:
+            switch_off(model)
+        tell_experts(policy_of(model), args)
         beta, args.beta = args.beta, 0.0  # TRL would build its own reference from the model's path
         use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start vLLM for micro-batches; the policy's does
         super().__init__(
@@ -122,7 +123,8 @@ class MSGRPOTrainer(GRPOTrainer):
         self._seen_logps: torch.Tensor | None = None
         self._least_entropy = 0.0
         self.figures = UpdateFigures()
-        self.sharing = Sharing.of(policy_of(model), packed=args.gradient_checkpointing) if args.share_prompts else None
+        shares = args.share_prompts and not self.aux_loss_enabled  # which is computed of experts in separate rows
+        self.sharing = Sharing.of(policy_of(model), packed=args.gradient_checkpointing) if shares else None
 
     @property
     def update(self) -> int:
@@ -177,7 +179,8 @@ class MSGRPOTrainer(GRPOTrainer):
             )
             normalise(self._parts[-1], tokens, self.args.device)
         if self.top_entropy_quantile < 1.0 and rows:
-            self._least_entropy = self._entropy_quantile(1 - self.top_entropy_quantile)
+            everything = [batch for part in self._parts for batch in part]
+            self._least_entropy = entropy_quantile(everything, self._read, 1 - self.top_entropy_quantile)
         read = [batch["work"] for part in self._parts for batch in part]
         self.figures.scored(rows, read, seconds=time.perf_counter() - began)
 
@@ -194,16 +197,6 @@ class MSGRPOTrainer(GRPOTrainer):
         batch["size"] = times_read(rows, shared=bool(self.sharing))
         batch["work"] = work(batch, self.sharing)
         return batch
-
-    @torch.no_grad()
-    def _entropy_quantile(self, share: float) -> float:
-        """Over all tokens of the update, by the weights that sampled them."""
-        entropies = []
-        for batch in (batch for part in self._parts for batch in part):
-            inputs = model_inputs(batch)
-            _, entropy, _ = self._get_per_token_logps_and_entropies(self.model, *inputs, compute_entropy=True)
-            entropies.append(entropy[batch["completion_mask"].bool()].float())
-        return float(np.quantile(torch.cat(entropies).cpu().numpy(), share))
 
     # One optimizer step
 
@@ -233,24 +226,32 @@ class MSGRPOTrainer(GRPOTrainer):
         self.accelerator.gradient_state._set_sync_gradients(True)
         if within < self.args.optimizer_steps and math.isfinite(float(total)):  # else that is the news
             bound = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap)
-            check_gap(self.figures.logprob_gap, bound, self.update + 1)
+            assert self.model is not None
+            find = partial(cause, self.model, batches[:1], self._read, bound, shares=bool(self.sharing))
+            check_gap(self.figures.logprob_gap, bound, self.update + 1, find)
         learning_rate = float(self._get_learning_rate())
         self.figures.stepped(float(total), learning_rate, seconds=time.perf_counter() - began)
         return total
 
+    @torch.no_grad()
+    def _read(self, batch: Batch, *, shared: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies of the completions, shape (N, T), with equal prompts shared or not."""
+        sharing, self.sharing = self.sharing, self.sharing if shared else None
+        read = self._get_per_token_logps_and_entropies(self.model, *model_inputs(batch), compute_entropy=True)
+        self.sharing = sharing
+        return read[0], read[1]
+
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        """The changes: what is equal in several rows is computed once, and the log-probabilities of the loss are kept,
-        to be compared with those sampled from."""
+        """The changes: what is equal in several rows is computed once, every model is told the positions of tokens, and
+        the log-probabilities of the loss are kept, to be compared with those sampled from."""
         model, ids, mask, width = args[:4]
-        others = {name for name, value in kwargs.items() if value not in (None, False)}
-        others -= {"batch_size", "compute_entropy"}  # images and experts are TRL's business
-        if self.sharing and ids.shape[1] - width > 1 and not others:  # a prompt of one token has no beginning
+        inner = policy_of(self.accelerator.unwrap_model(model))
+        if self.sharing and ids.shape[1] - width > 1:  # a prompt of one token has no beginning
             with self.accelerator.autocast():
-                inner = policy_of(self.accelerator.unwrap_model(model))
                 entropy = kwargs.get("compute_entropy", False)
                 result = (*self.sharing.logprobs(inner, ids, mask, width, entropy=entropy), None)
         else:
-            result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+            result = super()._get_per_token_logps_and_entropies(told_positions(model, inner), *args[1:], **kwargs)
         if kwargs.get("compute_entropy"):
             self._seen_logps = result[0].detach()
         return result

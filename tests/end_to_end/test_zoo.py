@@ -1,0 +1,75 @@
+"""Every architecture of the zoo: what is sampled is what is trained, and what is saved is what plays on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.evaluation.evaluate import evaluate_subjects
+from msgrpo_cli.evaluation.targets import asked_for
+from msgrpo_cli.models.export import export
+from msgrpo_cli.training.train import train_job
+from support.zoo import ZOO
+
+pytestmark = pytest.mark.slow
+
+SHORT = [
+    "model=any", "env=guess_number", "prompt=action_only", "rollout.max_prompt_tokens=900", "rollout.max_new_tokens=6",
+    "algo.groups_per_update=2", "algo.group_size=3", "algo.episode_sampling=all", "algo.invalid_action=random",
+    "max_updates=2", "eval.every=0", "eval.episodes=2", "save.every=1", "trainer.use_cpu=true",
+    "trainer.learning_rate=1e-3", "trainer.per_device_train_batch_size=8", "trainer.gradient_checkpointing=false",
+    "trainer.disable_dropout=true", "trainer.lr_scheduler_type=constant",
+]  # fmt: skip
+WAYS = {
+    "shared": [],
+    "separate": ["algo.share_prompts=false"],
+    "checkpointed": ["trainer.gradient_checkpointing=true"],
+    "adapter": ["lora.enabled=true", "lora.r=4"],
+}
+REFUSED = {
+    ("granite-hybrid", "adapter"): "out_proj",
+    ("mamba-2", "adapter"): "out_proj",
+}
+"""What cannot be trained that way, and a word of the reason that is given."""
+
+
+def train(folder: Path, model: Path, *overrides: str, **more: Any) -> list[dict[str, Any]]:
+    """The rows of the updates of a short run."""
+    chosen = [*SHORT, f"model.path={model}", *overrides]
+    train_job(compose("train", chosen), folder, command=["test"], overrides=chosen, **more)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == "train"]
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_what_is_sampled_is_what_is_trained(name: str, tmp_path: Path) -> None:
+    model = ZOO[name].save(tmp_path / "model")
+    for way, overrides in WAYS.items():
+        if (reason := REFUSED.get((name, way))) is not None:
+            with pytest.raises(Exception, match=reason):
+                train(tmp_path / way, model, *overrides)
+            continue
+        rows = train(tmp_path / way, model, *overrides)
+        assert [row["update"] for row in rows] == [1, 2]
+        assert all(row["grad_norm"] > 0 and row["logprob_gap_max"] < 1e-4 for row in rows), (way, rows)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_what_is_saved_goes_on_plays_and_is_exported(name: str, tmp_path: Path) -> None:
+    model = ZOO[name].save(tmp_path / "model")
+    train(tmp_path / "straight", model)
+    train(tmp_path / "parts", model, "max_updates=1")
+    train(tmp_path / "parts", model, resume=tmp_path / "parts")
+    last = "checkpoints/checkpoint-2"
+    straight, parts = (load_file(tmp_path / run / last / "model.safetensors") for run in ("straight", "parts"))
+    assert straight.keys() == parts.keys() and all(torch.equal(straight[key], parts[key]) for key in straight)
+    exported = export(str(tmp_path / "straight" / last), tmp_path / "exported", merge=False)
+    [inside] = evaluate_subjects(asked_for(str(tmp_path / "straight" / last), ["eval.episodes=2"]), as_json=True)
+    [outside] = evaluate_subjects(asked_for(str(exported), ["eval.episodes=2"]), as_json=True)
+    assert inside["mean_total_reward"] == outside["mean_total_reward"]
