@@ -241,6 +241,12 @@ MODEL_ROWS = [
         "model.path=MODELS/lacks-weights: cannot be loaded: its weights lack model.layers.4.input_layernorm.weight",
     ),
     (
+        "SMOKE model.dtype=float16",
+        2,
+        "model.dtype=float16: weights in half precision overflow or lose their steps in training; use model.dtype=auto "
+        "with trainer.fp16=true, model.dtype=bfloat16, or lora.enabled=true",
+    ),
+    (
         "SMOKE model.path=MODELS/no-tokenizer",
         2,
         "model.path=MODELS/no-tokenizer: cannot be loaded: it has no tokenizer that transformers can read",

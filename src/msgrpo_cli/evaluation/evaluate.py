@@ -23,6 +23,7 @@ from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.models.factory import at_temperature, game_factory, load_policy, play_rules, sampling_of
 from msgrpo_cli.models.loading import quiet_libraries
 from msgrpo_cli.models.precision import check_precision
+from msgrpo_cli.models.surroundings import neutral_surroundings
 from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer, players_of
 from msgrpo_cli.rollout.prompt import PromptTemplate
@@ -51,7 +52,7 @@ def evaluate_subjects(asked: Sequence[tuple[Subject, RunConfig]], *, as_json: bo
     quiet_libraries()
     for _, config in asked:
         check_precision(config)
-    with talk_on_stderr():
+    with talk_on_stderr(), neutral_surroundings(lambda line: print(line, file=sys.stderr)):
         told: set[str] = set()
         results = [_evaluate(subject, config, told) for subject, config in asked]
     objects = [played.evaluation.to_json() for played, _ in results]

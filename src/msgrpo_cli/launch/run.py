@@ -21,7 +21,7 @@ from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.models.precision import check_precision
+from msgrpo_cli.models.precision import check_precision, check_steps
 from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.rollout.split import check_parts
 from msgrpo_cli.runs.checkpoint import checkpoints, from_weights, is_checkpoint, own_base
@@ -88,6 +88,7 @@ def sound(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | 
     refuse_players(config)
     if config.trainer.get("learning_rate") is None:
         raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
+    check_steps(config)
     check_starts(config)
     return config
 
@@ -150,6 +151,7 @@ def go_on(
     if not own_base(Run(run)).is_dir():  # else the run keeps the weights that it began with
         check_reachable(config.model)
     check_precision(config)
+    check_steps(config)
     check_room(config, run, existing=len(checkpoints(Run(run))))
     check_machine(config)
     from msgrpo_cli.training.train import train_job

@@ -72,6 +72,15 @@ def check_precision(config: RunConfig) -> None:
         check_quantization(quantization, device)
 
 
+def check_steps(config: RunConfig) -> None:
+    """Raises UsageError where the trained weights could not take a step, on whatever machine."""
+    if config.model.dtype == "float16" and not config.lora.enabled:
+        raise UsageError(
+            "model.dtype=float16: weights in half precision overflow or lose their steps in training; use "
+            "model.dtype=auto with trainer.fp16=true, model.dtype=bfloat16, or lora.enabled=true"
+        )
+
+
 def check_quantization(quantization: str, device: torch.device) -> None:
     """Raises UsageError where bitsandbytes cannot run."""
     key = f"lora.quantization={quantization}"

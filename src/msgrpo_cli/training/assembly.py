@@ -15,6 +15,7 @@ from msgrpo_cli.common.files import write_text
 from msgrpo_cli.config.engines import trainer_settings
 from msgrpo_cli.config.saved import config_hash, saved_text
 from msgrpo_cli.config.schema import RunConfig, stages
+from msgrpo_cli.errors import RunError
 from msgrpo_cli.evaluation.evaluator import Evaluator
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.adapters import policy_of
@@ -94,6 +95,7 @@ def connected(
             on_phase=display.phase,
         )
         trainer.try_optimizer()
+    _check_precision_runs(trainer, autocast_dtype(config.trainer, device))
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     merge = bool(trainer_settings(config.engine.name).get("use_vllm"))  # vLLM knows no adapters
@@ -149,3 +151,13 @@ def _say_precision(config: RunConfig, run: Run, model: PreTrainedModel | PeftMod
     )
     display.say(text.replace("_", " "))
     run.update_record(precision=name)
+
+
+def _check_precision_runs(trainer: MSGRPOTrainer, recorded: torch.dtype | None) -> None:
+    """What is recorded is what runs: whoever else may have a say in accelerate's precision."""
+    running = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision, "?")
+    if running is not recorded:
+        raise RunError(
+            f"accelerate computes in {trainer.accelerator.mixed_precision}, where {recorded} was chosen: another "
+            "Accelerator of this process decided so; start a new process"
+        )

@@ -23,6 +23,7 @@ from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.models.loading import quiet_libraries
 from msgrpo_cli.models.precision import device_for
+from msgrpo_cli.models.surroundings import neutral_surroundings
 from msgrpo_cli.rollout.collect import play_update
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.directory import Run, Status, tell_how_to_go_on
@@ -78,7 +79,7 @@ def train_job(
         )
         try:
             quiet_libraries()
-            with trackers_inside(run.path):
+            with trackers_inside(run.path), neutral_surroundings(say):
                 summary = _train(config, run, point, kept, before if resume is not None else None, damaged, play)
         except KeyboardInterrupt:
             tell_how_to_go_on(run)

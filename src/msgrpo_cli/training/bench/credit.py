@@ -19,6 +19,7 @@ from transformers import PrinterCallback, ProgressCallback
 
 from msgrpo_cli.algo.credit import CREDITS, step_advantages
 from msgrpo_cli.algo.episode_sampling import Draw, effective_sample_size
+from msgrpo_cli.common.console import say
 from msgrpo_cli.common.statistics import bootstrap_interval
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.games.core import KnownDynamics, PlaceableDynamics, TextMediatedStochasticGame
@@ -27,6 +28,7 @@ from msgrpo_cli.models.factory import game_factory, language_agent, play_rules
 from msgrpo_cli.models.loading import initial_model, quiet_libraries
 from msgrpo_cli.models.precision import device_for
 from msgrpo_cli.models.shared_generation import single
+from msgrpo_cli.models.surroundings import neutralise
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.players import ExactPlayer
@@ -58,6 +60,7 @@ def measure_credit(config: RunConfig, batches: int, samples: int) -> dict[str, A
     `samples` answers in every state of a map estimate the policy, where the game can be put into its states.
     """
     quiet_libraries()
+    neutralise(say)
     with tempfile.TemporaryDirectory(prefix="msgrpo-lab-") as folder:
         return _Laboratory(_on_policy(config, batches), Run(Path(folder))).measure(batches, samples)
 

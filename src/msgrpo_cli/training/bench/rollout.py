@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from transformers import PreTrainedModel
 
+from msgrpo_cli.common.console import say
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
@@ -17,6 +18,7 @@ from msgrpo_cli.models.generation import Generated, Generator, Request
 from msgrpo_cli.models.loading import quiet_libraries
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.models.precision import device_for
+from msgrpo_cli.models.surroundings import neutralise
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 
 from ..generators import make_generator
@@ -52,6 +54,7 @@ def _no_trainer() -> NoReturn:
 def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
     """Medians over `repeats` rounds, each of which plays, then runs both limits."""
     quiet_libraries()
+    neutralise(say)
     device = device_for(config.trainer)
     recording = Recording(make_generator(config, _no_trainer))
     policy = load_policy(config, config.model, generator=recording, merge=True)

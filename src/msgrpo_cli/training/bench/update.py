@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PrinterCallback, ProgressCallback
 
 from msgrpo_cli.algo.batching import Row, micro_batches, step_rows
+from msgrpo_cli.common.console import say
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.models.adapters import policy_of
@@ -20,6 +21,7 @@ from msgrpo_cli.models.factory import language_agent
 from msgrpo_cli.models.loading import initial_model, quiet_libraries
 from msgrpo_cli.models.precision import device_for
 from msgrpo_cli.models.shared_generation import single
+from msgrpo_cli.models.surroundings import neutralise
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.runs.directory import Run
 
@@ -37,6 +39,7 @@ def bench_update(config: RunConfig, repeats: int) -> dict[str, Any]:
     Two updates are not counted: the first runs without limits, for the memory that it takes; the second warms both up.
     """
     quiet_libraries()
+    neutralise(say)
     rounds = repeats + 2
     config = config.model_copy(update={"max_updates": rounds})
     with tempfile.TemporaryDirectory(prefix="msgrpo-bench-") as folder:
