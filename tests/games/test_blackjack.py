@@ -37,7 +37,7 @@ def test_rewards_and_ends_are_those_of_gymnasium() -> None:
     for seed in range(40):
         game.reset(seed=seed)
         theirs.reset(seed=0)
-        theirs.player, theirs.dealer = list(game.cards), list(game._inner.dealer)
+        theirs.player, theirs.dealer = list(game.cards), list(game._inner.unwrapped.dealer)
         game.np_random, theirs.np_random = np.random.default_rng(seed), np.random.default_rng(seed)
         for number in (1, 0):
             _, reward, terminated, *_ = game.step(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -11,8 +12,10 @@ import pytest
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame
+from msgrpo_cli.games.gym import wrapped
 from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.rollout.game_check import CHECKS
 from msgrpo_cli.rollout.players import ExactPlayer
 
 
@@ -86,7 +89,7 @@ def test_what_is_hidden_is_in_the_key_and_not_in_the_text() -> None:
     game.reset(seed=0)
     before = game.state_key(), game.describe()
     assert "dealer" in game.hides
-    game._inner.dealer[1] = game._inner.dealer[1] % 10 + 1
+    game._inner.unwrapped.dealer[1] = game._inner.unwrapped.dealer[1] % 10 + 1
     assert game.describe() == before[1]
     assert game.state_key() != before[0]
 
@@ -142,3 +145,65 @@ def test_what_cannot_be_played_is_refused(overrides: list[str], problem: str) ->
 def test_an_environment_without_words_is_refused_with_the_remedy() -> None:
     with pytest.raises(UsageError, match="so it has no words; give it some: env=gym"):
         compose("train", ["env.id=CliffWalking-v1", "~env.size", "~env.p", "~env.slippery"])
+
+
+class _Halved(gymnasium.RewardWrapper[Any, Any]):
+    def reward(self, reward: Any) -> float:
+        return float(reward) / 2 + 7.0
+
+
+class _Shifted(gymnasium.ObservationWrapper[Any, Any, Any]):
+    bonus = 40
+
+    def observation(self, observation: Any) -> Any:
+        return int(observation) + 1000
+
+
+class _Reversed(gymnasium.ActionWrapper[Any, Any, Any]):
+    def action(self, action: Any) -> Any:
+        return 3 - action
+
+
+def _wrapped(**arguments: Any) -> Any:
+    return _Halved(_Shifted(gymnasium.make("CliffWalking-v1", **arguments).unwrapped))
+
+
+def _turned(**arguments: Any) -> Any:
+    return _Reversed(gymnasium.make("CliffWalking-v1", **arguments).unwrapped)
+
+
+def _bare(**arguments: Any) -> Any:
+    return gymnasium.make("CliffWalking-v1", **arguments).unwrapped
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    gymnasium.register("test/Wrapped-v0", entry_point=_wrapped)
+    gymnasium.register("test/Turned-v0", entry_point=_turned)
+    gymnasium.register("test/Told-v0", entry_point=_bare, additional_wrappers=(_Halved.wrapper_spec(),))
+    yield
+    for name in ("Wrapped", "Turned", "Told"):
+        del gymnasium.registry[f"test/{name}-v0"]
+        wrapped.cache_clear()
+
+
+@pytest.mark.parametrize(("name", "reward", "seen"), [("Wrapped", 6.5, 1024), ("Turned", -1.0, 36), ("Told", 6.5, 24)])
+def test_an_environment_is_played_as_it_is_registered(registered: None, name: str, reward: float, seen: int) -> None:
+    """From the start, number 36, up leads to 24; reversed it is left, which stays. The table knows no wrapper."""
+    block = ["env=gym", f"env.id=test/{name}-v0", "env.name=it", "env.max_steps=5"]
+    block += ["env.actions=[up,right,down,left]", "env.template='{{ observation }}'"]
+    game = game_of(*block)
+    game.reset(seed=0)
+    text, found, *_ = game.step(0)
+    assert (text, found) == (str(seen), reward)
+    assert not isinstance(game, KnownDynamics)
+    assert "those of a plain loop over" in CHECKS["gymnasium"](compose("train", block).env)
+
+
+def test_a_game_that_drops_a_wrapper_fails_its_check(registered: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = ["env=gym", "env.id=test/Wrapped-v0", "env.name=it", "env.max_steps=5"]
+    block += ["env.actions=[up,right,down,left]", "env.template='{{ observation }}'"]
+    env = compose("train", block).env
+    monkeypatch.setattr(type(make_game(env)), "play", lambda self, action: (-1.0, None))
+    with pytest.raises(Exception, match=r"at step 1 of seed 0 test/Wrapped-v0 by itself gives"):
+        CHECKS["gymnasium"](env)

@@ -77,7 +77,7 @@ def test_the_snake_errs_systematically() -> None:
 def test_the_walker_at_the_cliff_errs_systematically(state: int, wanted: list[float]) -> None:
     game = make_game(compose("train", ["env=cliffwalking"]).env)
     game.reset(seed=0)
-    game._inner.s = state  # type: ignore[attr-defined]
+    game._inner.unwrapped.s = state  # type: ignore[attr-defined]
     assert np.allclose(cliff_player(game), wanted)  # type: ignore[arg-type]
 
 

@@ -63,12 +63,12 @@ class Blackjack(GymGame):
     @property
     def cards(self) -> list[int]:
         """The own ones."""
-        return [int(card) for card in self._inner.player]
+        return [int(card) for card in self._inner.unwrapped.player]
 
     @property
     def open_card(self) -> int:
         """The dealer's; 1 is an ace."""
-        return int(self._inner.dealer[0])
+        return int(self._inner.unwrapped.dealer[0])
 
     # What a player can know: the hidden card is any card, since all are drawn with replacement
 

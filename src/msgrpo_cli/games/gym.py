@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from jinja2 import Template, TemplateError
 
 from msgrpo_cli.common.templates import BoundedRange, template_of
@@ -64,18 +65,12 @@ class GymGame(TextMediatedStochasticGame):
             raise ValueError(f"success_from={success_from}: must be a finite number")
         if taken := _OURS & set(arguments or {}):
             raise ValueError(f"arguments={arguments}: {sorted(taken)[0]} is not the environment's own to choose")
+        self._settings = {"render_mode": None if template else "ansi", **(arguments or {})}
         try:
-            made = gymnasium.make(
-                self.inner_id,
-                render_mode=None if template else "ansi",
-                disable_env_checker=True,
-                max_episode_steps=-1,
-                **(arguments or {}),
-            )
+            self._inner = self.plain()
         except Exception as problem:
             reason = f"{type(problem).__name__}: {problem}"
             raise ValueError(f"arguments={arguments}: {self.inner_id} cannot be made: {reason}") from problem
-        self._inner: Any = made.unwrapped
         space = self._inner.action_space
         if not isinstance(space, gymnasium.spaces.Discrete):
             raise ValueError(f"id={self.inner_id}: its actions are {space}; only discrete ones can be named")
@@ -97,16 +92,28 @@ class GymGame(TextMediatedStochasticGame):
         self._inner.reset(seed=0)
         for key, names in (("attributes", attributes), ("state", state or ())):
             for name in names:
-                if name.startswith("_") or callable(getattr(self._inner, name, len)):
+                if name.startswith("_") or not self._inner.has_wrapper_attr(name) or callable(self._value(name)):
                     raise ValueError(f"{key}={list(names)}: {self.inner_id} has no value of the name {name}")
         self.reset(seed=0)
+
+    def plain(self) -> Any:
+        """Another environment as it is registered, wrappers included, but for a limit of steps and the checker."""
+        return gymnasium.make(self.inner_id, disable_env_checker=True, max_episode_steps=-1, **self._settings)
+
+    @property
+    def seen(self) -> Any:
+        """The environment's present observation, in plain numbers and lists."""
+        return as_plain(self._observation)
+
+    def _value(self, name: str) -> Any:
+        return as_plain(self._inner.get_wrapper_attr(name))
 
     def new_game(self, rng: np.random.Generator) -> None:
         self._observation, _ = self._inner.reset(seed=int(rng.integers(2**31)))
         self._total = 0.0
 
     def play(self, action: str) -> tuple[float, str | None]:
-        self._inner.np_random = self.np_random
+        self._inner.unwrapped.np_random = self.np_random
         number = self._first_action + self.actions.index(action)
         self._observation, reward, terminated, truncated, _ = self._inner.step(number)
         self._total += float(reward)
@@ -119,11 +126,11 @@ class GymGame(TextMediatedStochasticGame):
             return _COLOUR.sub("", str(self._inner.render())).strip()
         try:
             return named.template.render(
-                observation=_plain(self._observation),
+                observation=self.seen,
                 max_steps=self.max_steps,
                 steps_left=self.max_steps - self.elapsed,
                 range=BoundedRange().range,
-                **{name: _plain(getattr(self._inner, name)) for name in self._attributes},
+                **{name: self._value(name) for name in self._attributes},
             ).strip()
         except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as problem:
             raise ValueError(f"{named.key}={named.text}: cannot be rendered: {problem}") from problem
@@ -133,8 +140,8 @@ class GymGame(TextMediatedStochasticGame):
 
     def state_key(self) -> bytes:
         names = self._attributes if self._state_names is None else self._state_names
-        seen = _plain(self._observation) if self._state_names is None else None
-        return repr((seen, [_plain(getattr(self._inner, name)) for name in names])).encode()
+        seen = self.seen if self._state_names is None else None
+        return repr((seen, [self._value(name) for name in names])).encode()
 
     @property
     def success(self) -> bool | None:
@@ -159,36 +166,51 @@ def _parsed(key: str, text: str | None) -> _Words | None:
 
 
 class TabularGymGame(GymGame):
-    """One that shows its transition table `P` and its state `s`, as gymnasium's toy texts do: exact play applies."""
+    """One that shows its transition table `P` and its state `s`, as gymnasium's toy texts do: exact play applies.
+
+    Wrappers of its own may change rewards and moves, of which the table knows nothing: then it is a `GymGame`.
+    """
 
     def state(self) -> tuple[str, str, int]:
         """Which table it is, and the state's number in it."""
-        return self.inner_id, self._arguments, int(self._inner.s)
+        return self.inner_id, self._arguments, int(self._inner.unwrapped.s)
 
     def transitions(self, state: tuple[str, str, int], action: str) -> list[Transition]:
         *table, number = state
-        outcomes = self._inner.P[number][self.actions.index(action)]
+        outcomes = self._inner.unwrapped.P[number][self.actions.index(action)]
         return [(float(p), (*table, int(after)), float(reward), bool(ended)) for p, after, reward, ended in outcomes]
 
 
 @lru_cache
 def wrapped(inner_id: str) -> type[GymGame]:
     """The game class of an environment that gymnasium knows."""
-    made: Any = gymnasium.make(inner_id, disable_env_checker=True).unwrapped
-    parent = TabularGymGame if isinstance(getattr(made, "P", None), dict) else GymGame
-    made.close()
+    made: Any = gymnasium.make(inner_id, disable_env_checker=True)
+    core = made.unwrapped
+    tabular = isinstance(getattr(core, "P", None), dict) and not _own_wrappers(made)
     draws = "ansi" in made.metadata.get("render_modes", ())
-    return type(type(made).__name__, (parent,), {"inner_id": inner_id, "draws": draws})
+    made.close()
+    parent = TabularGymGame if tabular else GymGame
+    return type(type(core).__name__, (parent,), {"inner_id": inner_id, "draws": draws})
 
 
-def _plain(value: Any) -> Any:
+def _own_wrappers(made: Any) -> list[str]:
+    """Names of the wrappers that the environment brings, not gymnasium's `make`."""
+    found = []
+    while isinstance(made, gymnasium.Wrapper):
+        if not isinstance(made, (OrderEnforcing, PassiveEnvChecker, TimeLimit)):
+            found.append(type(made).__name__)
+        made = made.env
+    return found
+
+
+def as_plain(value: Any) -> Any:
     """Numbers, texts and nested lists instead of numpy's types, so that templates and keys show values."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        return {_plain(key): _plain(inner) for key, inner in value.items()}
+        return {as_plain(key): as_plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_plain, value)) if type(value) in (list, tuple) else list(map(_plain, value))
+        return type(value)(map(as_plain, value)) if type(value) in (list, tuple) else list(map(as_plain, value))
     return value

@@ -22,6 +22,7 @@ from math import isfinite
 from os import environ, pathsep
 
 from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.seeding import np_random
 
 from msgrpo_cli.common.checklist import Check
 from msgrpo_cli.common.seeding import generator
@@ -29,6 +30,7 @@ from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import returning_within
+from msgrpo_cli.games.gym import GymGame, as_plain
 from msgrpo_cli.games.registry import GameBlock, GameSpec, make_game
 
 from .players import RandomPlayer, players_of
@@ -250,7 +252,32 @@ def _gymnasium(env: GameSpec) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(make_game(env), skip_render_check=True)
-    return "gymnasium's own checks pass, its warnings counted as errors"
+    passed = "gymnasium's own checks pass, its warnings counted as errors"
+    if not isinstance(game := make_game(env), GymGame):
+        return passed
+    for seed in _SEEDS:
+        _as_registered(game, seed)
+    return f"{passed}; rewards, observations and ends are those of a plain loop over {game.inner_id}"
+
+
+def _as_registered(game: GymGame, seed: int) -> None:
+    """One episode beside a plain loop of gymnasium's over the same environment, with the same chance."""
+    plain, rng = game.plain(), generator(("plain", seed))
+    game.reset(seed=seed)
+    plain.reset(seed=int(np_random(seed)[0].integers(2**31)))
+    game.np_random, plain.unwrapped.np_random = (generator(("plain", seed, "noise")) for _ in range(2))
+    for step in range(game.max_steps):
+        action = int(rng.integers(len(game.actions)))
+        _, reward, terminated, _, _ = game.step(action)
+        observation, expected, ended, cut, _ = plain.step(int(plain.action_space.start) + action)
+        ours, theirs = (reward, terminated, game.seen), (float(expected), bool(ended or cut), as_plain(observation))
+        if repr(ours) != repr(theirs):
+            raise Fault(
+                f"at step {step + 1} of seed {seed} {game.inner_id} by itself gives {theirs!r}, the game {ours!r}"
+            )
+        if terminated:
+            break
+    plain.close()
 
 
 def _values(env: GameSpec) -> str:
