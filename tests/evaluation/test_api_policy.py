@@ -255,6 +255,71 @@ def test_an_odd_answer_is_not_kept(content: Any, usage: Any, choice: dict[str, A
     assert not file_of_answers().exists()
 
 
+def broken(**fields: Any) -> Any:
+    """A reply with status 200 that is no answer."""
+    return lambda *_: (200, {"Content-Type": "application/json"}, json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (answering(None, None, finish_reason="error"), "finish_reason error"),
+        (answering("<action>up</action>", None, finish_reason="abort"), "finish_reason abort"),
+        (answering(None, None, finish_reason=None), "finish_reason None"),
+        (broken(error={"message": "the engine is out of memory"}), "the engine is out of memory"),
+        (broken(error="overloaded", choices=[]), "overloaded"),
+    ],
+)
+def test_a_failure_of_the_server_is_never_scored_nor_kept(
+    reply: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msgrpo_cli.evaluation.api_server._FIRST_WAIT", 0.0)
+    with Gate("", reply).open() as gate:
+        with pytest.raises(RunError, match=f"{said}.*after 2 retries"):
+            score(gate.url, "api.retries=2", "api.concurrency=1", episodes=1)
+        assert len(gate.bodies) == 3
+    assert not file_of_answers().exists()
+
+
+def test_a_failure_that_passes_is_asked_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msgrpo_cli.evaluation.api_server._FIRST_WAIT", 0.0)
+    fine, failing = answering("<action>up</action>", None), answering(None, None, finish_reason="error")
+    with Gate("", lambda number, headers: (failing if number == 1 else fine)(number, headers)).open() as gate:
+        found = score(gate.url, "api.concurrency=1", episodes=1)
+    assert found["valid_action_rate"] == 1.0 and found["usage"]["retries"] == 1
+
+
+def test_another_protocol_is_shown_in_its_own_words_with_a_hint() -> None:
+    hello = Gate("", broken(hello="I am a web page"))
+    with hello.open() as gate:
+        with pytest.raises(RunError, match=r"I am a web page.*without choices$"):
+            score(gate.url, episodes=1)
+        with pytest.raises(RunError, match=r"I am a web page.*usually ends in /v1$"):
+            score(gate.url.removesuffix("/v1"), episodes=1)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "reason", "said"),
+    [
+        (505, "stop", "of more tokens, up to 505"),
+        (3, "length", "was cut at fewer tokens"),
+        (8, "length", None),
+        (3, "stop", None),
+    ],
+)
+def test_a_limit_that_the_server_does_not_heed_is_told(
+    tokens: int, reason: str, said: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
+    with Gate("", answering("<action>up</action>", usage, finish_reason=reason)).open() as gate:
+        found = score(gate.url, episodes=1)
+    told = " ".join("".join(capfd.readouterr()).split())
+    assert ("does not heed rollout.max_new_tokens=8" in told) == (said is not None)
+    assert said is None or said in told
+    assert found["usage"]["longest"] == tokens and found["usage"]["answered_by"] == ["m"]
+    assert "answered by m" in told
+
+
 def test_a_server_that_does_not_count_and_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     counted = {"prompt_tokens": 3, "completion_tokens": None, "total_tokens": 3}
     for usage in (None, counted):

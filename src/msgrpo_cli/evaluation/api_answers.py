@@ -30,6 +30,8 @@ class Answer:
     prompt_tokens: int | None
     """As the server counts and bills, as are the next; None where it does not say."""
     completion_tokens: int | None
+    model: str | None = None  # not in answers of before it was kept
+    """Who answered, by the server's own word."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not isinstance(self.truncated, bool):

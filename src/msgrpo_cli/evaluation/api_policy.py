@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from msgrpo_cli.config.schema_api import ApiConfig
@@ -37,6 +37,14 @@ class Usage:
     retries: int = 0
     empty: int = 0
     """Answers without a word, such as those of a model that was still thinking; they are invalid."""
+    too_long: int = 0
+    """Answers of more tokens than the limit that was asked for: the server did not heed it."""
+    cut_early: int = 0
+    """Answers that a limit ended before the one that was asked for."""
+    longest: int = 0
+    """Tokens of the longest answer."""
+    answered_by: list[str] = field(default_factory=list)
+    """Every other name of the model by which the server has answered."""
     prompt_tokens: int | None = 0
     """None where the server does not say, as in the next."""
     completion_tokens: int | None = 0
@@ -151,6 +159,12 @@ class ApiPolicy:
         usage, config = self.usage, self._config
         usage.requests += 1
         usage.empty += not answer.text.strip()
+        if (tokens := answer.completion_tokens) is not None:
+            usage.longest = max(usage.longest, tokens)
+            usage.too_long += tokens > self.sampling.max_new_tokens
+            usage.cut_early += answer.truncated and tokens < self.sampling.max_new_tokens
+        if answer.model is not None and answer.model not in (usage.model, *usage.answered_by):
+            usage.answered_by.append(answer.model)
         usage.prompt_tokens = _sum(usage.prompt_tokens, answer.prompt_tokens)
         usage.completion_tokens = _sum(usage.completion_tokens, answer.completion_tokens)
         usage.cost_usd = _cost(usage.prompt_tokens, usage.completion_tokens, config)

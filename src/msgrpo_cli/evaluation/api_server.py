@@ -6,6 +6,7 @@ Knows the `openai` package, sampling settings and the key's variable. Knows noth
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import time
@@ -27,8 +28,28 @@ _SHOWN = 300  # characters of what a server says is wrong
 _NO_KEY = "none"  # a server that wants no key ignores it, and the package does not start without one
 _PATIENCE = 5.0  # seconds for the list of models, which only an advice needs
 
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds, doubling, as the package waits
+_CUT = {"length", "max_tokens"}
+_ENDED = {
+    "stop",
+    "tool_calls",
+    "function_call",
+    "content_filter",
+    "eos",
+    "eos_token",
+    "end_turn",
+    "stop_sequence",
+    *_CUT,
+}
+"""What servers call an answer that the model has ended; any other word, such as error or abort, is their own failure."""
+_log = logging.getLogger("openai._base_client")  # where the package tells its own retries
+
 Conversation = Sequence[Mapping[str, str]]
 """Messages: role and content."""
+
+
+class _NoAnswer(Exception):
+    """The server failed, and said so in words instead of a status."""
 
 
 class Server:
@@ -54,28 +75,55 @@ class Server:
         self._client.close()
 
     def ask(self, messages: Conversation) -> tuple[Answer, int]:
-        """The answer, and how often the request was sent again. Raises what `explained` explains."""
+        """The answer, and how often the request was sent again. Raises what `explained` explains.
+
+        The package sends again what was refused; here is sent again what came with status 200 and is no answer.
+        """
         sent: Any = self._client.chat.completions.with_raw_response
-        raw = sent.create(model=self.model, messages=messages, **self.body)
+        retries = 0
+        for attempt in itertools.count():
+            raw = sent.create(model=self.model, messages=messages, **self.body)
+            retries += raw.retries_taken
+            try:
+                return self._answer(raw), retries + attempt
+            except _NoAnswer as problem:
+                if attempt >= self._config.retries:
+                    raise RunError(f"{self.base_url}: {problem}, after {attempt} retries") from problem
+                wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
+                _log.info("Retrying in %s seconds: %s", wait, problem)
+                time.sleep(wait)
+        raise AssertionError
+
+    def _answer(self, raw: Any) -> Answer:
+        """Raises _NoAnswer where the server itself failed, RunError where it speaks another protocol."""
+        text = masked(" ".join(raw.text.split()))[:_SHOWN]
         said = raw.parse()
+        if getattr(said, "error", None):
+            raise _NoAnswer(f"an error with status 200: {text}")
         if not getattr(said, "choices", None):
-            raise RunError(f"{self.base_url}: the answer holds no choices, so the server speaks another protocol")
+            hint = "" if self.base_url.endswith("/v1") else "; api.base_url usually ends in /v1"
+            raise RunError(f"{self.base_url}: speaks another protocol: it says {text!r}, without choices{hint}")
         choice, usage = said.choices[0], said.usage
         try:
-            answer = Answer(
-                text="" if choice.message.content is None else choice.message.content,
-                truncated=choice.finish_reason == "length",
+            content, reason = choice.message.content, choice.finish_reason
+            if reason not in _ENDED and not (reason is None and content):
+                raise _NoAnswer(f"an answer with finish_reason {reason}: {text}")
+            return Answer(
+                text="" if content is None else content,
+                truncated=reason in _CUT,
                 prompt_tokens=usage.prompt_tokens if usage else None,
                 completion_tokens=usage.completion_tokens if usage else None,
+                model=said.model if isinstance(said.model, str) else None,
             )
         except (AttributeError, ValueError) as problem:
             raise RunError(f"{self.base_url}: speaks another protocol: {problem}") from problem
-        return answer, raw.retries_taken
 
     def explained(self, problem: BaseException, hint: str) -> BaseException:
         """What the server or the way to it said, with a remedy; `hint` ends the line."""
         import openai
 
+        if isinstance(problem, RunError):
+            return RunError(f"{problem}{hint}")
         config, where = self._config, self.base_url
         text = problem.response.text if isinstance(problem, openai.APIStatusError) else str(problem)
         said = masked(" ".join(text.split()))[:_SHOWN]

@@ -193,7 +193,8 @@ def _server(evaluation: Evaluation) -> str:
     retries = f", {usage['retries']} retries" if usage["retries"] else ""
     counts = (usage["prompt_tokens"], usage["completion_tokens"])
     tokens = "tokens unknown" if None in counts else f"{counts[0]} prompt tokens, {counts[1]} answer tokens"
-    return f"{usage['base_url']}; {usage['requests']} requests{kept}{retries}, {tokens}, {cost}"
+    by = f", answered by {', '.join(usage['answered_by'])}" if usage.get("answered_by") else ""
+    return f"{usage['base_url']}; {usage['requests']} requests{kept}{retries}{by}, {tokens}, {cost}"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
@@ -202,7 +203,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 def _warnings(evaluations: Sequence[Evaluation]) -> list[Text]:
     asked = [evaluation for evaluation in evaluations if evaluation.usage is not None]
-    return [*filter(None, map(_unheard, asked)), *_below_random(evaluations)]
+    return [*filter(None, map(_unheard, asked)), *filter(None, map(_unheeded, asked)), *_below_random(evaluations)]
 
 
 def _unheard(evaluation: Evaluation) -> Text | None:
@@ -218,6 +219,19 @@ def _unheard(evaluation: Evaluation) -> Text | None:
     else:
         return None
     return Text(f"warning: {_name(evaluation)} {said}", style="bold yellow")
+
+
+def _unheeded(evaluation: Evaluation) -> Text | None:
+    """A limit that is asked for need not be the one that a server keeps."""
+    usage, asked = evaluation.usage or {}, evaluation.sampling.get("max_new_tokens")
+    if usage.get("too_long"):
+        said = f"has {usage['too_long']} of {usage['requests']} answers of more tokens, up to {usage['longest']}"
+    elif usage.get("cut_early"):
+        said = f"was cut at fewer tokens in {usage['cut_early']} of {usage['requests']} answers"
+    else:
+        return None
+    text = f"warning: the server does not heed rollout.max_new_tokens={asked}: {_name(evaluation)} {said}"
+    return Text(text, style="bold yellow")
 
 
 def _below_random(evaluations: Sequence[Evaluation]) -> list[Text]:
