@@ -33,7 +33,6 @@ WAYS = {
     "adapter": ["lora.enabled=true", "lora.r=4"],
 }
 REFUSED = {
-    ("granite-hybrid", "adapter"): "out_proj",
     ("mamba-2", "adapter"): "out_proj",
 }
 """What cannot be trained that way, and a word of the reason that is given."""

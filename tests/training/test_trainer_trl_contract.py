@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import Trainer
 from trl import GRPOTrainer
 
-from support.parts import small_model
+from support.parts import small_model, trainer_for, uneven
+from support.zoo import ZOO
 
 SIGNATURES = {
     (GRPOTrainer, "_generate_and_score_completions"): ["self", "inputs"],
@@ -18,6 +20,8 @@ SIGNATURES = {
     (GRPOTrainer, "training_step"): ["self", "model", "inputs", "num_items_in_batch"],
     (GRPOTrainer, "log"): ["self", "logs", "start_time"],
     (GRPOTrainer, "_save_checkpoint"): ["self", "model", "trial"],
+    (Trainer, "_load_from_checkpoint"): ["self", "resume_from_checkpoint", "model"],
+    (GRPOTrainer, "get_high_entropy_mask"): ["self", "entropies", "mask", "threshold"],
     (Trainer, "_get_grad_norm"): ["self", "model", "grad_norm"],
     (Trainer, "get_train_dataloader"): ["self"],
 }
@@ -60,3 +64,16 @@ def test_zero_grad_leaves_no_gradients_so_that_a_skipped_step_moves_nothing() ->
     optimizer.step()
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(before, model.lm_head.weight)
+
+
+def test_the_experts_of_a_mixture_come_back_from_a_checkpoint(tmp_path: Path) -> None:
+    """In the file they have other names than in the model, and transformers' own loading passes over such names."""
+    model, tokenizer = ZOO["mixtral"].made()
+    model.save_pretrained(tmp_path / "checkpoint")
+    trainer = trainer_for(tmp_path, model, tokenizer, lambda update: uneven())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    trainer._load_from_checkpoint(str(tmp_path / "checkpoint"))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

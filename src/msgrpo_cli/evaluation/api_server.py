@@ -41,7 +41,7 @@ _ENDED = {
     "stop_sequence",
     *_CUT,
 }
-"""What servers call an answer that the model has ended; any other word, such as error or abort, is their own failure."""
+"""What servers call an answer that the model has ended; other words, such as error or abort, are failures of theirs."""
 _log = logging.getLogger("openai._base_client")  # where the package tells its own retries
 
 Conversation = Sequence[Mapping[str, str]]

@@ -1,4 +1,4 @@
-"""Micro-batches as TRL's loss takes them: what the model reads of one, and by what its loss is divided.
+"""Micro-batches as TRL's loss takes them: how rows come in, what the model reads, and by what the loss is divided.
 
 Knows the names of TRL's tensors and its normaliser. Knows nothing about how rows are cut, sampled or trained on.
 Shape suffix: N rows, T tokens.
@@ -56,3 +56,18 @@ def normalise(step: Sequence[Batch], tokens: int, device: torch.device) -> None:
         batch["accumulation"] = step_tokens / batch["tokens"]
         exact = torch.float64 if device.type == "cpu" else None
         batch["num_items_in_batch"] = torch.tensor(tokens / batch["accumulation"], dtype=exact).to(device)
+
+
+def rows_in_hand(prompts: list[str], trainer: Any) -> dict[str, Any]:
+    """TRL's `rollout_func`: hands over the trainer's rows of the current micro-batch, as they were sampled."""
+    rows = trainer.rows_in_hand
+    return {
+        "prompt_ids": [list(row.prompt_ids) for row in rows],
+        "completion_ids": [list(row.completion_ids) for row in rows],
+        "logprobs": [list(row.logprobs) for row in rows],
+    }
+
+
+def no_reward(prompts: list[Any], **_: Any) -> list[float | None]:
+    """TRL asks for a reward function; advantages are ours, so its answer is never used."""
+    return [0.0] * len(prompts)

@@ -34,7 +34,7 @@ from .experts import tell_experts
 from .gap import GapBound, check_gap
 from .gap_cause import cause
 from .metrics import UpdateFigures
-from .micro_batch import Batch, entropy_quantile, model_inputs, normalise, work
+from .micro_batch import Batch, entropy_quantile, model_inputs, no_reward, normalise, rows_in_hand, work
 from .reference import as_trl_reads_it
 from .settings import MSGRPOConfig
 from .shared_logprobs import Sharing, told_positions
@@ -97,11 +97,11 @@ class MSGRPOTrainer(GRPOTrainer):
         use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start vLLM for micro-batches; the policy's does
         super().__init__(
             model=model,
-            reward_funcs=[_no_reward],
+            reward_funcs=[no_reward],
             args=args,
             train_dataset=Dataset.from_dict({"prompt": [""]}),
             processing_class=tokenizer,
-            rollout_func=_rows_in_hand,
+            rollout_func=rows_in_hand,
             callbacks=[EndOfUpdate(args.steps_per_update, self.finished_update, on_update)],
         )
         args.beta = self.beta = beta
@@ -311,6 +311,16 @@ class MSGRPOTrainer(GRPOTrainer):
 
     # Checkpoints
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The only change: a whole model is read as everywhere else. TRL goes by the names in the file, and passes over
+        those that are others in the model, such as the experts of most mixtures."""
+        if isinstance(self.model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        assert isinstance(self.model, PreTrainedModel)
+        stored = type(self.model).from_pretrained(resume_from_checkpoint, dtype=self.model.dtype, use_safetensors=True)
+        self.model.load_state_dict(stored.state_dict())
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """The only change: what TRL wrote is handed to `on_checkpoint`."""
         self.on_phase("checkpoint", 0, 0, safe=False)
@@ -329,19 +339,3 @@ class MSGRPOTrainer(GRPOTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Cards are written by `on_checkpoint`, which knows what was trained on."""
-
-
-def _rows_in_hand(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-    """TRL's `rollout_func`: hands over the rows of the current micro-batch, as they were sampled."""
-    assert isinstance(trainer, MSGRPOTrainer)
-    rows = trainer.rows_in_hand
-    return {
-        "prompt_ids": [list(row.prompt_ids) for row in rows],
-        "completion_ids": [list(row.completion_ids) for row in rows],
-        "logprobs": [list(row.logprobs) for row in rows],
-    }
-
-
-def _no_reward(prompts: list[Any], **_: Any) -> list[float | None]:
-    """TRL asks for a reward function; advantages are ours, so its answer is never used."""
-    return [0.0] * len(prompts)
