@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+LIGHT ?= 3.12 3.13
 
 # The user's own python3 if it is one of 3.11 to 3.13, else the newest of them that runs.
 FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
@@ -33,7 +34,7 @@ test-all: $(STAMP)
 # What needs no torch, on every other Python that is there: torch for a CPU is not to be had for all of them everywhere.
 test-light: $(STAMP)
 	@export PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -s -d: -); \
-	for version in 3.12 3.13; do \
+	for version in $(LIGHT); do \
 		if ! python$$version -c '' 2>/dev/null; then echo "no python$$version here: not run"; continue; fi; \
 		light=$(VENV)-light-$$version; \
 		if [ ! -f $$light/.installed ] || [ constraints.txt -nt $$light/.installed ]; then \
