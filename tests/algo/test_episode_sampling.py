@@ -252,3 +252,11 @@ def test_dynamic_takes_every_group_that_differs() -> None:
     draw = draw_episodes(group_advantages(REWARDS), "dynamic", np.random.default_rng(0), fraction=0.1)
     assert draw.drawn_E.reshape(4, 4).all(axis=1).tolist() == [True, False, True, True]
     assert draw.factor_E.tolist() == [1.0] * 16
+
+
+def test_all_takes_every_episode_also_of_a_group_without_signal() -> None:
+    advantages = np.array([[1.0, -1.0], [0.0, 0.0]])
+    for scope in ("update", "group"):
+        draw = draw_episodes(advantages, "all", np.random.default_rng(0), scope=scope)
+        assert draw.drawn_E.all()
+        assert not draw_episodes(advantages * 0, "all", np.random.default_rng(0), scope=scope).drawn_E.any()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msgrpo_cli.analysis.compare import compare_runs, effect_of, sentence, sign_flip_p
+from msgrpo_cli.analysis.compare import compare_runs, effect_of, sentence, sign_flip_p, warnings_on
 from msgrpo_cli.cli.app import main
 from msgrpo_cli.common.statistics import smallest_detectable_difference
 from msgrpo_cli.errors import UsageError
@@ -33,6 +33,16 @@ from support.run_copies import change_json, copy_of
 )
 def test_sign_flips_by_hand(totals: list[float], expected: float) -> None:
     assert sign_flip_p(totals) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("starts", "p_value"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625), (6, 0.03125)])
+def test_the_fewest_starts_have_an_exact_p_and_their_power_is_told(starts: int, p_value: float) -> None:
+    first, second = [0.0] * (starts + 1), [1.0] * starts + [0.0]
+    effect = effect_of("total reward", first, second, [("game", number) for number in range(starts + 1)])
+    assert effect.p_value == p_value
+    told = [line for line in warnings_on(effect) if "p could not be below" in line]
+    assert bool(told) == (starts < 6)
+    assert not told or f"{p_value:.2g}" in told[0]
 
 
 def test_drawn_flips_are_near_the_normal_answer_and_repeat() -> None:

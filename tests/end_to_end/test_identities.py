@@ -161,6 +161,21 @@ def test_an_update_without_signal_moves_nothing(tmp_path: Path) -> None:
     assert trainer.update_metrics()["skipped"] is True
 
 
+def test_a_draw_that_missed_all_signal_takes_no_step(tmp_path: Path) -> None:
+    """As a uniform draw may: its episodes have rows, an entropy bonus and a KL term, and yet teach nothing."""
+    model, tokenizer = small_model()
+    played = played_update(model, tokenizer)
+    missed = with_advantages(played, [0.0])
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    trainer = trainer_for(
+        tmp_path, model, tokenizer, lambda update: missed, small_model(seed=5)[0], beta=0.1, entropy_coef=0.1,
+        weight_decay=0.1, max_updates=1,
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.update_metrics()["skipped"] is True
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
 def test_actions_do_not_depend_on_the_batch() -> None:
     model, tokenizer = small_model()
     starts = [Start(7 * number, number, 0, (0, 1, number, 0)) for number in range(20)]

@@ -98,7 +98,7 @@ def test_loss_and_gradient_norm_are_means_over_optimizer_steps_and_seconds_add_u
     figures.stepped(0.25, 5e-4, seconds=3.0)
     figures.grad_norm = 3.0
     found = after(figures, optimizer_steps=2)
-    assert (found["loss"], found["grad_norm"], found["learning_rate"]) == (0.5, 1.5, 5e-4)
+    assert (found["loss"], found["grad_norm"], found["learning_rate"]) == (0.5, 1.5, 7.5e-4)
     assert [found[f"perf/seconds_{phase}"] for phase in ("rollout", "scoring", "update", "total")] == [4, 2, 4, 10]
 
 

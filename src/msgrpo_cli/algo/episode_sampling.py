@@ -170,14 +170,19 @@ def draw_episodes(
 
     Of advantages only the absolute value counts; where steps differ it is the mean of theirs. `reward_GK` are total
     rewards, by default the advantages. `inverse_probability` undoes the preference of a draw by multiplying A_e by
-    m / (n p_e). A pool without any advantage yields nothing under every sampling: there is no signal in it.
+    m / (n p_e). A pool without any advantage yields nothing under every sampling: there is no signal in it. `all` has
+    one pool whatever the scope, so that it takes every episode wherever there is any signal.
     """
     groups, size = advantage_GK.shape
     weight_GK = np.abs(advantage_GK)
     spread_G = reward_spread(advantage_GK if reward_GK is None else reward_GK)
     drawn_E = np.zeros(groups * size, dtype=bool)
     factor_E = np.ones(groups * size)
-    pools = [np.arange(groups)] if scope == "update" else [np.array([group]) for group in range(groups)]
+    pools = (
+        [np.arange(groups)]
+        if scope == "update" or sampling == "all"
+        else [np.array([group]) for group in range(groups)]
+    )
     for members in pools:
         weight_E = weight_GK[members].reshape(-1)
         if not weight_E.any():

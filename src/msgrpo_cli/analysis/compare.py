@@ -149,7 +149,7 @@ def sign_flip_p(totals: Sequence[float]) -> float:
     same each time.
     """
     moving = np.array([total for total in totals if abs(total) > _SAME])  # a zero has no sign to flip
-    if not len(moving):
+    if len(moving) < 2:  # of one start both signs are as far from 0
         return 1.0
     from scipy.stats import permutation_test
 
@@ -168,6 +168,12 @@ def _totals(values: Sequence[float], starts: Sequence[Hashable]) -> list[float]:
 
 def warnings_on(effect: Effect) -> list[str]:
     """What a reader might trip over."""
+    n = effect.starts_that_differ
+    if effect.p_value >= LEVEL and 0 < n and 2.0 ** (1 - n) >= LEVEL:
+        return [
+            f"{n} {'start differs' if n == 1 else 'starts differ'}: even if all agreed, p could not be below "
+            f"{2.0 ** (1 - n):.2g}, so no difference can be found on so few; take more episodes."
+        ]
     excluded = effect.ci95 is not None and not effect.ci95[0] <= 0 <= effect.ci95[1]
     if excluded == (effect.p_value < LEVEL):
         return []

@@ -75,7 +75,7 @@ class UpdateFigures:
     def stepped(self, loss: float, learning_rate: float, *, seconds: float) -> None:
         """An optimizer step's forward and backward passes are done."""
         self.loss += loss
-        self.learning_rate = learning_rate
+        self.learning_rate += learning_rate
         self.seconds_update += seconds
 
     def metrics(self, played: PlayedUpdate, optimizer_steps: int, *, with_kl: bool) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class UpdateFigures:
             "clip_ratio": unless_skipped(self._trl["clip_ratio"], self._weight),
             "kl": unless_skipped(self._trl["kl"], self._weight) if with_kl else None,
             "grad_norm": unless_skipped(self.grad_norm, optimizer_steps),
-            "learning_rate": self.learning_rate,
+            "learning_rate": self.learning_rate / optimizer_steps,
             "log_ratio_max": unless_skipped(self.log_ratio_max, 1),
             "withheld_steps": self.withheld_steps,
             "logprob_gap_mean": unless_skipped(self.logprob_gap.mean, 1),

@@ -167,6 +167,8 @@ class MSGRPOTrainer(GRPOTrainer):
             self.args.max_completion_length or 1,
             mask_truncated=self.mask_truncated_completions,
         )
+        if not any(row.advantage for row in rows):  # a draw may miss the only signal: no step is taken without any
+            rows, factors = [], factors[:0]
         tokens = sum(len(row.completion_ids) for row in rows)
         rng = generator((self.args.run_seed, self.update + 1, "deal"))
         self._parts, self._rows_of_parts = [], []
