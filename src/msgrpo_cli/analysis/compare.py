@@ -169,7 +169,7 @@ def _totals(values: Sequence[float], starts: Sequence[Hashable]) -> list[float]:
 def warnings_on(effect: Effect) -> list[str]:
     """What a reader might trip over."""
     n = effect.starts_that_differ
-    if effect.p_value >= LEVEL and 0 < n and 2.0 ** (1 - n) >= LEVEL:
+    if effect.p_value >= LEVEL and n > 0 and 2.0 ** (1 - n) >= LEVEL:
         return [
             f"{n} {'start differs' if n == 1 else 'starts differ'}: even if all agreed, p could not be below "
             f"{2.0 ** (1 - n):.2g}, so no difference can be found on so few; take more episodes."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_ANNOUNCED = 4  # lines of one error
 _KEPT = frozenset("\n\t")
 
 
@@ -29,9 +30,13 @@ def _escape(char: str) -> str:
 
 
 def one_line(problem: BaseException) -> str:
-    """The first line of what an error says."""
+    """The first line of what an error says; where that ends in a colon, what it announces, too."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return lines[0] if lines else type(problem).__name__
+    if not lines:
+        return type(problem).__name__
+    if lines[0].endswith(":") and len(lines) > 1:
+        return f"{lines[0]} {'; '.join(lines[1:_ANNOUNCED])}"
+    return lines[0]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -59,9 +59,20 @@ def saved_text(config: RunConfig) -> str:
     return f"schema: {SCHEMA}\n{as_yaml(config)}"
 
 
+def anchored(config: RunConfig) -> RunConfig:
+    """The same with absolute paths of model and template, so that a run goes on from any directory."""
+    model = config.model
+    changed = {
+        key: str(Path(text).expanduser().absolute())
+        for key, text in (("path", model.path), ("chat_template_file", model.chat_template_file))
+        if text is not None and (text.startswith(("./", "../", "~")) or Path(text).exists())
+    }
+    return config.model_copy(update={"model": model.model_copy(update=changed)})
+
+
 def config_hash(config: RunConfig) -> str:
     """Equal for equal configs, whatever way they were written; notes count for nothing."""
-    data = {key: value for key, value in dumped(config).items() if key != "note"}
+    data = {key: value for key, value in dumped(anchored(config)).items() if key != "note"}
     data["engine"].pop("note")
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 

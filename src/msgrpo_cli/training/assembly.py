@@ -38,6 +38,7 @@ from .session import PlayUpdate, Session
 from .settings import bound_logprob_gap, refusing, training_arguments, update_rules
 from .stopping import Stopping
 from .trainer import MSGRPOTrainer
+from .trial import try_saving
 
 
 def connected(
@@ -60,6 +61,7 @@ def connected(
     if config.engine.note:
         display.say(config.engine.note)
     generator = make_generator(config, lambda: trainer)  # vLLM starts at the first answer: the trainer is there then
+    try_saving(model, tokenizer, config.model.path)
     policy = language_agent(config, policy_of(model), tokenizer, generator)
     config = _with_date(config, run, policy.conversation)
     for note in policy.conversation.notes:

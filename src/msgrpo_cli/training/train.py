@@ -18,7 +18,7 @@ from msgrpo_cli.common.files import write_text
 from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.common.lock import is_there, locked
 from msgrpo_cli.common.signals import heeding
-from msgrpo_cli.config.saved import config_hash, saved_text
+from msgrpo_cli.config.saved import anchored, config_hash, saved_text
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.models.loading import quiet_libraries
@@ -62,6 +62,7 @@ def train_job(
     in the directory, RunError for work that failed, Interrupted where the process was asked to end.
     """
     began = time.perf_counter()
+    config = anchored(config)
     run = Run((resume or run_dir).absolute())
     if resume is None:  # else it is there, or was removed while this process came up
         run.path.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,13 @@ class MSGRPOTrainer(GRPOTrainer):
         return max(sizes, default=in_hand or self.args.rows_per_micro_batch)
 
     def try_optimizer(self) -> None:
-        """Build optimizer and schedule, so that settings that they refuse are refused before anything is played.
+        """Build and save optimizer and schedule, so that what they refuse is refused before anything is played.
 
         `train` builds them anew, with the parameters as they are then.
         """
         self.create_optimizer_and_scheduler(self.args.max_steps)
+        assert self.optimizer is not None and self.lr_scheduler is not None
+        torch.save([self.optimizer.state_dict(), self.lr_scheduler.state_dict()], BytesIO())
         self.optimizer = self.lr_scheduler = None
 
     # Data
