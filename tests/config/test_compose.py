@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -275,3 +277,30 @@ def test_what_a_resumed_run_may_not_change(override: str) -> None:
 def test_a_resumed_run_gets_no_shorter() -> None:
     with pytest.raises(UsageError, match="may only raise"):
         changed(compose("train", []), ["max_updates=99"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ("algo.episode_sampling=all", "algo.sample_fraction=0.3"),
+            "algo.sample_fraction=0.3: algo.episode_sampling=all",
+        ),
+        (("algo=dapo", "algo.sample_fraction=0.3"), "algo.sample_fraction=0.3: algo.episode_sampling=dynamic"),
+        (
+            ("algo=starpo_s", "algo.sampling_exponent=2"),
+            "algo.sampling_exponent=2: algo.episode_sampling=variance_filter",
+        ),
+    ],
+)
+def test_a_key_that_the_chosen_sampling_ignores_is_refused(overrides: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=rf"^algo\.{re.escape(said)} .*leave it null$"):
+        compose("train", overrides)
+    assert compose("train", overrides[:1]).algo.fraction in (0.25, 0.5)
+
+
+def test_a_value_that_holds_an_equals_sign_is_shown_quoted() -> None:
+    with pytest.raises(UsageError, match="is quoted twice: ") as refused:
+        compose("train", ["model.path=/tmp/a=b"])
+    [shown] = shlex.split(str(refused.value).partition("quoted twice: ")[2])
+    assert compose("train", [shown]).model.path == "/tmp/a=b"

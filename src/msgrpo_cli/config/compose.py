@@ -61,9 +61,12 @@ def compose(primary: str, overrides: Sequence[str], config_dirs: Sequence[Path] 
 
     folders = config_folders(config_dirs)
     make_importable(folders)
-    return validated(
+    config = validated(
         with_games(hydra_app.plain(hydra_app.look(config_dir(), primary, overrides, folders)), config_dirs)
     )
+    if ignored := config.algo.ignored():
+        raise UsageError("\n".join(ignored))
+    return config
 
 
 def with_games(data: dict[str, Any], config_dirs: Sequence[Path]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import secrets
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -113,6 +114,9 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             reason = one_line(problem)
             vague = reason.startswith(("LexerNoViableAltException", "Error parsing override"))
             said = f"{shown(text)}: not an override KEY=VALUE"
+            if "=" in (value := text.partition("=")[2]):
+                whole = f"{text.partition('=')[0]}={quoted(value)}"
+                raise UsageError(f"{said}; a value that holds '=' is quoted twice: {shlex.quote(whole)}") from problem
             raise UsageError(said if vague else f"{said}; {reason}") from problem
         except (RecursionError, ValueError) as problem:  # brackets without end, a number of thousands of digits
             raise UsageError(f"{shown(text[:_SHOWN])}: not an override KEY=VALUE; {one_line(problem)}") from problem

@@ -30,8 +30,10 @@ class AlgoConfig(Section):
     scale: Literal["group", "batch", "none"]
     length_normalization: Literal["token", "step", "episode", "constant"]
     episode_sampling: EpisodeSampling
-    sample_fraction: Share
-    sampling_exponent: NonNegative
+    sample_fraction: Share | None
+    """Share of the episodes that is drawn; null: half, where the sampling draws a share."""
+    sampling_exponent: NonNegative | None
+    """Of the absolute advantage in the weights of a draw; null: 1."""
     sampling_scope: SamplingScope
     sampling_correction: SamplingCorrection
     groups_per_update: Annotated[int, Field(ge=1, le=100_000)]
@@ -55,6 +57,26 @@ class AlgoConfig(Section):
                 f"{unread}={given[str(unread)]} changes nothing with credit={self.credit}: leave it null, or use "
                 f"{' or '.join(reading)}"
             ) from None
+
+    @property
+    def fraction(self) -> float:
+        """The share that is drawn, by a sampling that draws one."""
+        return 0.5 if self.sample_fraction is None else self.sample_fraction
+
+    @property
+    def exponent(self) -> float:
+        """Of the absolute advantage in the weights of a draw."""
+        return 1.0 if self.sampling_exponent is None else self.sampling_exponent
+
+    def ignored(self) -> list[str]:
+        """One line for every key that is given and changes nothing; runs of before this was refused may hold some."""
+        kind, takes = EPISODE_SAMPLINGS[self.episode_sampling], f"algo.episode_sampling={self.episode_sampling}"
+        lines = []
+        if self.sample_fraction is not None and not kind.takes_a_share:
+            lines.append(f"algo.sample_fraction={self.sample_fraction:g}: {takes} draws no share; leave it null")
+        if self.sampling_exponent is not None and self.episode_sampling != "absolute_advantage":
+            lines.append(f"algo.sampling_exponent={self.sampling_exponent:g}: {takes} has no weights; leave it null")
+        return lines
 
     @property
     def groups_at_most(self) -> int:

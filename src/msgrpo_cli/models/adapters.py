@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from msgrpo_cli.common.files import read_json, write_text
+from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import LoraConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.checkpoint import CONFIG, WEIGHTS
@@ -39,7 +40,10 @@ def with_adapter(model: PreTrainedModel, lora: LoraConfig, seed: int) -> PeftMod
         task_type="CAUSAL_LM",
     )
     _check_targets(model, lora.target_modules)
-    adapted = get_peft_model(model, settings)
+    try:
+        adapted = get_peft_model(model, settings)
+    except (ValueError, TypeError, ImportError, NotImplementedError) as error:
+        raise UsageError(f"lora.target_modules={lora.target_modules}: peft refuses it: {one_line(error)}") from error
     # Empty, peft does not ask the hub for the base at every save; `name_base` fills it in on disk.
     adapted.peft_config["default"].base_model_name_or_path = ""
     return adapted

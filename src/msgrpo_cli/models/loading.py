@@ -88,6 +88,8 @@ def load_model(
         if found["missing_keys"]:  # transformers would go on with random numbers there
             raise ValueError(f"its weights lack {min(found['missing_keys'])}")
         tokenizer = _tokenizer(source, config.revision, config.chat_template_file)
+    except ImportError as error:  # of a package that quantized weights or an attention want
+        raise UsageError(f"model.path={config.path}: cannot be loaded: {one_line(error)}") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         kind = UsageError if is_local(config.path) else RunError
         raise kind(f"model.path={config.path}: cannot be loaded: {_reason(error)}") from error
@@ -142,6 +144,8 @@ def _quantization(quantization: str | None) -> dict[str, Any]:
 _REASONS = {
     "ignore_mismatched_sizes": "its weights do not fit its config.json",
     "backend tokenizer": "it has no tokenizer that transformers can read",
+    "Unrecognized configuration class": "transformers loads it with other classes than those of language models alone, "
+    "as it does with models of images or sound",
     "contains custom code": "it needs code of its own (trust_remote_code), which is never run",
 }
 """What transformers says, by words in it, where its first line does not say it."""

@@ -46,10 +46,10 @@ def _drawn(config: RunConfig) -> int:
     if not EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share:
         return algo.groups_per_update * algo.group_size
     if EPISODE_SAMPLINGS[algo.episode_sampling].whole_groups:
-        return max(1, math.floor(algo.sample_fraction * algo.groups_per_update + 0.5)) * algo.group_size
+        return max(1, math.floor(algo.fraction * algo.groups_per_update + 0.5)) * algo.group_size
     pools = algo.groups_per_update if algo.sampling_scope == "group" else 1
     pool = algo.groups_per_update * algo.group_size // pools
-    return pools * max(1, math.floor(algo.sample_fraction * pool + 0.5))
+    return pools * max(1, math.floor(algo.fraction * pool + 0.5))
 
 
 def of_evaluation(config: RunConfig) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def expected_play(config: RunConfig, sample: Sample) -> ExpectedPlay:
     length = sample.episode_length
     expected = lengthened(length, config.env.max_steps, noise=config.model.init == "random")
     played = algo.groups_per_update * algo.group_size
-    share = algo.sample_fraction if EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share else 1.0
+    share = algo.fraction if EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share else 1.0
     drawn = max(1, math.floor(share * played + 0.5))
     longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
     of_updates = [_trained(update, sample.members, share) for update in sample.updates]
