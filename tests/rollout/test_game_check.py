@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 from msgrpo_cli.cli.app import app
 from msgrpo_cli.config.compose import compose, options_of
 from msgrpo_cli.config.schema import EnvConfig
+from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.planning import preview
+from msgrpo_cli.rollout import game_check
 from msgrpo_cli.rollout.game_check import CHECKS, _result, check_game
 from support.places import ROOT
 
@@ -73,6 +75,21 @@ def test_every_game_that_ships_passes_every_check(name: str) -> None:
 def test_a_planted_fault_is_found(game: str, check: str, said: str) -> None:
     found = failures(game, [check])
     assert re.search(said, found[check]), found[check]
+
+
+def test_a_game_that_never_returns_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = compose("train", ["env=frozenlake"]).env
+    monkeypatch.setattr(game_check, "_LONGEST", 0.2)
+
+    def never(self: FrozenLake, action: str) -> tuple[float, str | None]:
+        while True:
+            pass
+
+    monkeypatch.setattr(FrozenLake, "play", never)
+    monkeypatch.setattr(game_check, "CHECKS", {name: CHECKS[name] for name in ("rewards", "ends", "physics")})
+    first, *others = game_check.check_game(env)
+    assert "did not return within 0.2 s" in first.detail
+    assert [check.detail for check in others] == ["not looked at: see rewards"] * 2
 
 
 def test_a_fault_is_not_blamed_on_what_is_well() -> None:
