@@ -115,12 +115,14 @@ def _short(target: str) -> str:
 
 
 def _is_foreign(target: str) -> bool:
-    """A model that is no checkpoint of ours: a directory with a config.json, or a hub id such as owner/name."""
+    """A model that is no checkpoint of ours: a directory with a config.json or an adapter, or a hub id such as
+    owner/name."""
     path = Path(target)
     if path.is_dir():
         if (path / "trainer_state.json").is_file() and not checkpoint.is_checkpoint(path):
             raise UsageError(f"{target}: a checkpoint that lost its msgrpo.json, so its game and prompt are unknown")
-        return (path / "config.json").is_file() and not checkpoint.is_checkpoint(path)
+        model = (path / "config.json").is_file() or checkpoint.is_adapter(path)
+        return model and not checkpoint.is_checkpoint(path)
     return target.count("/") == 1 and not target.startswith((".", "/", "~")) and not path.parent.exists()
 
 

@@ -24,7 +24,7 @@ from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.precision import check_precision, check_steps
 from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.rollout.split import check_parts
-from msgrpo_cli.runs.checkpoint import checkpoints, from_weights, is_checkpoint, own_base
+from msgrpo_cli.runs.checkpoint import checkpoints, from_weights, is_adapter, is_checkpoint, own_base
 from msgrpo_cli.runs.directory import Run, find_run, is_run, now, tell_how_to_go_on
 from msgrpo_cli.runs.pretrained import check_reachable
 from msgrpo_cli.runs.resume import changed
@@ -162,7 +162,7 @@ def go_on(
 def weights_of(text: str) -> Path:
     """The directory that `--from` names: a checkpoint or model directory, or a run."""
     path = Path(text)
-    return path if (path / "config.json").is_file() or is_checkpoint(path) else find_run(text)
+    return path if (path / "config.json").is_file() or is_adapter(path) or is_checkpoint(path) else find_run(text)
 
 
 def with_weights(config: RunConfig, source: Path | None) -> RunConfig:

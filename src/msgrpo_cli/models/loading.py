@@ -31,11 +31,11 @@ from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import ModelConfig, RunConfig
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.runs.checkpoint import base_of, is_adapter, is_checkpoint, own_base, read_metadata
+from msgrpo_cli.runs.checkpoint import base_of, is_adapter, is_checkpoint, own_base, plain_base, read_metadata
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import architecture_file, is_local, local_path, reach
 
-from .adapters import with_adapter
+from .adapters import read_adapter, with_adapter
 from .conversation import PLAIN_TEMPLATE
 from .precision import check_quantization, device_for
 
@@ -53,10 +53,13 @@ def load_model(
     """The model, on the CPU, and its tokenizer. With `init=random` the weights follow from `seed`.
 
     Of an adapter checkpoint the base is loaded too; the adapter stays beside it, which is what was trained and scored,
-    or is merged into it. Raises UsageError for a directory that holds no model, RunError for a hub that cannot be
-    reached.
+    or is merged into it. An adapter of anybody else's is always merged. Raises UsageError for a directory that holds no
+    model, RunError for a hub that cannot be reached.
     """
     source = local_path(config.path)
+    if is_adapter(Path(source)) and not is_checkpoint(Path(source)):
+        base, _ = load_model(plain_base(Path(source), config), seed)
+        return read_adapter(base, Path(source), merge=True), load_tokenizer(config)
     if is_adapter(Path(source)):
         return _adapted(Path(source), config, merge), _tokenizer(source, None, config.chat_template_file)
     if config.init == "random":
@@ -101,6 +104,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     source = local_path(config.path)
     if config.init == "random" and not _has_tokenizer(source):
         return byte_tokenizer()
+    if is_adapter(Path(source)) and not _has_tokenizer(source):
+        return load_tokenizer(plain_base(Path(source), config))
     return _tokenizer(source, config.revision, config.chat_template_file)
 
 
@@ -114,6 +119,9 @@ def declared_ends(config: ModelConfig) -> list[int]:
     """The same without loading any weights."""
     if config.init == "random":
         return []
+    place = Path(local_path(config.path))
+    if is_adapter(place) and not is_checkpoint(place):
+        return declared_ends(plain_base(place, config))
     try:
         return ends_of(GenerationConfig.from_pretrained(local_path(config.path), revision=config.revision or "main"))
     except (OSError, ValueError):
@@ -122,8 +130,6 @@ def declared_ends(config: ModelConfig) -> list[int]:
 
 def _adapted(folder: Path, config: ModelConfig, merge: bool) -> PreTrainedModel:
     """The base as its run had it, with the adapter; merged, the base is not quantized even where it was."""
-    from .adapters import read_adapter
-
     metadata = read_metadata(folder)
     quantization = None if merge else (metadata.get("lora") or {}).get("quantization")
     if quantization:
@@ -234,7 +240,8 @@ def _base(config: RunConfig, run: Run) -> ModelConfig:
     """The frozen weights. Those that nobody else keeps are saved in the run, once."""
     model, kept = config.model, own_base(run)
     if not kept.is_dir():
-        if model.init == "pretrained" and not is_checkpoint(Path(local_path(model.path))):
+        place = Path(local_path(model.path))
+        if model.init == "pretrained" and not is_checkpoint(place) and not is_adapter(place):
             return model
         _keep(config, run)
     return model.model_copy(update={"path": str(kept.absolute()), "init": "pretrained", "revision": None})

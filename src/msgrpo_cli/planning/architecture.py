@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from msgrpo_cli.config.schema import LoraConfig, ModelConfig
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.runs.checkpoint import base_of, is_adapter, read_metadata
+from msgrpo_cli.runs.checkpoint import base_of, is_adapter, is_checkpoint, plain_base, read_metadata
 from msgrpo_cli.runs.pretrained import architecture_file, fetched, is_local, local_path, problem_with_file
 
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
@@ -115,7 +115,9 @@ def _settings_of(model: ModelConfig, *, quick: bool) -> tuple[ModelConfig, dict[
     folder = Path(local_path(model.path))
     if is_local(model.path):
         if is_adapter(folder):
-            return _settings_of(base_of(folder, read_metadata(folder)), quick=quick)
+            ours = is_checkpoint(folder)
+            base = base_of(folder, read_metadata(folder)) if ours else plain_base(folder, model)
+            return _settings_of(base, quick=quick)
         return model, _read(folder / "config.json")
     shipped = architecture_file(model.name)
     if shipped is not None and (model.init == "random" or _read(shipped)["_name_or_path"] == model.path):

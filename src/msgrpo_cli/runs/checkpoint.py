@@ -250,6 +250,18 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+def plain_base(adapter: Path, model: ModelConfig) -> ModelConfig:
+    """What an adapter that is no checkpoint of ours was trained on, as peft wrote it down. Raises UsageError where it
+    names nothing."""
+    found = read_json(adapter / CONFIG)
+    named = found.get("base_model_name_or_path") if isinstance(found, dict) else None
+    if not isinstance(named, str) or not named:
+        raise UsageError(f"{adapter / CONFIG}: names no base_model_name_or_path; write there what it was trained on")
+    beside = adapter / named
+    path = str(beside.resolve()) if (beside / "config.json").is_file() else named
+    return model.model_copy(update={"path": path, "init": "pretrained", "revision": None})
+
+
 def own_base(run: Run) -> Path:
     """Where a LoRA run keeps a base that it made itself."""
     return run.path / "base"

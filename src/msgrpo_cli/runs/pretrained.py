@@ -38,7 +38,7 @@ def local_path(path: str) -> str:
 def check_local(path: str) -> None:
     """Raises UsageError where a local path holds no model; hub ids pass."""
     folder = Path(local_path(path))
-    adapter = (folder / "adapter_config.json").is_file() and (folder / "msgrpo.json").is_file()
+    adapter = (folder / "adapter_config.json").is_file()
     if is_local(path) and not adapter and not (folder / "config.json").is_file():
         raise UsageError(f"model.path={path}: no model here (no {folder / 'config.json'})")
 

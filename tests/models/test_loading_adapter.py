@@ -1,0 +1,73 @@
+"""An adapter that peft saved by itself is a model like any other: on its base, trained on, evaluated, built upon."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.evaluation.evaluate import evaluate_subjects
+from msgrpo_cli.evaluation.targets import asked_for
+from msgrpo_cli.launch.run import weights_of
+from msgrpo_cli.models.loading import load_model
+from msgrpo_cli.planning.plan import encoder
+from msgrpo_cli.runs.checkpoint import from_weights
+from msgrpo_cli.runs.pretrained import ASSETS
+from msgrpo_cli.training.train import train_job
+from support.small_run import SMALL
+
+FEW = ["max_updates=1", "eval.every=0", "eval.episodes=4", "trainer.use_cpu=true"]
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """Beside a copy of `tiny`, with every part of the adapter other than 0; no tokenizer of its own."""
+    shutil.copytree(ASSETS / "tiny", tmp_path / "base")
+    torch.manual_seed(0)
+    model, _ = load_model(compose("train", [f"model.path={tmp_path / 'base'}"]).model)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0.0, 0.02)
+    adapted.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_it_is_loaded_merged_on_its_base(adapter: Path) -> None:
+    base, _ = load_model(compose("train", [f"model.path={adapter.parent / 'base'}"]).model)
+    config = compose("train", [f"model.path={adapter}"])
+    merged, tokenizer = load_model(config.model)
+    assert tokenizer.chat_template and encoder(config) is not None
+    ids = torch.tensor([[3, 14, 15, 16, 5, 4]])
+    apart = (merged(ids).logits - base(ids).logits).abs().max()
+    assert float(apart.detach()) > 1e-3
+    assert not [name for name, _ in merged.named_parameters() if "lora" in name]
+
+
+@pytest.mark.parametrize("lora", ["false", "true"])
+def test_it_is_trained_further_and_scored(adapter: Path, lora: str) -> None:
+    overrides = [*SMALL, *FEW, f"lora.enabled={lora}"]
+    config = from_weights(compose("train", overrides), weights_of(str(adapter)))
+    run = adapter.parent / f"run-{lora}"
+    outcome = train_job(config, run, command=["test"], overrides=overrides)
+    assert outcome["updates"] == 1
+    chosen = ["env=frozenlake", "model=tiny", "eval.episodes=4", "eval.split=test"]
+    [alone] = evaluate_subjects(asked_for(str(adapter), [*chosen, f"model.path={adapter}"]), as_json=True)
+    base = json.loads((run / "eval" / "base.json").read_text())
+    assert alone["mean_total_reward"] == base["mean_total_reward"]
+    [trained] = evaluate_subjects(asked_for(str(run), ["eval.episodes=4"]), as_json=True)
+    assert trained["mean_total_reward"] == json.loads((run / "eval" / "best.json").read_text())["mean_total_reward"]
+
+
+def test_one_that_names_no_base_is_refused(adapter: Path) -> None:
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": ""}))
+    with pytest.raises(UsageError, match=r"adapter_config\.json: names no base_model_name_or_path"):
+        load_model(compose("train", [f"model.path={adapter}"]).model)
