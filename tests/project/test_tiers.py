@@ -103,3 +103,19 @@ def test_help() -> None:
 
 def test_help_of_the_program_itself() -> None:
     assert _python("-m", "msgrpo_cli", "--help").stdout.startswith("Usage: ")
+
+
+def test_nothing_at_import_needs_what_windows_lacks() -> None:
+    """Modules and signals of Unix alone are hidden: the program still starts, and every module but torch's imports."""
+    hidden = ("fcntl", "termios", "tty", "pty", "resource", "grp", "pwd")
+    code = (
+        "import signal, sys\n"
+        "import hydra, pydantic, rich, typer, psutil, numpy, gymnasium, huggingface_hub\n"
+        f"for name in {hidden!r}:\n    sys.modules[name] = None\n"
+        "for name in ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGKILL', 'setitimer', 'ITIMER_REAL'):\n"
+        "    delattr(signal, name)\n"
+    )
+    imports = "\n".join(f"import msgrpo_cli.{name}" for name in modules(*LIGHT, "launch"))
+    start = "from msgrpo_cli.cli.app import main\nsys.argv = ['msgrpo', '--version']\nmain()\n"
+    ended = _python("-c", f"{code}{imports}\n{start}")
+    assert ended.returncode == 0 and ended.stdout.startswith("msgrpo "), ended.stderr

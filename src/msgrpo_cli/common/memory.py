@@ -6,7 +6,6 @@ Knows the operating system's and torch's counters. Knows nothing about what uses
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +36,10 @@ def peak_memory(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as lines:
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux it would outlive exec
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others kibibytes
 

@@ -25,8 +25,8 @@ PARENT = "MSGRPO_PARENT"
 _GRACE = 1.0  # seconds between the second signal and the end of the process
 _HEARD = b"\nthe run ends at the next safe point and saves what it has; once more to end it at once\n"
 _URGENT = (signal.SIGINT, signal.SIGTERM)
-_HANGUP = signal.SIGHUP
-"""The terminal, or the connection to it, was closed."""
+_HANGUP = getattr(signal, "SIGHUP", None)
+"""The terminal, or the connection to it, was closed; Windows has no such signal."""
 _SCHEDULERS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """What SLURM and its like send ahead of the end (`#SBATCH --signal=USR1@300`)."""
 
@@ -52,7 +52,7 @@ def heed_signals() -> None:
     """
     for number in (*_URGENT, *_SCHEDULERS):
         signal.signal(number, _on_signal)
-    if signal.getsignal(_HANGUP) != signal.SIG_IGN:  # as under nohup
+    if _HANGUP is not None and signal.getsignal(_HANGUP) != signal.SIG_IGN:  # as under nohup
         signal.signal(_HANGUP, _on_signal)
     watched, waker = socket.socketpair()
     waker.setblocking(False)

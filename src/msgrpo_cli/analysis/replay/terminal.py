@@ -9,9 +9,7 @@ import os
 import re
 import select
 import sys
-import termios
 import time
-import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from rich.text import Text
 
 from msgrpo_cli.common.numbers import number
 from msgrpo_cli.common.text import visible
+from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.episodes import Row
 
 from .position import Position
@@ -78,7 +77,15 @@ def pressed(seconds: float) -> list[str]:
 
 @contextmanager
 def _keys_at_once() -> Iterator[None]:
-    """Keys arrive as they are pressed, not with Enter, so that waiting for one can end."""
+    """Keys arrive as they are pressed, not with Enter, so that waiting for one can end.
+
+    Raises UsageError where there are no such terminals, as on Windows.
+    """
+    try:
+        import termios
+        import tty
+    except ImportError:
+        raise UsageError("msgrpo replay: no keys here; use --text, --json or --html") from None
     handle = sys.stdin.fileno()
     before = termios.tcgetattr(handle)
     tty.setcbreak(handle)
