@@ -466,7 +466,11 @@ VALUE_ROWS = [
     ("SMOKE trainer.weight_decay=-1", 2, "trainer.weight_decay=-1: must be at least 0"),
     ("SMOKE trainer.warmup_steps=-3", 2, "trainer.warmup_steps=-3: must be at least 0"),
     ("SMOKE trainer.num_iterations=0", 2, "trainer.num_iterations=0: must be at least 1"),
-    ("SMOKE trainer.dataloader_num_workers=-1", 2, "trainer.dataloader_num_workers=-1: must be at least 0"),
+    (
+        "SMOKE trainer.dataloader_num_workers=-1",
+        2,
+        "trainer.dataloader_num_workers=-1: not supported: there is no dataset: rows come from playing",
+    ),
     (
         "SMOKE trainer.importance_sampling_level=word",
         2,
@@ -524,7 +528,7 @@ VALUE_ROWS = [
     (
         "SMOKE trainer.reward_weights=[1,2]",
         2,
-        "trainer: Number of reward weights (2) must match number of reward functions (1)",
+        "trainer.reward_weights=[1, 2]: not supported: rewards come from the game, and advantages from the algo block",
     ),
     ("SMOKE max_hours=0", 2, "max_hours=0: should be greater than 0"),
     ("SMOKE max_hours=nan", 2, "max_hours=nan: should be a finite number"),
