@@ -299,6 +299,20 @@ def test_a_key_that_the_chosen_sampling_ignores_is_refused(overrides: tuple[str,
     assert compose("train", overrides[:1]).algo.fraction in (0.25, 0.5)
 
 
+@pytest.mark.parametrize(
+    "given", ["lora.enabled=true", "model.end_of_turn=x", "prompt.date=2026-01-31", "prompt.system_role=user"]
+)
+def test_a_key_that_a_server_ignores_is_refused(given: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{re.escape(given)}: changes nothing with policy=api; leave it out$"):
+        compose("eval", ["policy=api", given])
+    assert compose("eval", [given]).policy == "model"
+
+
+def test_a_date_is_a_day() -> None:
+    with pytest.raises(UsageError, match=r"^prompt\.date=yesterday: .*2026-01-31"):
+        compose("train", ["prompt.date=yesterday"])
+
+
 def test_a_value_that_holds_an_equals_sign_is_shown_quoted() -> None:
     with pytest.raises(UsageError, match="is quoted twice: ") as refused:
         compose("train", ["model.path=/tmp/a=b"])
