@@ -88,3 +88,17 @@ def test_the_trial_before_a_run_names_a_game_that_never_returns(monkeypatch: pyt
 
     monkeypatch.setattr(probe, "_LONGEST", 0.2)
     assert probe.broken_promise(Stuck, "full") == "the game did not return within 0.2 s"
+
+
+def test_a_parser_may_read_the_state_since_nothing_is_asked_before_a_reset() -> None:
+    class Careful(FrozenLake):
+        def new_game(self, rng: np.random.Generator) -> None:
+            super().new_game(rng)
+            self.begun = True
+
+        def parse(self, text: str) -> str | None:
+            return super().parse(text) if self.begun else None
+
+    assert probe.broken_promise(Careful, "full") is None
+    with pytest.raises(AttributeError):
+        Careful().parse("<action>up</action>")
