@@ -59,8 +59,8 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
         self.action_space: spaces.Space[Any] = spaces.Discrete(len(self.actions))
         self.observation_space = spaces.Text(min_length=1, max_length=100_000, charset=_PRINTABLE)
 
-    # What a game fills in. `actions`, `max_steps` and `initial_states` are there once the game is made; anything else is
-    # asked only after a first `reset`.
+    # What a game fills in. `actions`, `max_steps` and `initial_states` are there once the game is made; all else is
+    # asked after a first `reset`.
 
     @abstractmethod
     def new_game(self, rng: np.random.Generator) -> None:
