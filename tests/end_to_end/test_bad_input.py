@@ -241,6 +241,18 @@ MODEL_ROWS = [
         "model.path=MODELS/lacks-weights: cannot be loaded: its weights lack model.layers.4.input_layernorm.weight",
     ),
     (
+        "SMOKE lora.enabled=true lora.target_modules=nolayer --dry-run",
+        2,
+        "lora.target_modules=nolayer: fits no linear layer of this model; use all-linear, or a list of down_proj, "
+        "gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj, or a regular expression for whole names",
+    ),
+    (
+        "sweep seed=0,1 lora.enabled=true lora.target_modules=nolayer",
+        2,
+        "lora.target_modules=nolayer: fits no linear layer of this model; use all-linear, or a list of down_proj, "
+        "gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj, or a regular expression for whole names",
+    ),
+    (
         "SMOKE model.dtype=float16",
         2,
         "model.dtype=float16: weights in half precision overflow or lose their steps in training; use model.dtype=auto "

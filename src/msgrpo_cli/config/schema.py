@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -93,6 +94,23 @@ class LoraConfig(Section):
             except re.error as problem:
                 raise ValueError(f"not a regular expression: {problem}") from problem
         return modules
+
+    def unfit(self, layers: Iterable[str]) -> str | None:
+        """Which target fits none of these linear layers, and which would; peft passes over a name that it does not
+        find beside others that it does."""
+        names, targets = list(layers), self.target_modules
+        known = sorted({name.rpartition(".")[2] for name in names} - {"lm_head"})
+        for target in [targets] if isinstance(targets, str) else targets:
+            found = target == "all-linear" or any(
+                re.fullmatch(targets, name) if isinstance(targets, str) else f".{name}".endswith(f".{target}")
+                for name in names
+            )
+            if not found:
+                return (
+                    f"lora.target_modules={target}: fits no linear layer of this model; use all-linear, or a list of "
+                    f"{', '.join(known)}, or a regular expression for whole names"
+                )
+        return None
 
     @field_validator("quantization")
     @classmethod

@@ -22,6 +22,7 @@ from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.precision import check_precision, check_steps
+from msgrpo_cli.planning.architecture import adapter_count
 from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.rollout.split import check_parts
 from msgrpo_cli.runs.checkpoint import checkpoints, from_weights, is_adapter, is_checkpoint, own_base
@@ -89,6 +90,8 @@ def sound(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | 
     if config.trainer.get("learning_rate") is None:
         raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
     check_steps(config)
+    if config.lora.enabled:
+        adapter_count(config.model, config.lora)  # refuses targets that fit no layer
     check_starts(config)
     return config
 

@@ -6,7 +6,6 @@ Knows peft and the two files of an adapter. Knows nothing about games, training 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,7 +38,9 @@ def with_adapter(model: PreTrainedModel, lora: LoraConfig, seed: int) -> PeftMod
         bias="none",
         task_type="CAUSAL_LM",
     )
-    _check_targets(model, lora.target_modules)
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
+    if (problem := lora.unfit(layers)) is not None:
+        raise UsageError(problem)
     try:
         adapted = get_peft_model(model, settings)
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:
@@ -47,22 +48,6 @@ def with_adapter(model: PreTrainedModel, lora: LoraConfig, seed: int) -> PeftMod
     # Empty, peft does not ask the hub for the base at every save; `name_base` fills it in on disk.
     adapted.peft_config["default"].base_model_name_or_path = ""
     return adapted
-
-
-def _check_targets(model: PreTrainedModel, targets: str | list[str]) -> None:
-    """peft passes over a name that it does not find beside others that it does."""
-    layers = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
-    known = sorted({name.rpartition(".")[2] for name in layers} - {"lm_head"})
-    for target in [targets] if isinstance(targets, str) else targets:
-        found = target == "all-linear" or any(
-            re.fullmatch(targets, name) if isinstance(targets, str) else f".{name}".endswith(f".{target}")
-            for name in layers
-        )
-        if not found:
-            raise UsageError(
-                f"lora.target_modules={target}: fits no linear layer of this model; use all-linear, or a list of "
-                f"{', '.join(known)}, or a regular expression for whole names"
-            )
 
 
 def policy_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:

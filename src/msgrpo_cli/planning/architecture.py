@@ -176,13 +176,18 @@ def parameter_count(model: ModelConfig) -> int | None:
 
 
 def adapter_count(model: ModelConfig, lora: LoraConfig) -> int | None:
-    """Parameters that a LoRA run trains; None where the model's layers are not known without loading it."""
+    """Parameters that a LoRA run trains; None where the model's layers are not known without loading it.
+
+    Raises UsageError where a target fits none of them.
+    """
     named = _named_architecture(model)
     shapes = _stored_shapes(Path(local_path(model.path))) if is_local(model.path) else linear_shapes(named or {})
     layers = {name.removesuffix(".weight"): shape for name, shape in shapes.items() if len(shape) == _MATRIX}
     linear = {name: shape for name, shape in layers.items() if name.endswith("_proj")}
     if not linear or set(layers) - set(linear) - _NO_LAYERS:
         return None  # not Llama-like
+    if (problem := lora.unfit(linear)) is not None:
+        raise UsageError(problem)
     return adapter_size(linear, lora)
 
 
