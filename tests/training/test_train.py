@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -266,6 +267,19 @@ def test_trackers_get_the_same_names_and_write_inside_the_run(tmp_path: Path) ->
     assert {"eval/success_rate", "eval/mean_total_reward"} <= names
     assert not [name for name in names if "frac_reward" in name or "completions" in name]
     assert "TENSORBOARD_LOGGING_DIR" not in os.environ
+
+
+def test_ten_updates_without_a_valid_action_are_told_with_raw_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["env.max_steps=1", "max_updates=11", "eval.every=0", "eval.episodes=2", "save.every=11"]
+    train(tmp_path / "mute", "model.init=random", "algo.invalid_action=noop", *few)
+    [said] = [line for line in capsys.readouterr().err.splitlines() if "without one valid action" in line]
+    assert said.startswith("warning: 10 updates in a row without one valid action; some answers: ")
+    played = [json.loads(line) for line in (tmp_path / "mute" / "episodes.jsonl").read_text().splitlines()]
+    texts = {step["completion"] for episode in played if episode["update"] == 10 for step in episode["steps"]}
+    shown = ast.literal_eval("[" + said.partition("some answers: ")[2] + "]")
+    assert len(shown) == 3 and set(shown) <= texts
 
 
 def test_ten_updates_without_signal_are_said_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
