@@ -227,8 +227,8 @@ def _check_actions(game: TextMediatedStochasticGame) -> None:
         raise BrokenPromise(f"actions={actions!r}: the same word twice")
     if game.initial_states not in ("many", "few"):
         raise BrokenPromise(f"initial_states={game.initial_states!r}: must be 'many' or 'few'")
-    game.reset(seed=_SEEDS[0])  # a parser may read the state
-    if unreadable := [action for action in actions if game.parse(f"<action>{action}</action>") != action]:
+    game.reset(seed=_SEEDS[0])  # a parser may read the state, and of a mixture the start decides the actions
+    if unreadable := [action for action in game.actions if game.parse(f"<action>{action}</action>") != action]:
         raise BrokenPromise(f"actions: {unreadable[0]!r} is not read back from its own tag; use lower case words")
 
 
