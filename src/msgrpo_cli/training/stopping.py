@@ -80,7 +80,7 @@ class History:
         keeps the false alarms of a whole run below FALSE_ALARMS, by the tail of the normal distribution. The variance
         of one update is half the mean squared difference between neighbours (von Neumann 1941), over all updates so
         far, since ten points alone would know it too badly, and a slow rise is no noise; or that within the best
-        window, where it is larger, for a best that one lucky update made. Simulated: below 0.5 % of 60 to 700 updates.
+        window, where it is larger, for a best that one lucky update made. A test simulates it.
         """
         if self.peak is None or self.first is None:
             return None
