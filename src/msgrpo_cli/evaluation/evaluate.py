@@ -86,14 +86,14 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
             return evaluator.evaluate(config.policy, _PLAYERS[config.policy]()), references
         except ValueError as problem:  # one game of a mixture has no such player
             raise UsageError(f"policy={config.policy}: {config.env.name}: {problem}") from problem
-    policy = load_policy(config, config.model)  # whose path is the checkpoint's: `targets`
+    base = _base_episodes(subject, config, evaluator) if subject.checkpoint else None
+    if base:
+        references["base"] = score(base)
+    policy = load_policy(config, config.model)  # after the base has gone; its path is the checkpoint's: `targets`
     for note in policy.conversation.notes:
         if note not in told:  # several checkpoints read prompts alike
             print(note, file=sys.stderr)
         told.add(note)
-    base = _base_episodes(subject, config, evaluator) if subject.checkpoint else None
-    if base:
-        references["base"] = score(base)
     trained_with = subject.metadata.get("rollout")
     played = evaluate_policy(
         evaluator,
