@@ -372,7 +372,11 @@ GAME_ROWS = [
         2,
         "env.name=nocompacttext: TypeError: NoCompactText.describe() takes 1 positional argument but 2 were given",
     ),
-    ("SMOKE --GAMES env=oddstates", 2, "env.name=oddstates: initial_states='some': must be 'many' or 'few'"),
+    (
+        "SMOKE --GAMES env=oddstates",
+        2,
+        "env.name=oddstates: initial_states='some': must be 'many', 'few' or 'connected'",
+    ),
     (
         "SMOKE --GAMES env=cannotbemade",
         2,

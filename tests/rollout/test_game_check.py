@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from msgrpo_cli.cli.app import app
 from msgrpo_cli.config.compose import compose, options_of
 from msgrpo_cli.config.schema import EnvConfig
+from msgrpo_cli.games.blackjack import Blackjack
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.planning import preview
 from msgrpo_cli.rollout import game_check
@@ -62,6 +63,7 @@ def test_every_game_that_ships_passes_every_check(name: str) -> None:
     [
         ("Unseeded", "repeats", "the same seeds give other episodes in a fresh process"),
         ("PerMember", "group starts", "members of a group start differently with seed"),
+        ("Anywhere", "seeds differ", "lead from the start of seed .* say initial_states = 'connected'"),
         ("Swapped", "physics", "goal|position|holes"),
         ("SlipperyInWords", "physics", "ice: the full text says slippery; it is not slippery"),
         ("Unreadable", "parser", "is read as None, not as 'Up'"),
@@ -99,6 +101,19 @@ def test_a_fault_is_not_blamed_on_what_is_well() -> None:
     assert failures("Generous", here).keys() == {"rewards"}
     assert failures("Hiding", here).keys() == {"renderer"}
     assert failures("HidingAndSaying") == {}
+
+
+@pytest.mark.parametrize("env", ["taxi", "blackjack"])
+def test_starts_that_lead_to_one_another_are_not_called_held_out(env: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    game = compose("train", [f"env={env}"]).env
+    monkeypatch.setattr(Blackjack, "initial_states", property(lambda game: "many", lambda game, value: None), False)
+    if env == "taxi":
+        game = game.model_copy(update={"initial_states": "many"})
+    assert "so that none counts as held out" in _result("seeds differ", CHECKS["seeds differ"], game).detail
+
+
+def test_starts_held_out_by_what_play_never_changes_pass() -> None:
+    assert failures("AnywhereByMap", ["seeds differ", "group starts"]) == {}
 
 
 def test_coordinates_are_held_against_what_is_played() -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from msgrpo_cli.common.seeding import seed_from
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.blackjack import Blackjack
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.games.sokoban import Sokoban
 from msgrpo_cli.rollout.split import Split, has_split, keyed_seed, split_of, start_seeds
 from support.chance import fits
 
@@ -73,6 +75,24 @@ def test_every_seed_belongs_to_exactly_one_part_and_its_start_lies_there() -> No
     assert sorted(found) == list(range(300))
 
 
+def test_sokoban_is_held_out_by_level_whatever_stands_on_it() -> None:
+    game = Sokoban()
+    game.reset(seed=0)
+    before = game.split_key(), game.state_key()
+    keys = set()
+    for action in range(4):
+        game.reset(seed=0)
+        game.step(action)
+        keys.add(game.state_key())
+        assert game.split_key() == before[0]
+    assert keys - {before[1]}, "some move is possible"
+    levels = {}
+    for seed in start_seeds(game, "test", iter(range(200))):
+        game.reset(seed=seed)
+        levels[game.split_key()] = split_of(game.split_key())
+    assert set(levels.values()) == {"test"}
+
+
 def test_natural_repetition_stays() -> None:
     game = FrozenLake(p=0.9)
     keys = []
@@ -95,6 +115,7 @@ def test_any_takes_every_seed_and_leaves_the_game_alone() -> None:
 def test_a_game_with_few_starts_has_no_split() -> None:
     assert has_split(FrozenLake())
     assert not has_split(Coin(max_steps=1))
+    assert not has_split(Blackjack()), "its starts read like what comes later"
     assert list(start_seeds(Coin(max_steps=1), "test", iter(range(50)))) == list(range(50))
 
 

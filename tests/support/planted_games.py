@@ -78,6 +78,22 @@ class Endless(FrozenLake):
         return text, reward, False, False, info
 
 
+class Anywhere(FrozenLake):
+    """Begins on any free cell, so that moves lead from one start to others."""
+
+    def new_game(self, rng: np.random.Generator) -> None:
+        super().new_game(rng)
+        free = [cell for cell, tile in enumerate("".join(self.board)) if tile in "SF"]
+        self.cell = free[int(rng.integers(len(free)))]
+
+
+class AnywhereByMap(Anywhere):
+    """The same, held out by the map."""
+
+    def split_key(self) -> bytes:
+        return "".join(self.board).encode()
+
+
 class Forgetful(FrozenLake):
     """The key forgets the holes."""
 
@@ -108,5 +124,5 @@ class HidingAndSaying(Hiding):
     hides = "the holes"
 
 
-for _game in [*FrozenLake.__subclasses__(), *Hiding.__subclasses__(), Oblivious]:
+for _game in [*FrozenLake.__subclasses__(), *Hiding.__subclasses__(), *Anywhere.__subclasses__(), Oblivious]:
     gymnasium.register(f"planted/{_game.__name__}-v0", entry_point=_game)

@@ -55,7 +55,7 @@ class Blackjack(GymGame):
             compact=_COMPACT,
             state=("player", "dealer"),
             rules=_RULES,
-            initial_states="many",
+            initial_states="connected",
             hides="the dealer's second card, and how the sum is made up",
             success_from=1.0,
         )

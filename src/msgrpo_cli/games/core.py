@@ -18,6 +18,7 @@ from .facts import Fact, Moves
 from .guard import BrokenPromise
 
 Observation = Literal["compact", "full"]
+InitialStates = Literal["many", "few", "connected"]
 
 _ACTION_TAG = re.compile(r"<action>((?:(?!<action>).)*?)</action>", re.IGNORECASE | re.DOTALL | re.ASCII)
 _PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
@@ -36,8 +37,9 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
 
     actions: tuple[str, ...]
     """Names of the actions, lower case; the first is the fallback for an invalid answer."""
-    initial_states: Literal["many", "few"] = "many"
-    """`few`: too few starts to hold any out, so there is no split."""
+    initial_states: InitialStates = "many"
+    """`few`: too few starts to hold any out; `connected`: play leads from one start to others, or to states that read
+    alike. Of neither is any start held out."""
     evaluation_keys: ClassVar[Mapping[str, Any]] = {}
     """Constructor keys that differ in evaluation (the game's declared evaluation rewards)."""
     facts: ClassVar[Sequence[Fact]] = ()
@@ -84,6 +86,11 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
     @abstractmethod
     def state_key(self) -> bytes:
         """The whole state but for the step count: equal keys play alike. Never derived from the text."""
+
+    def split_key(self) -> bytes:
+        """What decides whether a start is held out: the whole state, or where play leads from one start to another that
+        part of it which play never changes."""
+        return self.state_key()
 
     @property
     def success(self) -> bool | None:

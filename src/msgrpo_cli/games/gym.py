@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -19,7 +19,7 @@ from jinja2 import Template, TemplateError
 
 from msgrpo_cli.common.templates import BoundedRange, template_of
 
-from .core import Observation, TextMediatedStochasticGame, Transition
+from .core import InitialStates, Observation, TextMediatedStochasticGame, Transition
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _OURS = {"id", "render_mode", "max_episode_steps", "disable_env_checker"}
@@ -50,7 +50,7 @@ class GymGame(TextMediatedStochasticGame):
         state: Sequence[str] | None = None,
         rules: str = "",
         arguments: dict[str, Any] | None = None,
-        initial_states: Literal["many", "few"] = "few",
+        initial_states: InitialStates = "few",
         hides: str | None = None,
         success_from: float | None = None,
     ) -> None:

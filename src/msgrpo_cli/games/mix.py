@@ -46,8 +46,8 @@ class Mix(TextMediatedStochasticGame):
             min(game.reward_range[0] for game in self._games.values()),
             max(game.reward_range[1] for game in self._games.values()),
         )
-        undivided = all(game.initial_states == "few" for game in self._games.values())
-        self.initial_states = "few" if undivided else "many"
+        kinds = {game.initial_states for game in self._games.values()}
+        self.initial_states = "many" if "many" in kinds else "connected" if "connected" in kinds else "few"
         hidden = [f"{name}: {game.hides}" for name, game in self._games.items() if game.hides]
         self.hides = "; ".join(hidden) or None
 

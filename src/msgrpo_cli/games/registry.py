@@ -14,7 +14,7 @@ import sys
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import gymnasium
 import numpy as np
@@ -24,7 +24,7 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from msgrpo_cli.common.text import did_you_mean, one_line, reason_of
 from msgrpo_cli.errors import UsageError
 
-from .core import Observation, TextMediatedStochasticGame
+from .core import InitialStates, Observation, TextMediatedStochasticGame
 from .guard import BrokenPromise, check_length, checked_outcome, reason, returning_within
 
 
@@ -225,8 +225,8 @@ def _check_actions(game: TextMediatedStochasticGame) -> None:
         raise BrokenPromise(f"actions={actions!r}: an empty word")
     if len(set(actions)) < len(actions):
         raise BrokenPromise(f"actions={actions!r}: the same word twice")
-    if game.initial_states not in ("many", "few"):
-        raise BrokenPromise(f"initial_states={game.initial_states!r}: must be 'many' or 'few'")
+    if game.initial_states not in get_args(InitialStates):
+        raise BrokenPromise(f"initial_states={game.initial_states!r}: must be 'many', 'few' or 'connected'")
     game.reset(seed=_SEEDS[0])  # a parser may read the state, and of a mixture the start decides the actions
     if unreadable := [action for action in game.actions if game.parse(f"<action>{action}</action>") != action]:
         raise BrokenPromise(f"actions: {unreadable[0]!r} is not read back from its own tag; use lower case words")

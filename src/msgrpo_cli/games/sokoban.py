@@ -117,6 +117,10 @@ class Sokoban(TextMediatedStochasticGame):
     def state_key(self) -> bytes:
         return repr((sorted(self.walls), sorted(self.goals), sorted(self.boxes), self.player)).encode()
 
+    def split_key(self) -> bytes:
+        """Walls and goals, which no move changes."""
+        return repr((sorted(self.walls), sorted(self.goals))).encode()
+
     def greedy_action(self) -> str:
         """The first move of a shortest solution; the first action where there is none any more."""
         moves = solution(self.walls, self.goals, self.player, self.boxes)

@@ -9,12 +9,12 @@ import copy
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from .core import Observation, TextMediatedStochasticGame
+from .core import InitialStates, Observation, TextMediatedStochasticGame
 
 _INSTALL = "needs TextArena: pip install 'msgrpo[textarena]'"
 _CHARACTERS = "\n" + "".join(map(chr, (*range(0x20, 0x7F), *range(0xA0, 0x250), *range(0x2000, 0x2800))))
@@ -39,7 +39,7 @@ class TextArenaGame(TextMediatedStochasticGame):
         max_steps: int,
         answer: str = "[{action}]",
         arguments: Mapping[str, Any] | None = None,
-        initial_states: Literal["many", "few"] = "many",
+        initial_states: InitialStates = "many",
         success_from: float | None = None,
     ) -> None:
         """`answer` is what TextArena is told; `arguments` go to the game's constructor.

@@ -19,7 +19,7 @@ from msgrpo_cli.games.gym import TabularGymGame
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.games.snake.game import Snake
 from msgrpo_cli.games.snake.players import greedy_moves
-from msgrpo_cli.rollout.split import start_seeds
+from msgrpo_cli.rollout.split import split_of
 
 Player = Callable[[Any], np.ndarray]
 """Action probabilities, shape (number of actions,), in the present state of a game."""
@@ -100,8 +100,10 @@ def demonstrations(name: str, player: Player, seed: int) -> Iterator[Demonstrati
     game = make_game(compose("train", [f"env={name}"]).env)
     rng = generator(("imitation", name, seed))
     seeds = (seed_from(("imitation", seed, index)) for index in count())
-    for start in start_seeds(game, "train", seeds):
+    for start in seeds:
         game.reset(seed=start)
+        if game.initial_states != "few" and split_of(game.state_key()) != "train":
+            continue  # by the whole state: as every game with many starts was split when the bases were made
         if isinstance(game, FrozenLake):
             game.cell = int(rng.choice([cell for cell, tile in enumerate("".join(game.board)) if tile in "SF"]))
             yield game.describe("compact"), player(game)

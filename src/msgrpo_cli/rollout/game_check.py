@@ -28,24 +28,20 @@ from msgrpo_cli.common.checklist import Check
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.common.text import one_line
-from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
+from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.guard import returning_within
 from msgrpo_cli.games.gym import GymGame, as_plain
 from msgrpo_cli.games.registry import GameBlock, GameSpec, make_game
 
 from .players import RandomPlayer, players_of
-from .visits import SEEDS, Game, again, played, steps_of, visits
+from .start_checks import group_starts, seeds_differ
+from .visits import OBSERVATIONS, SEEDS, Fault, Game, again, played, steps_of, visits
 
-_OBSERVATIONS: tuple[Observation, ...] = ("full", "compact")
 _PAIRS, _CONTINUED = 400, 6
 _STRINGS = 10_000
 _ROUNDING = 1e-9
 _LONGEST = 300.0  # seconds for one check; those of the games that ship take a few
 _NEVER = "did not return within"
-
-
-class Fault(Exception):
-    """A promise that a game breaks, in words."""
 
 
 def check_game(env: GameSpec) -> list[Check]:
@@ -92,33 +88,6 @@ def _repeats(env: GameSpec) -> str:
     return "same seed, same episode, in two fresh processes"
 
 
-def _group_starts(env: GameSpec) -> str:
-    games = [make_game(env) for _ in range(3)]
-    for seed in range(SEEDS):
-        starts = set()
-        for number, game in enumerate(games):
-            game.reset(seed=seed)
-            starts.add((game.state_key(), *map(game.describe, _OBSERVATIONS)))
-            game.np_random = generator(("member", seed, number))
-            game.step(number % len(game.actions))
-        if len(starts) > 1:
-            raise Fault(f"members of a group start differently with seed {seed}; new_game must draw from its rng alone")
-    return f"members share their whole start, {SEEDS} seeds"
-
-
-def _seeds_differ(env: GameSpec) -> str:
-    game = make_game(env)
-    keys = set()
-    for seed in range(SEEDS):
-        game.reset(seed=seed)
-        keys.add(game.state_key())
-    if len(keys) == 1 and game.initial_states == "many":
-        raise Fault(f"{SEEDS} seeds give one start; use rng in new_game, or say initial_states = 'few'")
-    unheld = len(keys) == SEEDS and game.initial_states == "few"
-    hint = "; with 'many' some would be held out for evaluation" if unheld else ""
-    return f"{len(keys)} starts from {SEEDS} seeds, initial_states {game.initial_states}{hint}"
-
-
 def _state_key(env: GameSpec) -> str:
     """Equal keys must look alike, at equal times, and go on alike under equal chance and actions."""
     visits_of = defaultdict(list)
@@ -142,7 +111,7 @@ def _difference(first: Game, second: Game, number: int) -> str | None:
     rng = generator(("continued", number, "actions"))
     same_time = first.elapsed == second.elapsed
     for step in range(_CONTINUED + 1):
-        if same_time and [first.describe(o) for o in _OBSERVATIONS] != [second.describe(o) for o in _OBSERVATIONS]:
+        if same_time and [first.describe(o) for o in OBSERVATIONS] != [second.describe(o) for o in OBSERVATIONS]:
             return f"their texts differ after {step} further moves"
         if max(first.elapsed, second.elapsed) >= first.max_steps:
             return None
@@ -294,7 +263,7 @@ def _values(env: GameSpec) -> str:
     for name, player in players_of(make_game(env)).items():
         episodes = played(env, player)
         rewards = [episode.total_reward for episode in episodes]
-        interval = mean_interval(rewards, [episode.steps[0].state_key for episode in episodes])
+        interval = mean_interval(rewards)
         shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
         said.append(f"{name} {sum(rewards) / len(rewards):.3f}{shown}")
     return ", ".join(said)
@@ -308,8 +277,8 @@ def _speed(env: GameSpec) -> str:
 
 CHECKS: dict[str, Callable[[GameSpec], str]] = {
     "repeats": _repeats,
-    "group starts": _group_starts,
-    "seeds differ": _seeds_differ,
+    "group starts": group_starts,
+    "seeds differ": seeds_differ,
     "state key": _state_key,
     "renderer": _renderer,
     "physics": _physics,

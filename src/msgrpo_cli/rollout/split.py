@@ -1,7 +1,7 @@
 """Train, validation and test parts of a game's initial states, by hash of the state and never by seed.
 
-Knows state keys and seeds. Knows nothing about models or training, which asks for `train` alone (`collect`). Of a game
-with few initial states nothing is held out, and it says so.
+Knows keys of states and seeds. Knows nothing about models or training, which asks for `train` alone (`collect`). Of a
+game whose initial states are few, or lead to one another, nothing is held out, and it says so.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SALT = b"msgrpo-split-8:"  # chosen once, so that the lakes without holes of 2x
 _MOST_REDRAWS = 10_000
 
 
-def split_of(state_key: bytes) -> Split:
+def split_of(split_key: bytes) -> Split:
     """The part that an initial state belongs to: one eighth test, one eighth validation, the rest train."""
-    part = hashlib.sha256(_SALT + state_key).digest()[0] % 8
+    part = hashlib.sha256(_SALT + split_key).digest()[0] % 8
     return "test" if part == 0 else "validation" if part == 1 else "train"
 
 
 def has_split(game: TextMediatedStochasticGame) -> bool:
-    """Whether states can be held out at all: games with few starts have no split."""
+    """Whether starts can be held out at all: not where they are few, or lead to one another."""
     return game.initial_states == "many"
 
 
@@ -48,7 +48,7 @@ def start_seeds(game: TextMediatedStochasticGame, split: Split, seeds: Iterator[
         with blaming(type(game).__name__, AT_START, seed):
             game.reset(seed=seed)
             held_out = has_split(game)  # of a mixture it depends on the game that the seed draws
-            part = split_of(game.present.state_key()) if held_out else split  # as where it is played alone
+            part = split_of(game.present.split_key()) if held_out else split  # as where it is played alone
         wanted = wanted or game.label
         if part == split and game.label == wanted:
             misses, wanted = 0, None

@@ -1,4 +1,5 @@
-"""How a game is played to be looked at: at random, by reference players, and back to a state that was visited.
+"""How a game is played to be looked at: at random, by reference players, and back to a state that was visited; and the
+word for a promise that is then seen to be broken.
 
 Knows games and reference players. Knows nothing about what is looked for, models or files.
 """
@@ -19,8 +20,13 @@ from .play import PlayRules, Policy, play_episodes
 Game = TextMediatedStochasticGame
 SEEDS, MEMBERS = 24, 6
 _EPISODES = 200
+OBSERVATIONS: tuple[Observation, ...] = ("full", "compact")
 Outcome = tuple[str, float, bool, bool, dict[str, Any]]
 """Text, reward, terminated, truncated, info."""
+
+
+class Fault(Exception):
+    """A promise that a game breaks, in words."""
 
 
 @dataclass(frozen=True)

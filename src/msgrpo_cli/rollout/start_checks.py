@@ -1,0 +1,69 @@
+"""What `msgrpo env check` asks of a game's starts: that a group shares one, that seeds differ, that held out means it.
+
+Knows games, starts and the parts that they are split into. Knows nothing about single games, models or files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from msgrpo_cli.common.seeding import generator
+from msgrpo_cli.games.registry import GameSpec, make_game
+
+from .split import has_split
+from .visits import OBSERVATIONS, SEEDS, Fault, visits
+
+_STARTS = 10 * SEEDS
+
+
+def group_starts(env: GameSpec) -> str:
+    """Members of a group share the whole start."""
+    games = [make_game(env) for _ in range(3)]
+    for seed in range(SEEDS):
+        starts = set()
+        for number, game in enumerate(games):
+            game.reset(seed=seed)
+            starts.add((game.state_key(), *map(game.describe, OBSERVATIONS)))
+            game.np_random = generator(("member", seed, number))
+            game.step(number % len(game.actions))
+        if len(starts) > 1:
+            raise Fault(f"members of a group start differently with seed {seed}; new_game must draw from its rng alone")
+    return f"members share their whole start, {SEEDS} seeds"
+
+
+def seeds_differ(env: GameSpec) -> str:
+    """Other seeds give other starts, as many as the game says."""
+    game = make_game(env)
+    keys = set()
+    for seed in range(SEEDS):
+        game.reset(seed=seed)
+        keys.add(game.state_key())
+    if len(keys) == 1 and game.initial_states == "many":
+        raise Fault(f"{SEEDS} seeds give one start; use rng in new_game, or say initial_states = 'few'")
+    _starts_are_apart(env)
+    unheld = len(keys) == SEEDS and game.initial_states == "few"
+    hint = "; with 'many' some would be held out for evaluation" if unheld else ""
+    return f"{len(keys)} starts from {SEEDS} seeds, initial_states {game.initial_states}{hint}"
+
+
+def _starts_are_apart(env: GameSpec) -> None:
+    """Whether play leads to what reads like a start of another part: then holding that start out holds nothing out."""
+    game = make_game(env)
+    starts: defaultdict[str, dict[bytes, int]] = defaultdict(dict)
+    for seed in range(_STARTS):
+        game.reset(seed=seed)
+        starts[game.describe()][game.present.split_key()] = seed
+    began, part = "", b""
+    for visit, game in visits(env):
+        text = game.describe()
+        if not visit.actions:
+            began, part = text, game.present.split_key()
+        if text == began or not has_split(game):
+            continue
+        others = {key: seed for key, seed in starts.get(text, {}).items() if key != part}
+        if others:
+            raise Fault(
+                f"{len(visit.actions)} moves lead from the start of seed {visit.seed} to what reads like that of seed "
+                f"{min(others.values())}: say initial_states = 'connected', so that none counts as held out, or let "
+                "split_key name what play never changes"
+            )
