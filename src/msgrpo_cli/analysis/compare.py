@@ -5,7 +5,7 @@ Knows paired episodes and statistics. Knows nothing about files, models, games o
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,15 +36,13 @@ class Effect:
     effect: float
     """The second minus the first."""
     ci95: Interval | None
-    """Bootstrap over distinct starts; None where no start shows a difference, or where all show the same."""
+    """Bootstrap over pairs of episodes; None where none shows a difference, or where all show the same."""
     p_value: float
     smallest_detectable_difference: float | None
     first_better: int
     second_better: int
     equal: int
-    """Episodes."""
-    starts_that_differ: int
-    """Distinct starts on which one scored more than the other; they decide the p-value."""
+    """Episodes; those that are not equal decide the p-value."""
     verdict: Verdict
 
 
@@ -105,8 +103,8 @@ def compare_runs(first: Path, second: Path) -> PairedComparison:
         split=str(said["split"]),
         episodes=len(pairs),
         distinct_initial_states=len(set(starts)),
-        total_reward=effect_of("total reward", *rewards, starts),
-        success=effect_of("success", *_columns(wins), starts) if declared else None,
+        total_reward=effect_of("total reward", *rewards),
+        success=effect_of("success", *_columns(wins)) if declared else None,
         differences={
             key: (written(a) if key in configs[0] else "-", written(b) if key in configs[1] else "-")
             for key, (a, b) in sorted(differences(configs).items())
@@ -114,12 +112,11 @@ def compare_runs(first: Path, second: Path) -> PairedComparison:
     )
 
 
-def effect_of(measure: str, first: Sequence[float], second: Sequence[float], starts: Sequence[Hashable]) -> Effect:
-    """How far `second` lies above `first`; all have shape (E,), one entry for each episode that both played."""
+def effect_of(measure: str, first: Sequence[float], second: Sequence[float]) -> Effect:
+    """How far `second` lies above `first`; both have shape (E,), one entry for each episode that both played."""
     apart = [b - a for a, b in zip(first, second, strict=True)]
-    low, high = bootstrap_interval(apart, starts)
-    totals = _totals(apart, starts)
-    p_value = sign_flip_p(totals)
+    low, high = bootstrap_interval(apart)
+    p_value = sign_flip_p(apart)
     effect = sum(apart) / len(apart)
     verdict: Verdict = "no difference found"
     if p_value < LEVEL:
@@ -130,26 +127,24 @@ def effect_of(measure: str, first: Sequence[float], second: Sequence[float], sta
         effect=effect,
         ci95=(low, high) if high - low >= _SAME else None,
         p_value=p_value,
-        smallest_detectable_difference=smallest_detectable_difference(second, first, starts),
+        smallest_detectable_difference=smallest_detectable_difference(second, first),
         first_better=sum(value < -_SAME for value in apart),
         second_better=sum(value > _SAME for value in apart),
         equal=sum(abs(value) <= _SAME for value in apart),
-        starts_that_differ=sum(abs(total) > _SAME for total in totals),
         verdict=verdict,
     )
 
 
-def sign_flip_p(totals: Sequence[float]) -> float:
-    """Two-sided p-value of a paired permutation test of a sum (Fisher 1935); `totals`, shape (C,), one for each start.
+def sign_flip_p(apart: Sequence[float]) -> float:
+    """Two-sided p-value of a paired permutation test of a sum (Fisher 1935); `apart`, shape (E,), one for each pair.
 
-    Were the two players alike, the difference on a start would be as likely with the other sign; episodes of one start
-    move together, so their total flips as a whole. Chosen over Wilcoxon's test, which drops ties and is about ranks,
-    where most rewards are equal and their mean is asked for, and over the t test, since few starts decide and
-    differences of successes are -1, 0 or 1. All flips where there are no more than 9999, else as many drawn ones, the
-    same each time.
+    Were the two players alike, a difference would be as likely with the other sign. Chosen over Wilcoxon's test, which
+    drops ties and is about ranks, where most rewards are equal and their mean is asked for, and over the t test, since
+    few pairs decide and differences of successes are -1, 0 or 1. All flips where there are no more than 9999, else as
+    many drawn ones, the same each time.
     """
-    moving = np.array([total for total in totals if abs(total) > _SAME])  # a zero has no sign to flip
-    if len(moving) < 2:  # of one start both signs are as far from 0
+    moving = np.array([value for value in apart if abs(value) > _SAME])  # a zero has no sign to flip
+    if len(moving) < 2:  # of one pair both signs are as far from 0
         return 1.0
     from scipy.stats import permutation_test
 
@@ -159,27 +154,20 @@ def sign_flip_p(totals: Sequence[float]) -> float:
     return float(found.pvalue)
 
 
-def _totals(values: Sequence[float], starts: Sequence[Hashable]) -> list[float]:
-    totals: dict[Hashable, float] = {}
-    for start, value in zip(starts, values, strict=True):
-        totals[start] = totals.get(start, 0.0) + value
-    return list(totals.values())
-
-
 def warnings_on(effect: Effect) -> list[str]:
     """What a reader might trip over."""
-    n = effect.starts_that_differ
+    n = effect.first_better + effect.second_better
     if effect.p_value >= LEVEL and n > 0 and 2.0 ** (1 - n) >= LEVEL:
         return [
-            f"{n} {'start differs' if n == 1 else 'starts differ'}: even if all agreed, p could not be below "
+            f"{n} {'episode differs' if n == 1 else 'episodes differ'}: even if all agreed, p could not be below "
             f"{2.0 ** (1 - n):.2g}, so no difference can be found on so few; take more episodes."
         ]
     excluded = effect.ci95 is not None and not effect.ci95[0] <= 0 <= effect.ci95[1]
     if excluded == (effect.p_value < LEVEL):
         return []
     return [
-        f"Interval and p-value disagree: {effect.starts_that_differ} starts decide. The verdict follows the p-value, "
-        "which holds for any number of starts; the interval needs many."
+        f"Interval and p-value disagree: {n} episodes decide. The verdict follows the p-value, which holds for any "
+        "number of them; the interval needs many."
     ]
 
 
@@ -190,7 +178,7 @@ def sentence(found: PairedComparison) -> str:
     if effect.verdict == "no difference found":
         smallest = effect.smallest_detectable_difference
         told = (
-            "on every start both score alike, or all starts differ by as much"
+            "in every episode both score alike, or all differ by as much"
             if smallest is None
             else f"80 % of such comparisons would show one of {smallest:.3f} or more"
         )

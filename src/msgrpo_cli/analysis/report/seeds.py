@@ -38,7 +38,7 @@ def seed_interval(values: Sequence[float]) -> Interval | None:
     """
     if len(values) < 2:
         return None
-    low, high = bootstrap_interval(values, range(len(values)), resamples=RESAMPLES)
+    low, high = bootstrap_interval(values, resamples=RESAMPLES)
     return (low, high) if high - low >= _SAME else None
 
 

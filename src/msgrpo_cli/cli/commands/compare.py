@@ -80,9 +80,8 @@ _ROWS: dict[str, Callable[[Effect], str]] = {
     "B": lambda effect: number(effect.means[1]),
     "B - A": lambda effect: f"{effect.effect:+.3f}",
     "95 % interval": lambda effect: interval(effect.ci95),
-    "p-value (sign flips over starts)": _p,
+    "p-value (sign flips of pairs)": _p,
     "smallest detectable difference": lambda effect: number(effect.smallest_detectable_difference),
-    "starts that differ": lambda effect: str(effect.starts_that_differ),
     "episodes: A better / equal / B better": lambda effect: (
         f"{effect.first_better} / {effect.equal} / {effect.second_better}"
     ),

@@ -287,6 +287,6 @@ def _gradient_figures(gradients: Sequence[np.ndarray]) -> dict[str, Any]:
     signal = max(0.0, float(np.square(total / count).sum()) - noise / count)
     return {
         "cosine": float(np.mean(known)) if known and count > 1 else None,
-        "cosine_ci95": bootstrap_interval(known, range(len(known))) if len(known) > 2 else None,
+        "cosine_ci95": bootstrap_interval(known) if len(known) > 2 else None,
         "signal_to_noise": signal / noise if noise and count > 1 else None,
     }
