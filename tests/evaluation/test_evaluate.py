@@ -102,7 +102,7 @@ def test_reference_players_agree_with_the_exact_values(env: str, random_value: f
     if env == "frozenlake":
         assert result["mean_total_reward"] == 1.0 == result["optimal_score"]
     assert result["optimal_is_exact"] is True
-    assert 0.5 < result["overlap_with_training"] < 0.95, "the generator's own distribution overlaps with training"
+    assert result["overlap_with_training"] is None, "nobody was trained"
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ EVALUATION = Evaluation(
     checkpoint="outputs/a/checkpoints/checkpoint-60",
     episodes=500,
     distinct_initial_states=308,
+    distinct_initial_texts=308,
     seeds=(0, 4023),
     split="test",
     overlap_with_training=0.0,
+    overlap_of_decisions=0.125,
     success_rate=0.902,
     success_ci95=(0.873, 0.925),
     mean_total_reward=0.9,
@@ -73,14 +75,14 @@ def test_numbers_of_the_rungs() -> None:
 
 
 def test_references_add_success_and_intervals() -> None:
-    base = Scores(500, 308, 0.38, (0.34, 0.42), 0.381, (0.341, 0.421), 1.0, 5.0)
+    base = Scores(500, 308, 308, 0.38, (0.34, 0.42), 0.381, (0.341, 0.421), 1.0, 5.0)
     text = shown([EVALUATION], ({"base": base, "greedy": base},))
     assert row(text, "base") == "base 0.380 [0.340, 0.420] 0.381 [0.341, 0.421] 0.375"
     assert row(text, "decoded greedily") == "decoded greedily 0.912 [0.340, 0.420] 0.911 [0.341, 0.421] 0.910"
 
 
 def test_interval_of_played_episodes_does_not_stand_beside_an_exact_value() -> None:
-    played = Scores(500, 308, 0.38, (0.34, 0.42), 0.38, (0.34, 0.42), 1.0, 5.0)
+    played = Scores(500, 308, 308, 0.38, (0.34, 0.42), 0.38, (0.34, 0.42), 1.0, 5.0)
     text = shown([replace(EVALUATION, optimal_score=0.379)], ({"optimal": played},))
     assert row(text, "optimal") == "optimal (exact) 0.380 [0.340, 0.420] 0.379 1.000"
 
@@ -89,7 +91,7 @@ def test_interval_of_played_episodes_does_not_stand_beside_an_exact_value() -> N
 def test_notes(width: int) -> None:
     text = flat(shown([EVALUATION], width=width))
     assert "valid actions 99.8 %, mean length 5.20 steps; ended by goal 451, hole 29, step limit 20" in text
-    assert "308 distinct, seeds 0 to 4023; test part, 0.0 % overlap with training" in text
+    assert "308 distinct, seeds 0 to 4023; of the test part" in text
     assert "detects a difference of 0.037 in success" in text
     assert "temperature 0.5, top_p 1.0; training: temperature 1.25" in text
     assert "apples 1.250" in text
@@ -114,7 +116,22 @@ def test_a_narrow_terminal_loses_nothing(width: int) -> None:
 
 def test_split_any_is_not_held_out() -> None:
     text = flat(shown([replace(EVALUATION, split="any", overlap_with_training=0.631)]))
-    assert 'not held out (split "any": starts as the game draws them, none kept from training), 63.1 % overlap' in text
+    assert "308 distinct, seeds 0 to 4023; not held out (all that the game draws)" in text
+    assert "63.1 % of the starts and 12.5 % of all decisions read as in training" in text
+    assert "for more episodes from all starts as the game draws them" in text
+
+
+def test_the_table_says_which_question_its_intervals_answer_and_what_was_seen_in_training() -> None:
+    text = flat(shown([EVALUATION]))
+    assert "of 95 %, for more episodes from starts of the test part as the game draws them" in text
+    assert "0.0 % of the starts and 12.5 % of all decisions read as in training" in text
+    unknown = replace(EVALUATION, overlap_with_training=None, overlap_of_decisions=None)
+    assert "what this model was trained on is not known" in flat(shown([unknown]))
+    assert "trained on" not in flat(shown([replace(unknown, policy="random")]))
+
+
+def test_starts_that_read_alike_are_told() -> None:
+    assert "308 distinct, 12 as they read" in flat(shown([replace(EVALUATION, distinct_initial_texts=12)]))
 
 
 def test_below_random_is_a_warning() -> None:

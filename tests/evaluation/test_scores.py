@@ -10,10 +10,12 @@ import pytest
 
 from msgrpo_cli.episode import Completion, Episode, Start, Step
 from msgrpo_cli.evaluation.scores import Evaluation, evaluation, score
+from msgrpo_cli.rollout.trained_prompts import Overlap
 
 FIELDS = """
-env policy checkpoint episodes distinct_initial_states seeds split overlap_with_training success_rate
-success_ci95 mean_total_reward mean_total_reward_ci95 normalized_score normalized_reason random_score base_score
+env policy checkpoint episodes distinct_initial_states distinct_initial_texts seeds split
+overlap_with_training overlap_of_decisions success_rate success_ci95 mean_total_reward mean_total_reward_ci95
+normalized_score normalized_reason random_score base_score
 optimal_score optimal_is_exact greedy_success_rate greedy_mean_total_reward game_metrics valid_action_rate mean_length
 ends smallest_detectable_difference sampling training_sampling wall_seconds
  usage"""
@@ -56,7 +58,7 @@ def evaluated(**changes: Any) -> Evaluation:
         "optimal_is_exact": True,
         "seeds": (1, 3),
         "split": "test",
-        "overlap_with_training": 0.0,
+        "overlap": Overlap(0.0, 0.25),
         "sampling": {"temperature": 1.0},
         "training_sampling": None,
         "wall_seconds": 1.5,
@@ -67,7 +69,7 @@ def evaluated(**changes: Any) -> Evaluation:
 def test_score() -> None:
     scores = score(four())
     assert scores.episodes == 4
-    assert scores.distinct_initial_states == 3
+    assert (scores.distinct_initial_states, scores.distinct_initial_texts) == (3, 1), "all of them read alike here"
     assert scores.success_rate == 0.5
     assert scores.mean_total_reward == 0.5
     assert scores.valid_action_rate == 0.75  # 6 of 8 steps, not the mean over episodes
@@ -99,6 +101,9 @@ def test_fields_of_the_json_and_their_order() -> None:
 
 def test_evaluation_numbers() -> None:
     result = evaluated()
+    assert (result.overlap_with_training, result.overlap_of_decisions) == (0.0, 0.25)
+    unknown = evaluated(overlap=None)
+    assert (unknown.overlap_with_training, unknown.overlap_of_decisions) == (None, None)
     assert result.random_score == pytest.approx(0.1)
     assert result.normalized_score == pytest.approx(0.5)  # (0.5 - 0.1) / (0.9 - 0.1)
     assert result.normalized_reason is None

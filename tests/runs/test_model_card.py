@@ -16,6 +16,7 @@ RESULT = {
     "distinct_initial_states": 308,
     "split": "test",
     "overlap_with_training": 0.0,
+    "overlap_of_decisions": 0.034,
     "success_rate": 0.902,
     "success_ci95": [0.873, 0.925],
     "mean_total_reward": 0.9,
@@ -113,7 +114,7 @@ def test_untrained_start_does_not_claim_training() -> None:
 def test_result_has_interval_and_split() -> None:
     text = card()
     assert "500 episodes from 308 distinct starts, test part of the state space" in text
-    assert "measured overlap with training 0.0 %" in text
+    assert "0.0 % of the starts and 3.4 % of all decisions read as in training" in text
     assert "| success rate, sampled | 0.902 [0.873, 0.925] |" in text
     assert "| success rate, greedy decoding | 0.912 |" in text
     assert "| mean total reward of the base | 0.381 |" in text
@@ -121,7 +122,7 @@ def test_result_has_interval_and_split() -> None:
 
 def test_split_any_is_not_called_held_out() -> None:
     text = card(evaluation=RESULT | {"split": "any", "overlap_with_training": 0.63})
-    assert "not held out from training, measured overlap with training 63.0 %" in text
+    assert "not held out from training. 63.0 % of the starts" in text
 
 
 def test_result_without_success_or_score() -> None:

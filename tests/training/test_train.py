@@ -27,8 +27,9 @@ TRAIN_FIELDS = """kind update global_step skipped total_reward total_reward_std 
     effective_sample_size abs_advantage_pool abs_advantage_drawn loss entropy clip_ratio kl grad_norm learning_rate
     logprob_gap_mean logprob_gap_max tokens_prompt tokens_completion tokens_padding perf/seconds_rollout
     perf/seconds_scoring perf/seconds_update perf/seconds_total perf/decisions_per_second perf/memory_bytes"""
-EVAL_FIELDS = """env policy checkpoint episodes distinct_initial_states seeds split overlap_with_training success_rate
-    success_ci95 mean_total_reward mean_total_reward_ci95 normalized_score normalized_reason random_score base_score
+EVAL_FIELDS = """env policy checkpoint episodes distinct_initial_states distinct_initial_texts seeds split
+    overlap_with_training overlap_of_decisions success_rate success_ci95 mean_total_reward mean_total_reward_ci95
+    normalized_score normalized_reason random_score base_score
     optimal_score optimal_is_exact greedy_success_rate greedy_mean_total_reward game_metrics valid_action_rate
     mean_length ends smallest_detectable_difference sampling training_sampling wall_seconds usage"""
 

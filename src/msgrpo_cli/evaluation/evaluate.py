@@ -29,6 +29,7 @@ from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, 
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.runs.checkpoint import base_of
 from msgrpo_cli.runs.resume import stored_base
+from msgrpo_cli.runs.trained_prompts import trained_prompts
 
 from .api_answers import kept_answers
 from .api_policy import ApiPolicy
@@ -73,10 +74,8 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
         on_progress=tally(config.env.name, "episodes, of") if config.policy != "api" else lambda *_: None,
     )
     if config.eval.split not in (None, evaluator.split):
-        print(
-            f"eval.split={config.eval.split}: {config.env.name} has too few starts to hold any out; all are played",
-            file=sys.stderr,
-        )
+        why = "the starts of {} are few or lead to one another, so none is held out; all are played"
+        print(f"eval.split={config.eval.split}: {why.format(config.env.name)}", file=sys.stderr)
     references = {"random": score(evaluator.random_episodes)}
     if config.policy == "api":
         return _ask_server(config, evaluator), references
@@ -102,6 +101,7 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
         training_sampling=sampling_of(RolloutConfig.model_validate(trained_with)) if trained_with else None,
         checkpoint=subject.name,
         base_episodes=base,
+        trained=trained_prompts(subject.checkpoint, config.prompt) if subject.checkpoint else None,
     )
     if subject.run:
         key = config_hash(config)[:8]

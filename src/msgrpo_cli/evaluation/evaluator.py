@@ -17,7 +17,8 @@ from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.guard import AT_START, blaming
 from msgrpo_cli.rollout.play import GameFactory, PlayRules, Policy, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
-from msgrpo_cli.rollout.split import Split, has_split, split_of, start_seeds
+from msgrpo_cli.rollout.split import Split, has_split, start_seeds
+from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
 
 from .scores import Evaluation, evaluation, score
 
@@ -97,8 +98,9 @@ class Evaluator:
         base_episodes: Sequence[Episode] | None = None,
         sampling: dict[str, Any] | None = None,
         training_sampling: dict[str, Any] | None = None,
+        trained: TrainedPrompts | None = None,
     ) -> Played:
-        """Play and score. `name` is who plays: model, random, greedy, optimal."""
+        """Play and score. `name` is who plays: model, random, greedy, optimal; `trained` is what it was trained on."""
         began = time.perf_counter()
         episodes = self.random_episodes if name == "random" else self.play(policy)
         greedy = self.play(greedy_policy) if greedy_policy is not None else None
@@ -113,21 +115,10 @@ class Evaluator:
             base_episodes=base_episodes,
             seeds=(self.starts[0].seed, self.starts[-1].seed),
             split=self.split,
-            overlap_with_training=overlap_with_training(self._make_game, episodes),
+            overlap=trained.overlap(episodes) if trained is not None else None,
             optimal_is_exact=self.exact_score is not None,
             sampling=sampling or {},
             training_sampling=training_sampling,
             wall_seconds=time.perf_counter() - began,
         )
         return Played(result, episodes)
-
-
-def overlap_with_training(make_game: GameFactory, episodes: Sequence[Episode]) -> float:
-    """Share of the distinct starts that training may see: those of the train part, or all where there is no split."""
-    game = make_game()
-    seed_of = {episode.state_key: episode.start.seed for episode in episodes}
-    seen = 0
-    for seed in seed_of.values():
-        game.reset(seed=seed)  # of a mixture the start decides which game it is
-        seen += not has_split(game) or split_of(game.present.state_key()) == "train"
-    return seen / len(seed_of)

@@ -121,7 +121,7 @@ def _notes(evaluations: Sequence[Evaluation]) -> Table:
     notes = Table.grid(padding=(0, 2))
     notes.add_column(no_wrap=True, style="dim")
     notes.add_column(overflow="fold")
-    for heading, line in (("play", _play), ("game", _game), ("starts", _starts), ("resolution", _resolution)):
+    for heading, line in _NOTES:
         _add_note(notes, heading, [(_name(evaluation), line(evaluation)) for evaluation in evaluations])
     reasons = [(_name(evaluation), evaluation.normalized_reason or "") for evaluation in evaluations]
     _add_note(
@@ -151,15 +151,24 @@ def _game(evaluation: Evaluation) -> str:
 
 
 def _starts(evaluation: Evaluation) -> str:
-    overlap = evaluation.overlap_with_training
     first, last = evaluation.seeds
-    measured = "overlap with training not measured" if overlap is None else f"{percent(overlap)} overlap with training"
-    held_out = f"{evaluation.split} part"
-    if overlap and evaluation.split in ("validation", "test"):
-        measured += ": of games with few starts, which hold none out"
-    if evaluation.split == "any":
-        held_out = 'not held out (split "any": starts as the game draws them, none kept from training)'
-    return f"{evaluation.distinct_initial_states} distinct, seeds {first} to {last}; {held_out}, {measured}"
+    states, texts = evaluation.distinct_initial_states, evaluation.distinct_initial_texts
+    distinct = f"{states} distinct" if states == texts else f"{states} distinct, {texts} as they read"
+    part = "not held out (all that the game draws)" if evaluation.split == "any" else f"of the {evaluation.split} part"
+    return f"{distinct}, seeds {first} to {last}; {part}"
+
+
+def _trained(evaluation: Evaluation) -> str:
+    """How much of what was played was trained on."""
+    starts, decisions = evaluation.overlap_with_training, evaluation.overlap_of_decisions
+    if starts is None or decisions is None:
+        return "" if evaluation.policy != "model" else "what this model was trained on is not known"
+    return f"{percent(starts)} of the starts and {percent(decisions)} of all decisions read as in training"
+
+
+def _question(evaluation: Evaluation) -> str:
+    where = "all starts" if evaluation.split == "any" else f"starts of the {evaluation.split} part"
+    return f"of 95 %, for more episodes from {where} as the game draws them"
 
 
 def _resolution(evaluation: Evaluation) -> str:
@@ -168,6 +177,16 @@ def _resolution(evaluation: Evaluation) -> str:
     if smallest is None:
         return "unknown: too few episodes, or no spread in what is compared"
     return f"detects a difference of {smallest:.3f} in {what} (power 0.80, two-sided level 0.05)"
+
+
+_NOTES = (
+    ("play", _play),
+    ("game", _game),
+    ("starts", _starts),
+    ("seen", _trained),
+    ("intervals", _question),
+    ("resolution", _resolution),
+)
 
 
 def _sampling(evaluation: Evaluation) -> str:

@@ -16,6 +16,7 @@ from msgrpo_cli.episode import Episode
 from msgrpo_cli.models.factory import at_temperature
 from msgrpo_cli.models.generation import Sampling
 from msgrpo_cli.models.policy import LanguageAgentPolicy
+from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.episodes import episode_to_json
 from msgrpo_cli.runs.metrics import read_rows
@@ -62,8 +63,12 @@ def evaluate_policy(
     training_sampling: Sampling | None,
     checkpoint: str | None = None,
     base_episodes: Sequence[Episode] | None = None,
+    trained: TrainedPrompts | None = None,
 ) -> Played:
-    """Score a policy, sampled (None: at its training temperature) and greedily, on the same starts."""
+    """Score a policy, sampled (None: at its training temperature) and greedily, on the same starts.
+
+    `trained`: what it was trained on, where that is known.
+    """
     sampled = policy if temperature is None else at_temperature(policy, temperature)
     return evaluator.evaluate(
         "model",
@@ -73,6 +78,7 @@ def evaluate_policy(
         base_episodes=base_episodes,
         sampling=sampled.sampling.to_json(),
         training_sampling=training_sampling.to_json() if training_sampling else None,
+        trained=trained,
     )
 
 

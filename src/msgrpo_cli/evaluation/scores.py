@@ -16,10 +16,11 @@ from msgrpo_cli.common.statistics import (
     Interval,
     mean_interval,
     normalized_score,
-    share_interval,
     smallest_detectable_difference,
+    wilson_interval,
 )
 from msgrpo_cli.episode import Episode
+from msgrpo_cli.rollout.trained_prompts import Overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Scores:
     episodes: int
     distinct_initial_states: int
     """Counted by the whole state, never by seed."""
+    distinct_initial_texts: int
+    """Of these, counted by how they read: fewer where part of a state is hidden."""
     success_rate: float | None
     """Share of episodes won; None where the game declares no success."""
     success_ci95: Interval | None
@@ -49,7 +52,6 @@ def score(episodes: Sequence[Episode]) -> Scores:
     """Sum up the episodes. Raises ValueError where there are none."""
     if not episodes:
         raise ValueError("no episodes to score")
-    starts = [episode.state_key for episode in episodes]
     rewards = [episode.total_reward for episode in episodes]
     wins = _successes(episodes)
     steps = [step for episode in episodes for step in episode.steps]
@@ -60,11 +62,12 @@ def score(episodes: Sequence[Episode]) -> Scores:
             metrics.setdefault(name, []).append(value)
     return Scores(
         episodes=len(episodes),
-        distinct_initial_states=len(set(starts)),
+        distinct_initial_states=len({episode.state_key for episode in episodes}),
+        distinct_initial_texts=len({episode.steps[0].observation for episode in episodes}),
         success_rate=None if wins is None else fmean(wins),
-        success_ci95=None if wins is None else share_interval(wins, starts),
+        success_ci95=None if wins is None else wilson_interval(sum(wins), len(wins)),
         mean_total_reward=fmean(rewards),
-        mean_total_reward_ci95=mean_interval(rewards, starts),
+        mean_total_reward_ci95=mean_interval(rewards),
         valid_action_rate=fmean(step.valid for step in steps),
         mean_length=len(steps) / len(episodes),
         ends=dict(Counter(episode.ended_by for episode in episodes).most_common()),
@@ -87,11 +90,15 @@ class Evaluation:
     checkpoint: str | None
     episodes: int
     distinct_initial_states: int
+    distinct_initial_texts: int
     seeds: tuple[int, int]
     """First and last seed of the initial states."""
     split: str
     overlap_with_training: float | None
-    """Measured share of the starts that belong to the train part, in [0, 1]; None where not measured."""
+    """Share of the starts, those that read alike counted once, that read as a prompt that was trained on, in [0, 1];
+    None where it is not known what was trained on."""
+    overlap_of_decisions: float | None
+    """The same share of all decisions of the episodes."""
     success_rate: float | None
     success_ci95: Interval | None
     mean_total_reward: float
@@ -136,7 +143,7 @@ def evaluation(
     optimal_is_exact: bool,
     seeds: tuple[int, int],
     split: str,
-    overlap_with_training: float | None,
+    overlap: Overlap | None,
     sampling: Mapping[str, Any],
     training_sampling: Mapping[str, Any] | None,
     wall_seconds: float,
@@ -163,9 +170,11 @@ def evaluation(
         checkpoint=checkpoint,
         episodes=own.episodes,
         distinct_initial_states=own.distinct_initial_states,
+        distinct_initial_texts=own.distinct_initial_texts,
         seeds=seeds,
         split=split,
-        overlap_with_training=overlap_with_training,
+        overlap_with_training=overlap.starts if overlap else None,
+        overlap_of_decisions=overlap.decisions if overlap else None,
         success_rate=own.success_rate,
         success_ci95=own.success_ci95,
         mean_total_reward=own.mean_total_reward,

@@ -197,11 +197,15 @@ def _result(evaluation: Mapping[str, Any] | None) -> str:
 
 
 def _starts(evaluation: Mapping[str, Any]) -> str:
-    split, overlap = evaluation.get("split"), evaluation.get("overlap_with_training")
+    split, starts = evaluation.get("split"), evaluation.get("overlap_with_training")
+    decisions = evaluation.get("overlap_of_decisions")
     part = "not held out from training" if split == "any" else f"{split} part of the state space"
-    measured = "" if overlap is None else f", measured overlap with training {100 * overlap:.1f} %"
     count = f"{evaluation.get('episodes')} episodes from {evaluation.get('distinct_initial_states')} distinct starts"
-    return f"On `{evaluation.get('env')}`: {count}, {part}{measured}."
+    measured = ""
+    if starts is not None and decisions is not None:  # the latter is not in runs of before it existed
+        seen = f"{100 * starts:.1f} % of the starts and {100 * decisions:.1f} % of all decisions"
+        measured = f" {seen} read as in training; what the base had seen before is not counted."
+    return f"On `{evaluation.get('env')}`: {count}, {part}.{measured}"
 
 
 def _number(value: float | None, ends: Sequence[float] | None = None) -> str:

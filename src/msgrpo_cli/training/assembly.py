@@ -26,6 +26,7 @@ from msgrpo_cli.models.precision import autocast_dtype, device_for, precision_na
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.players import ExactPlayer
 from msgrpo_cli.rollout.split import Split
+from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.model_card import ModelCards
 
@@ -47,9 +48,14 @@ def connected(
     display: Display,
     stopping: Stopping,
     curriculum: Curriculum,
+    trained: TrainedPrompts | None,
     play: PlayUpdate = play_update,
 ) -> Session:
-    """All parts of one run. `play` plays an update; it takes what `rollout.collect.play_update` takes."""
+    """All parts of one run.
+
+    `trained`: what its weights were trained on until now, where that is known. `play` plays an update; it takes what
+    `rollout.collect.play_update` takes.
+    """
     device = device_for(config.trainer)
     arguments = training_arguments(config, run, device)
     display.phase("loading")
@@ -75,7 +81,9 @@ def connected(
     if arguments.beta and isinstance(model, PreTrainedModel):
         reference = kl_reference(config, run, model, tokenizer, display)
     validation = _evaluator(config, config.eval.split or "validation", display)
-    recorder = Recorder(config, run, policy, validation, display, stopping, curriculum, ModelCards(config, run))
+    recorder = Recorder(
+        config, run, policy, validation, display, stopping, curriculum, ModelCards(config, run), trained
+    )
     games = [game_factory(env, evaluation=False) for env in stages(config.env, config.curriculum)]
     for make in games:
         policy.check(make(), config.prompt.observation, config.prompt.history)

@@ -21,12 +21,14 @@ from msgrpo_cli.evaluation.record import cut_former_episodes, evaluate_policy, e
 from msgrpo_cli.models.adapters import name_base
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.rollout.collect import PlayedUpdate
+from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.checkpoint import base_of
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.episodes import episode_to_json
 from msgrpo_cli.runs.model_card import ModelCards
 from msgrpo_cli.runs.pretrained import local_path
+from msgrpo_cli.runs.trained_prompts import write_trained_prompts
 
 from .curriculum import Curriculum
 from .display import Display
@@ -50,6 +52,8 @@ class Recorder:
     stopping: Stopping
     curriculum: Curriculum
     cards: ModelCards
+    trained: TrainedPrompts | None
+    """What the present weights were trained on; None where that is not known of the model that the run began with."""
     score: dict[str, Any] | None = None
     """Evaluation of the present weights on validation, where they were evaluated."""
     recorded: int = 0
@@ -84,7 +88,7 @@ class Recorder:
         """Score the weights after `update` on the validation part and record it; `log` takes it to the trackers."""
         self.display.phase("evaluation")
         temperature, sampling = self.config.eval.temperature, policy.sampling
-        played = evaluate_policy(self.validation, policy, temperature, training_sampling=sampling)
+        played = evaluate_policy(self.validation, policy, temperature, training_sampling=sampling, trained=self.trained)
         record_evaluation(self.run, played, update, name=f"{played.evaluation.split}-{update}")
         row = evaluation_row(played, update, global_step)
         append_lines(self.run.metrics, [row])
@@ -102,6 +106,7 @@ class Recorder:
         if self.config.lora.enabled:
             base = base_of(self.run.checkpoints / partial.name, metadata)  # where it will lie
             name_base(partial, local_path(base.path), base.revision)
+        write_trained_prompts(partial, self.trained)
         checkpoint.publish(partial, self.run, update, metadata, self.cards.of(update, self.score))
         checkpoint.rotate(self.run, self.config.save.keep_last, self.config.save.keep_best)
 
@@ -137,6 +142,8 @@ class Recorder:
             raise RunError(f"{self.run.path}: removed")
         if self.curriculum.values:
             metrics["curriculum_value"] = self.curriculum.value
+        if self.trained is not None and not metrics["skipped"]:
+            self.trained.add(episode for episode, _ in played.trained)
         append_lines(self.run.episodes, lines)
         append_lines(self.run.metrics, [metrics])
         finished.log({key: value for key, value in metrics.items() if isinstance(value, (int, float))})

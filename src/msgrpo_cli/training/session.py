@@ -27,6 +27,7 @@ from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.episodes import read_episodes
 from msgrpo_cli.runs.resume import ResumePoint, scored_with
+from msgrpo_cli.runs.trained_prompts import trained_before, trained_prompts
 
 from .display import Display
 from .failures import Limit
@@ -61,7 +62,7 @@ class Session:
         """
         if not again:
             self.recorder.evaluate(0, self.policy, 0, self.trainer.log)
-        played = self._final_score(self.policy)
+        played = self._final_score(self.policy, trained=trained_before(self.config))
         self.run.update_record(base_scored_with=None)  # while it is written nobody knows
         record_evaluation(self.run, played, 0, "base")
         self.run.update_record(base_scored_with=scored_with(self.config))
@@ -90,8 +91,8 @@ class Session:
             raise RunError(f"{self.run.path}: the run left no checkpoint")
         self.display.phase("evaluation")
         update, base = checkpoint.update_of(best), read_episodes(self.run.evaluations / "base.episodes.jsonl")
-        name = str(best.relative_to(self.run.path))
-        played = self._final_score(self.stored_policy(best), checkpoint=name, base_episodes=base)
+        name, trained = str(best.relative_to(self.run.path)), trained_prompts(best, self.config.prompt)
+        played = self._final_score(self.stored_policy(best), checkpoint=name, base_episodes=base, trained=trained)
         record_evaluation(self.run, played, update, "best")
         row = evaluation_row(played, update, update * self.trainer.args.steps_per_update)
         append_lines(self.run.metrics, [row])

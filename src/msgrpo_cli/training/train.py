@@ -36,6 +36,7 @@ from msgrpo_cli.runs.resume import (
     resume_point,
     stays,
 )
+from msgrpo_cli.runs.trained_prompts import trained_before, trained_prompts
 
 from .assembly import connected
 from .curriculum import Curriculum
@@ -135,7 +136,9 @@ def _train(
             tell(f"going on after update {point.update}")
             supervision.display.begins_after(point.update)
         go_back(run, kept)
-        session = connected(config, run, supervision.display, stopping, curriculum, play)
+        began = point.checkpoint
+        trained = trained_prompts(began, config.prompt) if began else trained_before(config)
+        session = connected(config, run, supervision.display, stopping, curriculum, trained, play)
         with supervision.explaining(session.limits, session.text_of):
             if not point.base_is_scored:
                 session.evaluate_base(again=point.checkpoint is not None)
