@@ -126,6 +126,7 @@ def test_a_dry_run_tells_and_writes_nothing(
     assert (
         "# Not run here" in text and "# parameters: 3 085 938 688" in text and "# rows_per_update_at_most: 128" in text
     )
+    assert "# first_prompt_tokens: unknown until the tokenizer is on this machine" in text
     assert run(monkeypatch, "train", "algo.sample_fraction=0.25", "max_updates=10", "--dry-run", "--json") == 0
     derived = json.loads(capsys.readouterr().out)["derived"]
     assert derived["learning_rate"] == 5e-4
@@ -134,6 +135,7 @@ def test_a_dry_run_tells_and_writes_nothing(
     assert derived["rows_per_update_at_most"] == 64 * 8
     assert derived["optimizer_steps_at_most"] == 10
     assert derived["trainable_parameters"] == derived["parameters"] == 448_608
+    assert derived["first_prompt_tokens"] == 22, "counted by the model's own tokenizer"
     assert run(monkeypatch, "train", "lora.enabled=true", "--dry-run") == 0
     text = capsys.readouterr().out
     assert "\n# learning_rate: 0.005\n" in text and "\n# trainable_parameters: 230 400" in text

@@ -16,7 +16,7 @@ from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 from msgrpo_cli.evaluation.targets import asked_for
 from msgrpo_cli.launch.run import weights_of
 from msgrpo_cli.models.loading import load_model
-from msgrpo_cli.planning.plan import encoder
+from msgrpo_cli.planning.prompts import encoder
 from msgrpo_cli.runs.checkpoint import from_weights
 from msgrpo_cli.runs.pretrained import ASSETS
 from msgrpo_cli.training.train import train_job

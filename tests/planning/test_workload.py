@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 
+from msgrpo_cli.cli.app import main
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.planning.plan import encoder
+from msgrpo_cli.planning.prompts import encoder, measured_prompt
 from msgrpo_cli.planning.workload import by_letters, expected_play, play_sample
 
 
@@ -81,3 +84,22 @@ def test_evaluations_do_not_need_training_data_and_optimizer_steps_cut_rows() ->
     chosen = ["algo.optimizer_steps=4", "trainer.num_iterations=2", "algo.groups_per_update=2"]
     config = compose("train", chosen)
     assert expected_play(config, play_sample(config, None)).micro_batches == 8
+
+
+def test_a_sweep_whose_prompts_do_not_fit_is_refused_before_its_first_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["msgrpo", "sweep", "seed=1,2", "env=snake_20", "prompt.observation=full"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.count("rollout.max_prompt_tokens=64: a prompt has 188 tokens") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_history_is_measured_too() -> None:
+    config = compose("train", ["rollout.max_prompt_tokens=500"])
+    longer = config.model_copy(update={"prompt": config.prompt.model_copy(update={"history": 2})})
+    assert measured_prompt(config) == 22
+    assert measured_prompt(longer) == 22 + 2 * (22 + 4), "each earlier turn with an answer of four tokens"

@@ -24,6 +24,7 @@ from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.precision import check_precision, check_steps
 from msgrpo_cli.planning.architecture import adapter_count
 from msgrpo_cli.planning.disk import check_room
+from msgrpo_cli.planning.prompts import measured_prompt
 from msgrpo_cli.rollout.split import check_parts
 from msgrpo_cli.runs.checkpoint import checkpoints, from_weights, is_adapter, is_checkpoint, own_base
 from msgrpo_cli.runs.directory import Run, find_run, is_run, now, tell_how_to_go_on
@@ -93,6 +94,7 @@ def sound(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | 
     if config.lora.enabled:
         adapter_count(config.model, config.lora)  # refuses targets that fit no layer
     check_starts(config)
+    measured_prompt(config)  # refuses one that is too long
     return config
 
 

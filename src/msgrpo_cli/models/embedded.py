@@ -208,8 +208,8 @@ def main() -> None:
     tokenizer.save_pretrained(asked.directory)
     (asked.directory / "README.md").write_text(
         f"# {asked.name}\n\nA Llama of {model.num_parameters():,} float32 parameters that {recipe.says}. It has seen "
-        "play from starts of the train part and nothing else (in Sokoban, where levels are held out, from starts of all "
-        "levels, played uniformly): a stand-in for pretraining, so that msgrpo runs without a download. Made by "
+        "play from starts of the train part and nothing else (in Sokoban, where levels are held out, from starts of "
+        "all levels, played uniformly): a stand-in for pretraining, so that msgrpo runs without a download. Made by "
         f"`python -m msgrpo_cli.models.embedded {asked.name} DIR`.\n"
     )
 

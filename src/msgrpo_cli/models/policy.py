@@ -23,8 +23,6 @@ from msgrpo_cli.rollout.prompt import Messages, PromptTemplate
 from .conversation import Conversation
 from .generation import Generated, Generator, Request, Sampling, generate
 
-_TRIED_SEEDS = range(8)
-
 
 class Precision(Protocol):
     """Makes the context in which the model runs, such as `accelerator.autocast`."""
@@ -90,7 +88,8 @@ class LanguageAgentPolicy:
 
     def _encode_messages(self, messages: Messages) -> tuple[int, ...]:
         ids = self.conversation.prompt_ids(messages)
-        if (problem := self._too_long(len(ids))) is not None:
+        problem = too_long(len(ids), self._max_prompt_tokens, self.sampling.max_new_tokens, self._context)
+        if problem is not None:
             raise RunError(problem)
         return ids
 
@@ -99,13 +98,9 @@ class LanguageAgentPolicy:
 
         Raises UsageError where one is too long, or cannot be encoded.
         """
-        longest = max(game.actions, key=len)
-        for seed in _TRIED_SEEDS:
-            game.reset(seed=seed)
+        for messages in self._template.first(game, observation, history):
             try:
-                text = game.describe(observation)
-                past = [(text, longest)] * min(history, game.max_steps - 1)
-                self._encode(self._template.messages(game, text, past))
+                self._encode(messages)
             except RunError as problem:
                 raise UsageError(str(problem)) from problem
 
@@ -118,20 +113,23 @@ class LanguageAgentPolicy:
         ids = self._encode(self._template.messages(game, game.describe(observation)))
         return sum(token == unknown for token in ids)
 
-    def _too_long(self, tokens: int) -> str | None:
-        answer = self.sampling.max_new_tokens
-        if tokens > self._max_prompt_tokens:
-            return (
-                f"rollout.max_prompt_tokens={self._max_prompt_tokens}: a prompt has {tokens} tokens, and prompts are "
-                "never cut: raise the limit, or choose prompt.observation=compact or a smaller game, or less "
-                "prompt.history"
-            )
-        if self._context is not None and tokens + answer > self._context:
-            return (
-                f"rollout.max_new_tokens={answer}: a prompt has {tokens} tokens and the model's context is "
-                f"{self._context}: lower it, or choose a shorter prompt or a model with a longer context"
-            )
-        return None
+
+def too_long(tokens: int, most: int, answer: int, context: int | None = None) -> str | None:
+    """Why a prompt of so many tokens is refused, in words; None where it is not.
+
+    `most` is rollout.max_prompt_tokens, `answer` rollout.max_new_tokens, `context` what the model has for both.
+    """
+    if tokens > most:
+        return (
+            f"rollout.max_prompt_tokens={most}: a prompt has {tokens} tokens, and prompts are never cut: raise the "
+            "limit, or choose prompt.observation=compact or a smaller game, or less prompt.history"
+        )
+    if context is not None and tokens + answer > context:
+        return (
+            f"rollout.max_new_tokens={answer}: a prompt has {tokens} tokens and the model's context is {context}: "
+            "lower it, or choose a shorter prompt or a model with a longer context"
+        )
+    return None
 
 
 def context_of(model: PreTrainedModel) -> int | None:

@@ -12,13 +12,16 @@ from typing import Any
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.config.saved import as_yaml, dumped
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.rollout.prompt import PromptTemplate
 
 from .architecture import adapter_count, parameter_count
+from .prompts import longest_first_prompt
 from .workload import by_letters
 
-_UNKNOWN = {"learning_rate": "missing", "cost_usd_about": "give api.input_price and api.output_price"}
+_UNKNOWN = {
+    "learning_rate": "missing",
+    "first_prompt_tokens": "unknown until the tokenizer is on this machine",
+    "cost_usd_about": "give api.input_price and api.output_price",
+}
 
 
 def derived(config: RunConfig) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def of_evaluation(config: RunConfig) -> dict[str, Any]:
         }
     assert config.api is not None
     tokens = {
-        "prompt_tokens_about": decisions * _prompt_tokens(config),
+        "prompt_tokens_about": decisions * longest_first_prompt(config, by_letters),
         "answer_tokens_at_most": decisions * config.rollout.max_new_tokens,
     }
     prices = config.api.input_price, config.api.output_price
@@ -73,18 +76,6 @@ def of_evaluation(config: RunConfig) -> dict[str, Any]:
         **tokens,
         "cost_usd_about": round(sum(spent), 4) if len(spent) == len(prices) else None,
     }
-
-
-def _prompt_tokens(config: RunConfig) -> int:
-    """About as many as the longest of some first prompts has, by its letters."""
-    game, longest = make_game(config.env, evaluation=True), 0
-    template = PromptTemplate(config.prompt.system, config.prompt.user)
-    for seed in range(8):
-        game.reset(seed=seed)
-        text = game.describe(config.prompt.observation)
-        past = [(text, None)] * min(config.prompt.history, game.max_steps - 1)
-        longest = max(longest, len(by_letters(template.messages(game, text, past))))
-    return longest
 
 
 def in_all(numbers: Sequence[Mapping[str, Any]]) -> list[str]:

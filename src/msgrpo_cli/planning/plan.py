@@ -23,7 +23,8 @@ from .disk import BYTES, optimizer_numbers
 from .duration import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
 from .hardware import Hardware, found
 from .memory import MemoryPlan, MemoryQuestion, memory_plan
-from .workload import Encode, ExpectedPlay, Sample, expected_play, play_sample
+from .prompts import encoder, play_key
+from .workload import ExpectedPlay, Sample, expected_play, play_sample
 
 LIBRARIES = 700 * 2**20
 """Bytes of the imported libraries on a CPU; on a GPU its context takes about as much. No part of the plan's total."""
@@ -116,7 +117,7 @@ def hours(config: RunConfig) -> float | None:
     shape, hardware = architecture_of(config.model, quick=True), _found(bool(config.trainer.get("use_cpu")))
     if shape is None or hardware is None:
         return None
-    play = expected_play(config, _quick_sample(_play_key(config)))
+    play = expected_play(config, _quick_sample(play_key(config)))
     return time_plan(_time_question(config, hardware, shape, play)).hours
 
 
@@ -125,39 +126,9 @@ def _quick_sample(key: str) -> Sample:
     return play_sample(RunConfig.model_validate_json(key), None, _QUICK_EPISODES)
 
 
-def _play_key(config: RunConfig) -> str:
-    """What the play of an update depends on: jobs of a sweep often differ in other things alone."""
-    algo = config.algo.model_copy(update={"sample_fraction": 1.0})
-    return config.model_copy(update={"seed": 0, "max_updates": 1, "algo": algo, "trainer": {}}).model_dump_json()
-
-
 @functools.cache
 def _found(use_cpu: bool) -> Hardware | None:
     return found(use_cpu=use_cpu)
-
-
-def encoder(config: RunConfig) -> Encode | None:
-    """The model's own tokenizer where it is on this machine; None where prompts cannot be counted."""
-    from msgrpo_cli.models.factory import load_conversation
-    from msgrpo_cli.models.loading import quiet_libraries
-    from msgrpo_cli.runs.pretrained import is_local
-
-    quiet_libraries()
-    model = config.model
-    if not is_local(model.path) and model.init == "pretrained" and not _cached_tokenizer(config):
-        return None
-    try:
-        return load_conversation(config).prompt_ids
-    except (OSError, ValueError):
-        return None
-
-
-def _cached_tokenizer(config: RunConfig) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(
-        try_to_load_from_cache(config.model.path, "tokenizer_config.json", revision=config.model.revision), str
-    )
 
 
 def _plan(config: RunConfig, hardware: Hardware, shape: Architecture, sample: Sample, available: int) -> Plan:

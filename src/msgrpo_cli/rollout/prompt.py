@@ -5,19 +5,20 @@ Knows games and words. Knows nothing about tokens or models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from jinja2 import Template, TemplateError
 
 from msgrpo_cli.common.templates import BoundedRange, template_of
-from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 
 Messages = tuple[tuple[str, str], ...]
 """(role, content) pairs; hashable, so that equal states share one encoding."""
 Past = tuple[str, str | None]
 """An earlier state of the episode, as it was described, and the action played there; None where none was."""
+_TRIED_SEEDS = range(8)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ class PromptTemplate:
         for earlier, action in history:
             turns += (*said("user", earlier), ("assistant", f"<action>{action or 'none'}</action>"))
         return turns + said("user", observation)
+
+    def first(self, game: TextMediatedStochasticGame, observation: Observation, history: int = 0) -> Iterator[Messages]:
+        """Conversations of some first decisions, each behind as much history of its like as there will be."""
+        longest = max(game.actions, key=len)
+        for seed in _TRIED_SEEDS:
+            game.reset(seed=seed)
+            text = game.describe(observation)
+            yield self.messages(game, text, [(text, longest)] * min(history, game.max_steps - 1))
 
     def check(self, game: TextMediatedStochasticGame) -> None:
         """Render the present state once, so that a broken template is found before anything is played."""

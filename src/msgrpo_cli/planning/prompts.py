@@ -1,0 +1,75 @@
+"""How long a run's first prompts are, counted by the model's own tokenizer where it is on this machine.
+
+Knows games, prompts and a tokenizer that is loaded when it is asked for. Loads no weights. Knows nothing about memory,
+time or training.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.rollout.prompt import PromptTemplate
+
+from .workload import Encode
+
+
+def longest_first_prompt(config: RunConfig, encode: Encode) -> int:
+    """Tokens of the longest of some first prompts, behind as much history of its like as there will be."""
+    template, prompt = PromptTemplate(config.prompt.system, config.prompt.user), config.prompt
+    return max(len(encode(one)) for one in template.first(make_game(config.env), prompt.observation, prompt.history))
+
+
+def measured_prompt(config: RunConfig) -> int | None:
+    """The same by the model's own tokenizer; None where that is not on this machine.
+
+    Raises UsageError where the run would refuse it.
+    """
+    return _measured(play_key(config))
+
+
+@lru_cache(maxsize=256)
+def _measured(key: str) -> int | None:
+    config = RunConfig.model_validate_json(key)
+    encode = encoder(config)
+    if encode is None:
+        return None
+    from msgrpo_cli.models.policy import too_long
+
+    longest = longest_first_prompt(config, encode)
+    if (problem := too_long(longest, config.rollout.max_prompt_tokens, config.rollout.max_new_tokens)) is not None:
+        raise UsageError(problem)
+    return longest
+
+
+def play_key(config: RunConfig) -> str:
+    """What the play of an update depends on: jobs of a sweep often differ in other things alone."""
+    algo = config.algo.model_copy(update={"sample_fraction": 1.0})
+    return config.model_copy(update={"seed": 0, "max_updates": 1, "algo": algo, "trainer": {}}).model_dump_json()
+
+
+def encoder(config: RunConfig) -> Encode | None:
+    """The model's own tokenizer where it is on this machine; None where prompts cannot be counted."""
+    from msgrpo_cli.runs.pretrained import is_local
+
+    model = config.model
+    if not is_local(model.path) and model.init == "pretrained" and not _cached_tokenizer(config):
+        return None
+    from msgrpo_cli.models.factory import load_conversation
+    from msgrpo_cli.models.loading import quiet_libraries
+
+    quiet_libraries()
+    try:
+        return load_conversation(config).prompt_ids
+    except (OSError, ValueError):
+        return None
+
+
+def _cached_tokenizer(config: RunConfig) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(
+        try_to_load_from_cache(config.model.path, "tokenizer_config.json", revision=config.model.revision), str
+    )
