@@ -154,6 +154,18 @@ def test_a_fault_of_sharing_is_named_as_the_cause(tmp_path: Path, monkeypatch: p
         trainer.train()
 
 
+def test_another_precision_is_named_as_the_cause(tmp_path: Path) -> None:
+    model, tokenizer = small_model()
+
+    def play(update: int) -> PlayedUpdate:
+        with torch.autocast("cpu", torch.bfloat16):
+            return played_update(model, tokenizer, update)
+
+    trainer = trainer_for(tmp_path, model, tokenizer, play, max_updates=1, **BOUND)
+    with pytest.raises(RunError, match="Likely cause: sampling computes in bfloat16, training does not"):
+        trainer.train()
+
+
 def test_sampling_at_another_temperature_is_found(tmp_path: Path) -> None:
     model, tokenizer = small_model()
     _, play = playing(model, tokenizer)

@@ -17,17 +17,23 @@ from .gap import Far, GapBound
 from .micro_batch import Batch, Read
 
 _SHOWN = 3  # places of dropout that are named
+_NEARER = 0.5
+"""Of the mean gap is left at most where sampling really was in that precision. Measured with three small models: 0.02
+of it where it was bfloat16, 1.0 where it was not."""
 
 
 def cause(model: torch.nn.Module, batches: Sequence[Batch], read: Read, bound: GapBound, *, shares: bool) -> str:
     """One sentence: the first change with which the gap of these rows lies within its bound, or that none did."""
 
-    def agrees(*, shared: bool) -> bool:
-        gap = Far()
+    def gap(*, shared: bool) -> Far:
+        far = Far()
         for batch in batches:
             distance = (read(batch, shared=shared)[0] - batch["sampling_per_token_logps"]).abs()
-            gap.add(distance[batch["completion_mask"].bool()])
-        return gap.within(bound)
+            far.add(distance[batch["completion_mask"].bool()])
+        return far
+
+    def agrees(*, shared: bool) -> bool:
+        return gap(shared=shared).within(bound)
 
     if agrees(shared=shares):
         return "none in the rows that were looked at: a rare token, or weights that differ now and then"
@@ -37,9 +43,17 @@ def cause(model: torch.nn.Module, batches: Sequence[Batch], read: Read, bound: G
             return f"dropout is active in training and not in sampling ({places}): trainer.disable_dropout=true"
         if shares and agrees(shared=False):
             return "this model computes otherwise where equal prompts are read once: algo.share_prompts=false"
+        before, device = gap(shared=shares), next(model.parameters()).device.type
+        for half in (torch.bfloat16, torch.float16):
+            with torch.autocast(device, half):
+                nearer = gap(shared=shares).mean < _NEARER * before.mean
+            if nearer:
+                name = str(half).removeprefix("torch.")
+                return f"sampling computes in {name}, training does not: choose one (trainer.bf16, model.dtype)"
     return (
-        "neither dropout nor the sharing of prompts. What is left: the engine samples from stale weights, at another "
-        "temperature or in other precision, an adapter is applied on one side only, or sampling cuts the distribution"
+        "neither dropout, nor the sharing of prompts, nor half precision in sampling alone. What is left: the "
+        "engine samples from stale weights or at another temperature, an adapter is applied on one side only, or "
+        "sampling cuts the distribution"
     )
 
 
