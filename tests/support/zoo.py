@@ -9,6 +9,11 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from trl import GRPOConfig
+
+from msgrpo_cli.models.dropout import active_dropout, switch_off
+from msgrpo_cli.training.experts import tell_experts
+from msgrpo_cli.training.shared_logprobs import Sharing
 
 from .templates import CHATML, DATED, FORGETS_SYSTEM, NO_SYSTEM, THINKING, tokenizer
 
@@ -32,6 +37,8 @@ class Animal:
     settings: Mapping[str, Any] = field(default_factory=dict)
     template: str | None = CHATML
     usual_sizes: bool = True
+    no_adapter: tuple[str, str] | None = None
+    """Where adapters are refused: a word of the reason that is given, and the whole of it for people."""
 
     def made(self) -> tuple[Any, PreTrainedTokenizerFast]:
         """Random weights, and a tokenizer of bytes."""
@@ -86,6 +93,7 @@ ZOO: Mapping[str, Animal] = {
             "expand": 2, "chunk_size": 16,
         },
         usual_sizes=False,
+        no_adapter=("out_proj", "refused by peft: the fused kernel would pass over the adapter of `out_proj`"),
     ),
     "lfm-2": Animal("lfm2", {"layer_types": ["conv", "full_attention"]}),
     "gpt-2": Animal("gpt2", _GPT2, None, usual_sizes=False),
@@ -105,3 +113,38 @@ ZOO: Mapping[str, Animal] = {
         usual_sizes=False,
     ),
 }  # fmt: skip
+
+TITLES = {
+    "llama-3": "Llama 3", "mistral": "Mistral", "gemma-2": "Gemma 2", "gemma-3": "Gemma 3", "qwen-2.5": "Qwen 2.5",
+    "qwen-3": "Qwen 3", "qwen-3-moe": "Qwen 3 MoE", "smollm-2": "SmolLM 2", "smollm-3": "SmolLM 3", "phi-3": "Phi 3",
+    "olmo-2": "OLMo 2", "granite": "Granite", "granite-moe": "Granite MoE", "granite-hybrid": "Granite hybrid",
+    "cohere": "Cohere", "mixtral": "Mixtral", "mamba-2": "Mamba 2", "lfm-2": "LFM 2", "gpt-2": "GPT-2", "opt": "OPT",
+    "falcon": "Falcon",
+}  # fmt: skip
+
+
+def table() -> str:
+    """What docs/models.md says of the zoo, as the models themselves tell it; the slow tests hold that they train."""
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for name, animal in ZOO.items():
+        kinds.setdefault(_kind(animal), []).append(TITLES[name])
+    lines = [f"| {', '.join(names)} | {' | '.join(kind)} |" for kind, names in kinds.items()]
+    heading = "| architecture | trained, resumed, evaluated, exported | adapter | equal prompts are read once |"
+    return "\n".join([heading, "|---|---|---|---|", *lines])
+
+
+def _kind(animal: Animal) -> tuple[str, str, str]:
+    """Training, adapters, and the sharing of prompts, in words."""
+    model, _ = animal.made()
+    drops = bool(active_dropout(model.train()))
+    switch_off(model)
+    shares = Sharing.of(model, packed=False) is not None
+    arguments = GRPOConfig(router_aux_loss_coef=None, use_cpu=True, bf16=False)
+    tell_experts(model, arguments)
+    has_experts = bool(getattr(model.config, "num_experts", None))
+    separate = "with `trainer.router_aux_loss_coef=0`: else TRL computes the auxiliary loss in separate rows"
+    return (
+        "with `trainer.disable_dropout=true`" if drops else "yes",
+        animal.no_adapter[1] if animal.no_adapter else "yes",
+        "no: not all keys and values are kept" if not shares else separate if has_experts else "yes",
+    )
