@@ -10,6 +10,7 @@ import pytest
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.saved import config_hash, load_saved
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.launch.run import go_on
 from msgrpo_cli.models.embedded import make_tokenizer
 from msgrpo_cli.training.train import train_job
 from msgrpo_cli.training.trial import try_saving
@@ -36,21 +37,23 @@ def test_a_tokenizer_that_changes_when_it_is_saved_is_refused(monkeypatch: pytes
     assert make_tokenizer().chat_template
 
 
-def test_a_run_of_a_relative_path_goes_on_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["mymodel", "=my model"])
+def test_a_run_of_a_relative_path_goes_on_from_elsewhere(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "home")
     model, tokenizer = small_model()
-    model.save_pretrained("mymodel")
-    tokenizer.save_pretrained("mymodel")
-    configs = [compose("train", [*SMALL, *FEW, f"model.path={path}"]) for path in ("./mymodel", "mymodel")]
-    absolute = compose("train", [*SMALL, *FEW, f"model.path={tmp_path / 'home' / 'mymodel'}"])
-    assert {config_hash(config) for config in configs} == {config_hash(absolute)}
+    model.save_pretrained(name)
+    tokenizer.save_pretrained(name)
+    there = str(tmp_path / "home" / name)
+    configs = [compose("train", [*SMALL, *FEW, f"model.path='{path}'"]) for path in (f"./{name}", name, there)]
+    assert len({config_hash(config) for config in configs}) == 1
     train_job(configs[0], tmp_path / "run", command=["test"], overrides=[])
     monkeypatch.chdir(tmp_path)
-    saved = load_saved(tmp_path / "run" / "config.yaml")
-    assert saved.model.path == str(tmp_path / "home" / "mymodel")
+    assert load_saved(tmp_path / "run" / "config.yaml").model.path == there
     base = json.loads((tmp_path / "run" / "checkpoints" / "checkpoint-1" / "msgrpo.json").read_text())["model"]["path"]
-    assert base == saved.model.path
-    more = saved.model_copy(update={"max_updates": 2})
-    outcome = train_job(more, tmp_path / "run", command=["test"], overrides=[], resume=tmp_path / "run")
-    assert outcome["updates"] == 2
+    assert base == there
+    assert go_on("run", ["max_updates=2"], [], ["test"], [])["updates"] == 2
+    with pytest.raises(UsageError, match="to start anew from its weights use msgrpo train --from"):
+        go_on("run", [f"model.path='{there}'"], [], ["test"], [])
