@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support.places import ROOT
-from support.zoo import TITLES, ZOO, table
 
 
 def test_the_page_has_the_table_of_the_zoo() -> None:
+    pytest.importorskip("torch")
+    from support.zoo import TITLES, ZOO, table
+
     assert TITLES.keys() == ZOO.keys()
     assert table() in (ROOT / "docs" / "models.md").read_text(), table()
