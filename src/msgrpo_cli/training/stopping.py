@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -75,19 +76,20 @@ class History:
         """A sentence where the total reward has fallen back: by half of what was gained since the first window, and by
         more than chance allows [ours]. None otherwise.
 
-        Chance: the present window is held against the best of all before, and so at every update. After t updates that
-        is less than t^2 / 2 pairs of windows, and a bound of sqrt(2 ln(t^2 / FALSE_ALARMS)) standard errors on each
-        keeps the false alarms of a whole run below FALSE_ALARMS, by the tail of the normal distribution. The variance
-        of one update is half the mean squared difference between neighbours (von Neumann 1941), over all updates so
-        far, since ten points alone would know it too badly, and a slow rise is no noise; or that within the best
-        window, where it is larger, for a best that one lucky update made. A test simulates it.
+        Chance: the present window is held against the best of all before, and so at every update: after t updates that
+        is nearly t^2 / 2 pairs of windows, of which neighbours hardly differ. Each is allowed a fifth of FALSE_ALARMS /
+        t^2 of the normal distribution's tail. Simulated with normal noise, that tells 0.2 % of runs of 60 updates that
+        learn nothing, 0.3 % of 180, 0.4 % of 700, 0.7 % of 2000, and fewer with skewed noise; a test simulates it with
+        this class. The variance of one update is half the mean squared difference between neighbours (von Neumann
+        1941), over all updates so far, since ten points alone would know it too badly, and a slow rise is no noise; or
+        that within the best window, where it is larger, for a best that one lucky update made.
         """
         if self.peak is None or self.first is None:
             return None
         now, peak = self.windows[-1], self.peak
         lost = peak.reward - now.reward
         variance = max(self.squares / (2 * (self.updates - 1)), peak.variance)
-        bound = math.sqrt(2 * math.log(self.updates**2 / FALSE_ALARMS))
+        bound = -NormalDist().inv_cdf(0.2 * FALSE_ALARMS / self.updates**2)
         chance = bound * math.sqrt(2 * variance / self.size)
         if lost <= max(_SHARE * (peak.reward - self.first.reward), chance):
             return None
