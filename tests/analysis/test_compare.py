@@ -135,9 +135,16 @@ def test_what_msgrpo_eval_left_is_taken_where_the_final_ones_differ(finished_run
         shutil.copy(finished_run / "eval" / "best.episodes.jsonl", run / "eval" / "frozenlake-test-x.episodes.jsonl")
     found = compare_runs(*runs)
     assert found.second.evaluation == "eval/frozenlake-test-x.json"
-    change_json(runs[1] / "eval" / "frozenlake-test-x.json", checkpoint="checkpoints/checkpoint-1")  # not the best
-    with pytest.raises(UsageError, match=r"eval\.seed"):
-        compare_runs(*runs)
+    file = runs[1] / "eval" / "frozenlake-test-x.json"
+    said = json.loads(file.read_text())
+    for change in (
+        {"checkpoint": "checkpoints/checkpoint-1"},  # not the best
+        {"sampling": {**said["sampling"], "temperature": 5.0}},
+        {"overridden": {"prompt.observation": ["compact", "full"]}},
+    ):
+        change_json(file, **{**said, **change})
+        with pytest.raises(UsageError, match=r"eval\.seed"):
+            compare_runs(*runs)
 
 
 def test_episodes_that_are_cut_are_refused(finished_run: Path, tmp_path: Path) -> None:

@@ -68,10 +68,11 @@ def test_bootstrap_refuses_what_it_cannot_resample() -> None:
 
 
 def test_mean_of_zeros_and_ones_is_a_share() -> None:
-    assert mean_interval([1.0] * 500) == pytest.approx((0.9924, 1.0), abs=5e-5)
+    assert mean_interval([1.0] * 500, share=True) == pytest.approx((0.9924, 1.0), abs=5e-5)
 
 
 def test_mean_without_spread_has_no_interval() -> None:
+    assert mean_interval([0.0]) is None, "a game that may give more than 1 need not have done so yet"
     assert mean_interval([-13.0] * 4) is None
 
 

@@ -196,6 +196,21 @@ def test_the_extra_and_the_constraints_fit_trl() -> None:
     assert pins["trl"].startswith("1.16.")
 
 
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_a_launcher_of_several_processes_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would train a run of its own, or wait for the others without a word."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, "2")
+    assert run(monkeypatch, "train", "experiment=smoke") == 2
+    assert f"{name}=2: a run is one process" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv(name, "1")
+    assert run(monkeypatch, "train", "experiment=smoke", "model.path=./none") == 2
+    assert name not in capsys.readouterr().err
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["msgrpo", *arguments])
     with pytest.raises(SystemExit) as caught:

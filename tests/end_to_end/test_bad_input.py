@@ -500,8 +500,24 @@ VALUE_ROWS = [
     (
         "SMOKE trainer.optim=lomo",
         2,
-        "trainer: You need to install `lomo_optim` in order to use LOMO optimizers. Install it with "
-        "`pip install lomo-optim`",
+        "trainer.optim=lomo: the package lomo_optim is not installed",
+    ),
+    (
+        "sweep seed=0,1 trainer.optim=galore_adamw",
+        2,
+        "trainer.optim=galore_adamw: the package galore_torch is not installed",
+    ),
+    (
+        "SMOKE trainer.lr_scheduler_type=reduce_lr_on_plateau",
+        2,
+        "trainer.lr_scheduler_type=reduce_lr_on_plateau: not supported: it waits for evaluations of TRL's own, and there "
+        "are none",
+    ),
+    (
+        "SMOKE trainer.lr_scheduler_kwargs.min_lr=0.1",
+        2,
+        "trainer.lr_scheduler_kwargs.min_lr=0.1: unknown key 'trainer.lr_scheduler_kwargs'; what is not listed there is "
+        "added with +trainer.lr_scheduler_kwargs.min_lr=0.1",
     ),
     ("SMOKE trainer.optim_args=foo", 2, "trainer: not enough values to unpack (expected 2, got 1)"),
     (

@@ -13,6 +13,7 @@ import pytest
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 from msgrpo_cli.evaluation.targets import asked_for
+from msgrpo_cli.runs.pretrained import local_path
 
 PLAYED = 1500
 
@@ -56,6 +57,20 @@ def test_the_table_shows_the_ladder(run: Path, capsys: pytest.CaptureFixture[str
     places = [shown.index(word) for word in ("random", "base", "checkpoint-", "optimal")]
     assert places == sorted(places)
     assert "greedily" in shown
+
+
+def test_the_base_reads_its_prompts_as_the_checkpoint_does(run: Path, tmp_path: Path) -> None:
+    """Also where the run had scored it with its own template; what was changed is told."""
+    own = (Path(local_path("embedded:tiny")) / "chat_template.jinja").read_text()
+    template = tmp_path / "other.jinja"
+    template.write_text(own.replace("{{ message.content }}", "{{ message.content }} G G up up"))
+    few, other = "eval.episodes=24", f"model.chat_template_file={template}"
+    [usual] = evaluated(str(run), few)
+    [changed] = evaluated(str(run), few, other)
+    [base] = evaluated(None, "model=tiny", "env=frozenlake", few, other)
+    assert changed["base_score"] == base["mean_total_reward"] != usual["base_score"]
+    assert usual["overridden"] is None
+    assert changed["overridden"] == {"model.chat_template_file": [None, str(template)]}
 
 
 def test_all_checkpoints_and_scenarios_give_a_list(run: Path) -> None:

@@ -19,6 +19,7 @@ EVALUATION = Evaluation(
     distinct_initial_texts=308,
     seeds=(0, 4023),
     split="test",
+    not_held_out=(),
     overlap_with_training=0.0,
     overlap_of_decisions=0.125,
     success_rate=0.902,
@@ -128,6 +129,11 @@ def test_the_table_says_which_question_its_intervals_answer_and_what_was_seen_in
     unknown = replace(EVALUATION, overlap_with_training=None, overlap_of_decisions=None)
     assert "what this model was trained on is not known" in flat(shown([unknown]))
     assert "trained on" not in flat(shown([replace(unknown, policy="random")]))
+
+
+def test_a_mixture_tells_of_which_games_nothing_is_held_out() -> None:
+    text = flat(shown([replace(EVALUATION, not_held_out=("taxi", "blackjack"))]))
+    assert "of the test part, but of taxi and blackjack none is held out" in text
 
 
 def test_starts_that_read_alike_are_told() -> None:

@@ -13,12 +13,12 @@ from msgrpo_cli.evaluation.scores import Evaluation, evaluation, score
 from msgrpo_cli.rollout.trained_prompts import Overlap
 
 FIELDS = """
-env policy checkpoint episodes distinct_initial_states distinct_initial_texts seeds split
+env policy checkpoint episodes distinct_initial_states distinct_initial_texts seeds split not_held_out
 overlap_with_training overlap_of_decisions success_rate success_ci95 mean_total_reward mean_total_reward_ci95
 normalized_score normalized_reason random_score base_score
 optimal_score optimal_is_exact greedy_success_rate greedy_mean_total_reward game_metrics valid_action_rate mean_length
 ends smallest_detectable_difference sampling training_sampling wall_seconds
- usage"""
+overridden usage"""
 
 
 def played(
@@ -82,6 +82,14 @@ def test_score() -> None:
 def test_intervals_of_distinct_starts() -> None:
     scores = score([played(seed, [1.0], seed < 8) for seed in range(10)])
     assert scores.success_ci95 == pytest.approx((0.4902, 0.9433), abs=5e-5)
+
+
+def test_total_rewards_are_a_share_only_where_they_are_successes() -> None:
+    won = score([played(seed, [float(seed < 8)], seed < 8) for seed in range(10)])
+    assert won.mean_total_reward_ci95 == pytest.approx((0.4902, 0.9433), abs=5e-5)
+    apples = score([played(seed, [float(seed < 8)], None) for seed in range(10)])
+    assert apples.mean_total_reward_ci95 != won.mean_total_reward_ci95
+    assert score([played(1, [0.0], None)]).mean_total_reward_ci95 is None
 
 
 def test_game_without_success() -> None:

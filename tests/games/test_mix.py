@@ -14,6 +14,7 @@ from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.evaluation.evaluator import Evaluator
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.collect import UpdateRules, play_update, rollout_metrics
 from msgrpo_cli.rollout.game_check import check_game
@@ -28,6 +29,16 @@ TWO = ("env=mix", "env.games=[frozenlake,snake_8]")
 
 def mixture(*overrides: str, evaluation: bool = False) -> Any:
     return make_game(compose("train", [*TWO, *overrides]).env, evaluation)
+
+
+def test_games_of_which_nothing_is_held_out_are_named() -> None:
+    config = compose("train", ["env=mix", "env.games=[frozenlake,taxi,guess_number]"])
+    rules = PlayRules("mix")
+    mixed = Evaluator(lambda: make_game(config.env), rules, split="test", seed=0, episodes=6)
+    found = mixed.evaluate("random", RandomPlayer()).evaluation
+    assert (found.split, found.not_held_out) == ("test", ("taxi", "guess_number"))
+    whole = Evaluator(lambda: make_game(config.env), rules, split="any", seed=0, episodes=6)
+    assert whole.evaluate("random", RandomPlayer()).evaluation.not_held_out == ()
 
 
 def test_every_start_belongs_to_one_game_which_plays_as_it_does_alone() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from msgrpo_cli.cli.app import main
 from msgrpo_cli.config.compose import compose
+from msgrpo_cli.errors import UsageError
 from msgrpo_cli.planning.prompts import encoder, measured_prompt
 from msgrpo_cli.planning.workload import by_letters, expected_play, play_sample
 
@@ -96,6 +97,14 @@ def test_a_sweep_whose_prompts_do_not_fit_is_refused_before_its_first_job(
     said = capsys.readouterr().err
     assert end.value.code == 2 and said.count("rollout.max_prompt_tokens=64: a prompt has 188 tokens") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_s_context_and_every_stage_are_measured_against() -> None:
+    with pytest.raises(UsageError, match=r"rollout\.max_new_tokens=250: a prompt has 22 tokens .* context is 256"):
+        measured_prompt(compose("train", ["rollout.max_new_tokens=250"]))
+    stages = ["curriculum.key=env.size", "curriculum.values=[4,16]", "env.size=4"]
+    with pytest.raises(UsageError, match=r"rollout\.max_prompt_tokens=64: a prompt has \d+ tokens"):
+        measured_prompt(compose("train", stages))
 
 
 def test_history_is_measured_too() -> None:

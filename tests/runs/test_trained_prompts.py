@@ -101,3 +101,10 @@ def test_states_shown_in_another_way_are_not_compared(finished_run: Path, key: s
     checkpoint = finished_run / "checkpoints" / "checkpoint-3"
     assert trained_prompts(checkpoint, prompt) is not None
     assert trained_prompts(checkpoint, prompt.model_copy(update={key: value})) is None
+
+
+def test_updates_whose_every_step_was_withheld_trained_on_nothing(tmp_path: Path) -> None:
+    config = compose("train", [*SMALL, "max_updates=1", "guard.grad_norm=1e-9"])
+    train_job(config, tmp_path / "run", command=["test"], overrides=[])
+    [row] = [row for row in rows(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "train"]
+    assert row["withheld_steps"] == 1 and kept(tmp_path / "run", 1) == set()

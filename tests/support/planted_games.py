@@ -94,6 +94,26 @@ class AnywhereByMap(Anywhere):
         return "".join(self.board).encode()
 
 
+class Ring(GuessNumber):
+    """A hundred places in a ring; the full text has a clock, so that no two of its texts are alike."""
+
+    initial_states = "many"
+    facts = ()
+
+    def new_game(self, rng: np.random.Generator) -> None:
+        self.place = int(rng.integers(100))
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        self.place = (self.place + (1 if action == "1" else -1)) % 100
+        return 0.0, None
+
+    def describe(self, observation: Any = "full") -> str:
+        return f"{self.place}" if observation == "compact" else f"You are at {self.place}, {self.elapsed} steps on."
+
+    def state_key(self) -> bytes:
+        return bytes([self.place])
+
+
 class Forgetful(FrozenLake):
     """The key forgets the holes."""
 
@@ -124,5 +144,5 @@ class HidingAndSaying(Hiding):
     hides = "the holes"
 
 
-for _game in [*FrozenLake.__subclasses__(), *Hiding.__subclasses__(), *Anywhere.__subclasses__(), Oblivious]:
+for _game in [*FrozenLake.__subclasses__(), *Hiding.__subclasses__(), *Anywhere.__subclasses__(), Oblivious, Ring]:
     gymnasium.register(f"planted/{_game.__name__}-v0", entry_point=_game)

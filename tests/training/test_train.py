@@ -27,11 +27,11 @@ TRAIN_FIELDS = """kind update global_step skipped total_reward total_reward_std 
     effective_sample_size abs_advantage_pool abs_advantage_drawn loss entropy clip_ratio kl grad_norm learning_rate
     logprob_gap_mean logprob_gap_max tokens_prompt tokens_completion tokens_padding perf/seconds_rollout
     perf/seconds_scoring perf/seconds_update perf/seconds_total perf/decisions_per_second perf/memory_bytes"""
-EVAL_FIELDS = """env policy checkpoint episodes distinct_initial_states distinct_initial_texts seeds split
+EVAL_FIELDS = """env policy checkpoint episodes distinct_initial_states distinct_initial_texts seeds split not_held_out
     overlap_with_training overlap_of_decisions success_rate success_ci95 mean_total_reward mean_total_reward_ci95
     normalized_score normalized_reason random_score base_score
     optimal_score optimal_is_exact greedy_success_rate greedy_mean_total_reward game_metrics valid_action_rate
-    mean_length ends smallest_detectable_difference sampling training_sampling wall_seconds usage"""
+    mean_length ends smallest_detectable_difference sampling training_sampling wall_seconds overridden usage"""
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -59,7 +59,11 @@ def test_metrics_have_the_documented_names(finished_run: Path) -> None:
         (3, "validation"),
     ]
     assert evaluated[-1]["split"] == "test"
-    expected = {"kind", "update", "global_step", *EVAL_FIELDS.split(), "perf/wall_seconds"} - {"wall_seconds", "usage"}
+    expected = {"kind", "update", "global_step", *EVAL_FIELDS.split(), "perf/wall_seconds"} - {
+        "wall_seconds",
+        "usage",
+        "overridden",
+    }
     assert set(evaluated[0]) == expected
 
 

@@ -24,9 +24,25 @@ FEW = ["max_updates=1", "eval.every=0", "eval.episodes=2", "trainer.use_cpu=true
 def test_a_generation_config_that_cannot_be_saved_is_refused_before_anything_is_played() -> None:
     model, tokenizer = small_model()
     try_saving(model, tokenizer, "here")
-    model.generation_config.temperature, model.generation_config.do_sample = 0.5, False
-    with pytest.raises(UsageError, match=r"^model\.path=here: could not be saved as a checkpoint: .*temperature"):
+    model.generation_config.max_new_tokens = -1
+    with pytest.raises(UsageError, match=r"^model\.path=here: its generation_config\.json could not .*max_new"):
         try_saving(model, tokenizer, "here")
+
+
+def test_settings_of_sampling_without_sampling_are_set_right_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers saves such a config as long as nothing in it was changed; a trainer changes it."""
+    model, tokenizer = small_model()
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / "generation_config.json"
+    file.write_text(json.dumps({"temperature": 0.6, "top_p": 0.9, "do_sample": False, "eos_token_id": 5}))
+    config = compose("train", [*SMALL, *FEW, f"model.path={tmp_path / 'model'}"])
+    train_job(config, tmp_path / "run", command=["test"], overrides=[])
+    assert "checkpoints say do_sample=true" in capsys.readouterr().err
+    saved = json.loads((tmp_path / "run/checkpoints/checkpoint-1/generation_config.json").read_text())
+    assert saved["do_sample"] is True and saved["temperature"] == 0.6
 
 
 def test_a_tokenizer_that_changes_when_it_is_saved_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,8 @@ def same_evaluation(first: RunData, second: RunData) -> tuple[Stored, Stored]:
     reasons = reasons or _reasons(first.final or {}, second.final or {})
     raise UsageError(
         f"{first.name} and {second.name} did not play the same evaluation: {'; '.join(reasons)}. Score both with the "
-        "same env, eval.seed, eval.split and eval.episodes (msgrpo eval RUN KEY=VALUE), then compare again"
+        "same env, eval.seed, eval.split and eval.episodes, and nothing else changed (msgrpo eval RUN KEY=VALUE), then "
+        "compare again"
     )
 
 
@@ -82,15 +83,20 @@ def _alike(first: Any, second: Any) -> bool:
 
 
 def _stored(run: RunData) -> Iterator[Stored]:
-    """The evaluations of the best checkpoint, the one that ended the run first."""
+    """The evaluations of the best checkpoint, the one that ended the run first; of others those that played alike."""
     yield Stored("best", run.final or {})
     best = PurePath(str((run.final or {}).get("checkpoint"))).name
     for file in sorted(Run(run.path).evaluations.glob("*.json")):
         if file.stem in ("best", "base") or not file.with_suffix(".episodes.jsonl").is_file():
             continue
         found = _read(run, file.stem)
-        if PurePath(str(found.said.get("checkpoint"))).name == best:
+        if PurePath(str(found.said.get("checkpoint"))).name == best and _as_the_run_plays(found.said, run):
             yield found
+
+
+def _as_the_run_plays(said: Mapping[str, Any], run: RunData) -> bool:
+    """Whether an evaluation of `msgrpo eval` read prompts and sampled answers as the one that ended the run."""
+    return not said.get("overridden") and said.get("sampling") == (run.final or {}).get("sampling")
 
 
 def _read(run: RunData, name: str) -> Stored:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from msgrpo_cli.common.console import say
+from msgrpo_cli.common.text import one_line
 from msgrpo_cli.errors import INTERRUPTED, Interrupted, RunError, UsageError
 
 _NO_PLACE = {
@@ -51,7 +52,7 @@ def ending(verbose: bool) -> Iterator[None]:
         code = RunError.exit_code if started else UsageError.exit_code
         _leave(problem, said if started else f"{said}; give another place", code, verbose)
     except BaseException as problem:  # noqa: BLE001 - the outermost boundary: users see a line, not a traceback
-        _leave(problem, f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}", RunError.exit_code, verbose)
+        _leave(problem, f"{type(problem).__name__}: {one_line(problem)}", RunError.exit_code, verbose)
 
 
 def _leave(problem: BaseException, message: object, code: int, verbose: bool) -> NoReturn:

@@ -48,13 +48,13 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0, resamples: int = 
     return float(low), float(high)
 
 
-def mean_interval(values: Sequence[float]) -> Interval | None:
+def mean_interval(values: Sequence[float], *, share: bool = False) -> Interval | None:
     """95 % interval of a mean total reward; `values`, shape (E,), one of each episode.
 
-    Total rewards that are all 0 or 1 are a share and get Wilson's. None where the values show no spread: how far others
-    may lie is then unknown. Raises ValueError for no values.
+    `share`: of a game that gives 1 for success and else 0, so that Wilson's is the interval. None where the values show
+    no spread: how far others may lie is then unknown. Raises ValueError for no values.
     """
-    if values and all(value in (0.0, 1.0) for value in values):
+    if share and values:
         return wilson_interval(sum(values), len(values))
     low, high = bootstrap_interval(values)
     return (low, high) if high - low >= _SAME else None

@@ -46,7 +46,7 @@ def composition_mistake(problem: BaseException, overrides: Sequence[str]) -> str
         known += [f"trainer.{name}" for name in trainer_fields.free_fields()]
     if type(cause).__name__ not in ("ConfigAttributeError", "ConfigKeyError"):
         return f"{text}: {one_line(cause) if cause else one_line(problem)}"
-    hint = did_you_mean(key, known)
+    hint = f"; what is not listed there is added with +{text}" if key in known else did_you_mean(key, known)
     if not hint and prefix == "env" and "=" in text:
         hint = f"; a key that your game takes and its file does not list is added with +{text}"
     return f"{text}: unknown key '{key}'{hint}"

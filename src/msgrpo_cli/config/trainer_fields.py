@@ -63,6 +63,16 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 """Words of fields that are plain strings to TRL's annotations."""
 _PACKAGES = {"use_liger_kernel": "liger_kernel"}
 """Fields that are switched on only where a package is installed; TRL says so too late."""
+_OPTIMIZERS = {
+    "bnb": "bitsandbytes", "8bit": "bitsandbytes", "paged": "bitsandbytes", "ademamix": "bitsandbytes",
+    "lion": "bitsandbytes", "torch_4bit": "torchao", "torch_8bit": "torchao", "galore": "galore_torch",
+    "lomo": "lomo_optim", "grokadamw": "grokadamw", "schedule_free": "schedulefree", "apollo": "apollo_torch",
+    "stable_adamw": "optimi",
+}  # fmt: skip
+"""Packages of optimizers, by what their names hold; the last that fits counts."""
+_NO_SUCH_VALUES = {
+    ("lr_scheduler_type", "reduce_lr_on_plateau"): "it waits for evaluations of TRL's own, and there are none",
+}
 _TRACKERS = {"trackio": "trackio", "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -148,7 +158,18 @@ def _problem(name: str, value: Any) -> str | None:
             return f"{key}={_shown(value)}: must be {_words(value, lowest, highest)}"
     if value is True and name in _PACKAGES and importlib.util.find_spec(_PACKAGES[name]) is None:
         return f"{key}=true: the package {_PACKAGES[name]} is not installed"
+    if (why := _NO_SUCH_VALUES.get((name, str(value)))) is not None:
+        return f"{key}={value}: not supported: {why}"
+    if name == "optim":
+        return _optimizer_problem(str(value))
     return _tracker_problem(value) if name == "report_to" else None
+
+
+def _optimizer_problem(name: str) -> str | None:
+    package = [package for part, package in _OPTIMIZERS.items() if part in name][-1:]
+    if package and importlib.util.find_spec(package[0]) is None:
+        return f"trainer.optim={name}: the package {package[0]} is not installed"
+    return None
 
 
 def _is(value: Any, kind: str) -> bool:

@@ -17,7 +17,7 @@ from rich.console import Console
 from msgrpo_cli.common.console import talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
 from msgrpo_cli.config.saved import config_hash
-from msgrpo_cli.config.schema import PromptConfig, RolloutConfig, RunConfig
+from msgrpo_cli.config.schema import ModelConfig, PromptConfig, RolloutConfig, RunConfig
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.models.factory import at_temperature, game_factory, load_policy, play_rules, sampling_of
@@ -103,6 +103,9 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
         base_episodes=base,
         trained=trained_prompts(subject.checkpoint, config.prompt) if subject.checkpoint else None,
     )
+    if subject.checkpoint:
+        told_in = replace(played.evaluation, overridden=_overridden(subject.metadata, config) or None)
+        played = replace(played, evaluation=told_in)
     if subject.run:
         key = config_hash(config)[:8]
         name = f"{config.env.name}-{evaluator.split}-{Path(subject.name or '').name}-{key}"
@@ -159,12 +162,37 @@ def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) ->
         if _same_conditions(subject.metadata, said, config, evaluator):
             return stored
     try:
-        policy = load_policy(config, base_of(subject.checkpoint, subject.metadata))
+        base = base_of(subject.checkpoint, subject.metadata)
+        policy = load_policy(config, base.model_copy(update=_read_with(config.model)))
     except (RunError, UsageError) as error:
         Console(stderr=True).print(f"the base cannot be scored beside its checkpoint: {error}", markup=False)
         return None
     temperature = config.eval.temperature
     return evaluator.play(policy if temperature is None else at_temperature(policy, temperature))
+
+
+def _overridden(metadata: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """What an evaluation plays otherwise than the checkpoint's own run would, beside game, starts and temperature."""
+    model = ModelConfig.model_validate(metadata["model"])
+    sections = {
+        "prompt": (PromptConfig.model_validate(metadata["prompt"]).model_dump(), config.prompt.model_dump()),
+        "model": (_read_with(model), _read_with(config.model)),
+        "rollout": (RolloutConfig.model_validate(metadata["rollout"]).model_dump(), config.rollout.model_dump()),
+        "algo": ({"invalid_action": metadata["invalid_action"]}, {"invalid_action": config.algo.invalid_action}),
+    }
+    return {
+        f"{section}.{key}": [before[key], now[key]]
+        for section, (before, now) in sections.items()
+        for key in before
+        if before[key] != now[key]
+    }
+
+
+def _read_with(model: ModelConfig) -> dict[str, Any]:
+    """How a model is read and computed, whichever its weights are."""
+    return model.model_dump(
+        include={"dtype", "attn_implementation", "chat_template_file", "chat_template_kwargs", "end_of_turn"}
+    )
 
 
 def _same_conditions(metadata: dict[str, Any], stored: dict[str, Any], config: RunConfig, evaluator: Evaluator) -> bool:
@@ -173,6 +201,7 @@ def _same_conditions(metadata: dict[str, Any], stored: dict[str, Any], config: R
     return bool(
         metadata["env"] == config.env.model_dump()
         and PromptConfig.model_validate(metadata["prompt"]) == config.prompt
+        and _read_with(ModelConfig.model_validate(metadata["model"])) == _read_with(config.model)
         and metadata["rollout"] == config.rollout.model_dump()
         and metadata["invalid_action"] == config.algo.invalid_action
         and stored["split"] == evaluator.split

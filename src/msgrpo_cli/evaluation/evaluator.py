@@ -51,6 +51,7 @@ class Evaluator:
         self._on_progress = on_progress
         game = make_game()
         self.split: Split = split if has_split(game) else "any"
+        self._not_held_out = () if self.split == "any" else game.not_held_out
         self._first_seed = seed * _SEEDS_APART
         seeds = list(islice(start_seeds(game, split, count(self._first_seed)), episodes))
         self.starts = [Start(start, number, 0, (seed, "eval", number, 0)) for number, start in enumerate(seeds)]
@@ -115,6 +116,7 @@ class Evaluator:
             base_episodes=base_episodes,
             seeds=(self.starts[0].seed, self.starts[-1].seed),
             split=self.split,
+            not_held_out=self._not_held_out,
             overlap=trained.overlap(episodes) if trained is not None else None,
             optimal_is_exact=self.exact_score is not None,
             sampling=sampling or {},

@@ -155,6 +155,8 @@ def _starts(evaluation: Evaluation) -> str:
     states, texts = evaluation.distinct_initial_states, evaluation.distinct_initial_texts
     distinct = f"{states} distinct" if states == texts else f"{states} distinct, {texts} as they read"
     part = "not held out (all that the game draws)" if evaluation.split == "any" else f"of the {evaluation.split} part"
+    if evaluation.not_held_out:
+        part += f", but of {' and '.join(evaluation.not_held_out)} none is held out"
     return f"{distinct}, seeds {first} to {last}; {part}"
 
 

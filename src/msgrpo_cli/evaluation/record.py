@@ -86,7 +86,7 @@ def evaluation_row(played: Played, update: int, global_step: int) -> dict[str, A
     """An evaluation as a row of metrics.jsonl; what was measured by the clock stands under `perf/`."""
     fields = played.evaluation.to_json()
     seconds = fields.pop("wall_seconds")
-    del fields["usage"]  # of servers alone
+    del fields["usage"], fields["overridden"]  # of `msgrpo eval` alone
     return {"kind": "eval", "update": update, "global_step": global_step, **fields, "perf/wall_seconds": seconds}
 
 

@@ -60,6 +60,7 @@ def score(episodes: Sequence[Episode]) -> Scores:
     for episode in episodes:
         for name, value in (*episode.game_metrics, *(_of_mixture(episode) if mixed else ())):
             metrics.setdefault(name, []).append(value)
+    is_share = wins is not None and rewards == [float(win) for win in wins]
     return Scores(
         episodes=len(episodes),
         distinct_initial_states=len({episode.state_key for episode in episodes}),
@@ -67,7 +68,7 @@ def score(episodes: Sequence[Episode]) -> Scores:
         success_rate=None if wins is None else fmean(wins),
         success_ci95=None if wins is None else wilson_interval(sum(wins), len(wins)),
         mean_total_reward=fmean(rewards),
-        mean_total_reward_ci95=mean_interval(rewards),
+        mean_total_reward_ci95=mean_interval(rewards, share=is_share),
         valid_action_rate=fmean(step.valid for step in steps),
         mean_length=len(steps) / len(episodes),
         ends=dict(Counter(episode.ended_by for episode in episodes).most_common()),
@@ -94,6 +95,8 @@ class Evaluation:
     seeds: tuple[int, int]
     """First and last seed of the initial states."""
     split: str
+    not_held_out: tuple[str, ...]
+    """Of a mixture: games whose starts lie in no part, and were trained on like any."""
     overlap_with_training: float | None
     """Share of the starts, those that read alike counted once, that read as a prompt that was trained on, in [0, 1];
     None where it is not known what was trained on."""
@@ -125,6 +128,8 @@ class Evaluation:
     sampling: dict[str, Any]
     training_sampling: dict[str, Any] | None
     wall_seconds: float
+    overridden: dict[str, Any] | None = None
+    """Of a checkpoint: what the command line changed of its own prompt, model and answers, {key: [own, now]}."""
     usage: dict[str, Any] | None = None
     """Model, requests, tokens and cost where a server was asked; None where none was."""
 
@@ -143,6 +148,7 @@ def evaluation(
     optimal_is_exact: bool,
     seeds: tuple[int, int],
     split: str,
+    not_held_out: Sequence[str] = (),
     overlap: Overlap | None,
     sampling: Mapping[str, Any],
     training_sampling: Mapping[str, Any] | None,
@@ -173,6 +179,7 @@ def evaluation(
         distinct_initial_texts=own.distinct_initial_texts,
         seeds=seeds,
         split=split,
+        not_held_out=tuple(not_held_out),
         overlap_with_training=overlap.starts if overlap else None,
         overlap_of_decisions=overlap.decisions if overlap else None,
         success_rate=own.success_rate,

@@ -48,6 +48,8 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
     """How the actions change the position that the text states, where it states one."""
     label: str | None = None
     """In a mixture, the name of the game that is being played."""
+    not_held_out: tuple[str, ...] = ()
+    """In a mixture that holds out starts, the games of which it holds out none."""
     hides: str | None = None
     """What `describe` leaves out of the state on purpose, in words; None where it shows all that decides."""
     reward_range: tuple[float, float] = (-float("inf"), float("inf"))

@@ -46,8 +46,9 @@ class Mix(TextMediatedStochasticGame):
             min(game.reward_range[0] for game in self._games.values()),
             max(game.reward_range[1] for game in self._games.values()),
         )
-        kinds = {game.initial_states for game in self._games.values()}
-        self.initial_states = "many" if "many" in kinds else "connected" if "connected" in kinds else "few"
+        kinds = {name: game.initial_states for name, game in self._games.items()}
+        self.initial_states = next(kind for kind in ("many", "connected", "few") if kind in kinds.values())
+        self.not_held_out = tuple(name for name, kind in kinds.items() if kind != "many")
         hidden = [f"{name}: {game.hides}" for name, game in self._games.items() if game.hides]
         self.hides = "; ".join(hidden) or None
 

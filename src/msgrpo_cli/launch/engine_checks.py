@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import importlib.metadata
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,10 +25,18 @@ from msgrpo_cli.runs.pretrained import local_path
 
 CONTINUOUS_NEEDS = "5.23"  # the tested one; its manager and its settings change from version to version
 _PATIENCE = 10.0  # seconds for a server to answer
+_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Set by launchers of several processes; torch and accelerate wait for the others of whom they speak."""
 
 
 def check_machine(config: RunConfig) -> None:
-    """Raises UsageError or RunError where the chosen engine cannot start here; writes nothing."""
+    """Raises UsageError or RunError where a run, or the chosen engine, cannot start here; writes nothing."""
+    for name in _SIZES:
+        if (size := os.environ.get(name, "1")) != "1":
+            raise UsageError(
+                f"{name}={size}: a run is one process, and {size} of them would be as many runs; start msgrpo train by "
+                f"itself, without torchrun, accelerate launch or mpirun, or unset {name}"
+            )
     if (check := _CHECKS.get(config.engine.name)) is not None:
         check(config)
 

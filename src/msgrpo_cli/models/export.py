@@ -50,7 +50,7 @@ def export(target: str, folder: Path, *, merge: bool) -> Path:
         raise UsageError(f"{folder}: not empty; give a new folder")
     checkpoint, run = find_checkpoint(target)
     score = read_metadata(checkpoint).get("score")
-    told = "not scored yet" if score is None else f"{score['mean_total_reward']:.3f} on validation"
+    told = "not scored yet" if score is None else f"{score['mean_total_reward']:.3f}, split {score.get('split')}"
     print(f"exporting {checkpoint} ({told})", file=sys.stderr)
     quiet_libraries()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,10 @@ def add_record(run: Run, checkpoint: Path, folder: Path) -> None:
 
 def _commands(run: Run) -> str:
     given = " ".join(shlex.quote(_public(text)) for text in run.record().get("overrides") or ())
-    lines = [f"msgrpo train {given}".strip(), "msgrpo eval .            # scores this folder on held-out starts"]
+    lines = [
+        f"msgrpo train {given}".strip(),
+        "msgrpo eval .            # scores this folder, on held-out starts if there are any",
+    ]
     return "## Commands\n\n```\n" + "\n".join(lines) + "\n```"
 
 

@@ -128,6 +128,27 @@ def declared_ends(config: ModelConfig) -> list[int]:
         return []
 
 
+def declared_context(config: ModelConfig) -> int | None:
+    """How many tokens prompt and answer may have together, without loading any weights; None where nothing says so."""
+    place = Path(local_path(config.path))
+    if config.init == "pretrained" and is_adapter(place):
+        own = is_checkpoint(place)
+        return declared_context(base_of(place, read_metadata(place)) if own else plain_base(place, config))
+    if config.init == "random" and not is_local(config.path) and architecture_file(config.name) is None:
+        return None  # only the hub would know
+    try:
+        if config.init == "random":
+            return context_of(_architecture(config))
+        return context_of(AutoConfig.from_pretrained(local_path(config.path), revision=config.revision or "main"))
+    except (OSError, ValueError):
+        return None
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """How many tokens prompt and answer may have together; None where the model declares no limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def _adapted(folder: Path, config: ModelConfig, merge: bool) -> PreTrainedModel:
     """The base as its run had it, with the adapter; merged, the base is not quantized even where it was."""
     metadata = read_metadata(folder)

@@ -22,6 +22,7 @@ from msgrpo_cli.rollout.prompt import Messages, PromptTemplate
 
 from .conversation import Conversation
 from .generation import Generated, Generator, Request, Sampling, generate
+from .loading import context_of
 
 
 class Precision(Protocol):
@@ -56,7 +57,7 @@ class LanguageAgentPolicy:
         self._generator = generator
         self.sampling = sampling
         self._max_prompt_tokens = max_prompt_tokens
-        self._context = context_of(model)
+        self._context = context_of(model.config)
         self._encode = lru_cache(maxsize=100_000)(self._encode_messages)
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
@@ -130,8 +131,3 @@ def too_long(tokens: int, most: int, answer: int, context: int | None = None) ->
             "lower it, or choose a shorter prompt or a model with a longer context"
         )
     return None
-
-
-def context_of(model: PreTrainedModel) -> int | None:
-    """How many tokens prompt and answer may have together; None where the model declares no limit."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)

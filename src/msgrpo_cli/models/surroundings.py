@@ -14,6 +14,7 @@ import torch
 _PRECISION = "trainer.bf16 and trainer.fp16 decide"
 _DEVICE = "trainer.use_cpu decides"
 _TF32 = "trainer.tf32 decides"
+_ALONE = "a run is one process"
 _KERNELS = "model.attn_implementation decides"
 _OVERRULED: Mapping[str, str] = {
     "ACCELERATE_MIXED_PRECISION": _PRECISION,
@@ -24,6 +25,8 @@ _OVERRULED: Mapping[str, str] = {
     "ACCELERATE_TORCH_DEVICE": _DEVICE,
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "algo.optimizer_steps decides",
     "ACCELERATE_GRADIENT_CLIPPING": "trainer.max_grad_norm decides",
+    "RANK": _ALONE,
+    "LOCAL_RANK": _ALONE,
     "NVIDIA_TF32_OVERRIDE": _TF32,
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": _TF32,
     "TRANSFORMERS_SDPA_FORCE_GQA": _KERNELS,
@@ -33,10 +36,10 @@ _OVERRULED: Mapping[str, str] = {
 _PREFIXES: Mapping[str, str] = {
     "ACCELERATE_DYNAMO_": "models are not compiled here",
     "ACCELERATE_FP8_": _PRECISION,
-    "ACCELERATE_DEEPSPEED_": "a run is one process",
-    "ACCELERATE_USE_": "a run is one process",
-    "FSDP_": "a run is one process",
-    "PARALLELISM_CONFIG_": "a run is one process",
+    "ACCELERATE_DEEPSPEED_": _ALONE,
+    "ACCELERATE_USE_": _ALONE,
+    "FSDP_": _ALONE,
+    "PARALLELISM_CONFIG_": _ALONE,
 }
 
 

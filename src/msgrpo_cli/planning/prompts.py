@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.config.schema import RunConfig, stages
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.prompt import PromptTemplate
@@ -19,7 +19,8 @@ from .workload import Encode
 def longest_first_prompt(config: RunConfig, encode: Encode) -> int:
     """Tokens of the longest of some first prompts, behind as much history of its like as there will be."""
     template, prompt = PromptTemplate(config.prompt.system, config.prompt.user), config.prompt
-    return max(len(encode(one)) for one in template.first(make_game(config.env), prompt.observation, prompt.history))
+    games = [make_game(env) for env in stages(config.env, config.curriculum)]
+    return max(len(encode(one)) for game in games for one in template.first(game, prompt.observation, prompt.history))
 
 
 def measured_prompt(config: RunConfig) -> int | None:
@@ -36,10 +37,12 @@ def _measured(key: str) -> int | None:
     encode = encoder(config)
     if encode is None:
         return None
+    from msgrpo_cli.models.loading import declared_context
     from msgrpo_cli.models.policy import too_long
 
-    longest = longest_first_prompt(config, encode)
-    if (problem := too_long(longest, config.rollout.max_prompt_tokens, config.rollout.max_new_tokens)) is not None:
+    longest, rollout = longest_first_prompt(config, encode), config.rollout
+    context = declared_context(config.model)
+    if (problem := too_long(longest, rollout.max_prompt_tokens, rollout.max_new_tokens, context)) is not None:
         raise UsageError(problem)
     return longest
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from msgrpo_cli.common.seeding import generator
+from msgrpo_cli.games.core import Observation
 from msgrpo_cli.games.registry import GameSpec, make_game
 
 from .split import has_split
@@ -49,21 +50,24 @@ def seeds_differ(env: GameSpec) -> str:
 def _starts_are_apart(env: GameSpec) -> None:
     """Whether play leads to what reads like a start of another part: then holding that start out holds nothing out."""
     game = make_game(env)
-    starts: defaultdict[str, dict[bytes, int]] = defaultdict(dict)
+    starts: defaultdict[tuple[Observation, str], dict[bytes, int]] = defaultdict(dict)
     for seed in range(_STARTS):
         game.reset(seed=seed)
-        starts[game.describe()][game.present.split_key()] = seed
-    began, part = "", b""
+        for shown in OBSERVATIONS:
+            starts[shown, game.describe(shown)][game.present.split_key()] = seed
+    began, part = {}, b""
     for visit, game in visits(env):
-        text = game.describe()
+        texts = {shown: game.describe(shown) for shown in OBSERVATIONS}
         if not visit.actions:
-            began, part = text, game.present.split_key()
-        if text == began or not has_split(game):
+            began, part = texts, game.present.split_key()
+        if not has_split(game):
             continue
-        others = {key: seed for key, seed in starts.get(text, {}).items() if key != part}
-        if others:
+        for shown, text in texts.items():
+            others = {key: seed for key, seed in starts.get((shown, text), {}).items() if key != part}
+            if text == began[shown] or not others:
+                continue
             raise Fault(
-                f"{len(visit.actions)} moves lead from the start of seed {visit.seed} to what reads like that of seed "
-                f"{min(others.values())}: say initial_states = 'connected', so that none counts as held out, or let "
-                "split_key name what play never changes"
+                f"{len(visit.actions)} moves lead from the start of seed {visit.seed} to what reads ({shown}) like "
+                f"that of seed {min(others.values())}: say initial_states = 'connected', so that none counts as held "
+                "out, or let split_key name what play never changes"
             )

@@ -201,6 +201,8 @@ def _starts(evaluation: Mapping[str, Any]) -> str:
     decisions = evaluation.get("overlap_of_decisions")
     part = "not held out from training" if split == "any" else f"{split} part of the state space"
     count = f"{evaluation.get('episodes')} episodes from {evaluation.get('distinct_initial_states')} distinct starts"
+    if evaluation.get("not_held_out"):
+        part += f", but of {' and '.join(evaluation['not_held_out'])} none is held out"
     measured = ""
     if starts is not None and decisions is not None:  # the latter is not in runs of before it existed
         seen = f"{100 * starts:.1f} % of the starts and {100 * decisions:.1f} % of all decisions"

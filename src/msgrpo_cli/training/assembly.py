@@ -67,7 +67,8 @@ def connected(
     if config.engine.note:
         display.say(config.engine.note)
     generator = make_generator(config, lambda: trainer)  # vLLM starts at the first answer: the trainer is there then
-    try_saving(model, tokenizer, config.model.path)
+    if (set_right := try_saving(model, tokenizer, config.model.path)) is not None:
+        display.say(set_right)
     policy = language_agent(config, policy_of(model), tokenizer, generator)
     config = _with_date(config, run, policy.conversation)
     for note in policy.conversation.notes:

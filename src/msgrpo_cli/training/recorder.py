@@ -142,7 +142,7 @@ class Recorder:
             raise RunError(f"{self.run.path}: removed")
         if self.curriculum.values:
             metrics["curriculum_value"] = self.curriculum.value
-        if self.trained is not None and not metrics["skipped"]:
+        if self.trained is not None and metrics["withheld_steps"] < finished.optimizer_steps and not metrics["skipped"]:
             self.trained.add(episode for episode, _ in played.trained)
         append_lines(self.run.episodes, lines)
         append_lines(self.run.metrics, [metrics])
