@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM
 
 from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.models.generation import Generated, Request, Sampling, generate
-from msgrpo_cli.models.shared_generation import generate_shared
+from msgrpo_cli.models.shared_generation import generate_shared, has_plain_cache
 from support.parts import small_model
 from support.small_models import adapted, qwen2, recurrent, sliding
 
@@ -132,3 +132,22 @@ def test_a_beginning_takes_the_place_of_one_that_ended(model: LlamaForCausalLM) 
     found = generate_shared(model, request)
     assert_same(found, generate(model, request))
     assert [len(answer.token_ids) > 1 for answer in found] == [True, True, False]
+
+
+class CallsItCache(LlamaForCausalLM):
+    """As transformers does from 5.24 on; before that the cache was called `past_key_values`."""
+
+    def forward(
+        self, input_ids: Any, attention_mask: Any, position_ids: Any, cache: Any, use_cache: bool, logits_to_keep: int
+    ) -> Any:
+        return super().forward(
+            input_ids, attention_mask, position_ids, cache, use_cache=use_cache, logits_to_keep=logits_to_keep
+        )
+
+
+def test_beginnings_are_shared_under_either_name_of_the_cache(model: LlamaForCausalLM) -> None:
+    renamed = CallsItCache(model.config)
+    renamed.load_state_dict(model.state_dict())
+    assert has_plain_cache(renamed)
+    sampling = Sampling(max_new_tokens=9)
+    assert_same(answers(generate_shared, renamed, sampling), answers(generate, model, sampling))

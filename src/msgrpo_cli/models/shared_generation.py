@@ -63,6 +63,7 @@ class _Tree:
         self._row_of = {i: roots.setdefault(tuple(prompt), len(roots)) for i, prompt in enumerate(request.prompts)}
         self._roots = list(roots)
         self._cache = DynamicCache(config=model.config)
+        self._cache_name = cache_name(model)
 
     def grow(self) -> list[Generated]:
         """Token by token, until every answer has ended."""
@@ -109,9 +110,9 @@ class _Tree:
             input_ids=ids.to(device),
             attention_mask=self._mask.to(device),
             position_ids=positions.to(device),
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_name: self._cache},
         )
         return torch.as_tensor(output.logits[:, -1].float())
 
@@ -135,9 +136,6 @@ def single(config: RunConfig) -> Generator:
     return generate_shared if config.rollout.share_prompts else generate
 
 
-_NEEDED = {"position_ids", "past_key_values", "logits_to_keep"}
-
-
 def has_plain_cache(model: PreTrainedModel) -> bool:
     """Whether every layer keeps the keys and values of all tokens, at positions that are told to it.
 
@@ -145,5 +143,14 @@ def has_plain_cache(model: PreTrainedModel) -> bool:
     keep something else.
     """
     layers = DynamicCache(config=model.config).layers
-    told = inspect.signature(type(model).forward).parameters
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers) and set(told) >= _NEEDED
+    needed = {"position_ids", "logits_to_keep", cache_name(model)}
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers) and _told(model) >= needed
+
+
+def cache_name(model: PreTrainedModel) -> str:
+    """What a model calls the cache that is handed to it: transformers 5.24 renamed `past_key_values`."""
+    return "cache" if "cache" in _told(model) else "past_key_values"
+
+
+def _told(model: PreTrainedModel) -> set[str]:
+    return set(inspect.signature(type(model).forward).parameters)

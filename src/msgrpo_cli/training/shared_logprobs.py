@@ -20,7 +20,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from msgrpo_cli.models.dropout import active_dropout
-from msgrpo_cli.models.shared_generation import has_plain_cache
+from msgrpo_cli.models.shared_generation import cache_name, has_plain_cache
 
 _NOTHING = -1  # stands where a row is padded
 _IGNORED = -100  # the label that a language-model head passes over
@@ -117,12 +117,13 @@ def shared_logprobs(
     there_PT = beginning_PT != _NOTHING
     length_P = there_PT.sum(-1)
     cache = DynamicCache(config=model.config)
+    handed = {cache_name(model): cache}
     model.base_model(
         input_ids=beginning_PT.clamp(min=0),
         attention_mask=there_PT.long(),
         position_ids=(there_PT.cumsum(-1) - 1).clamp(min=0),
-        past_key_values=cache,
         use_cache=True,
+        **handed,
     )
     cache.batch_select_indices(rows.prompt_A)
     input_AT = torch.cat([last_P[rows.prompt_A, None], rows.answer_AT[:, :-1]], dim=1)
@@ -131,9 +132,9 @@ def shared_logprobs(
         input_ids=input_AT.clamp(min=0),
         attention_mask=torch.cat([there_PT[rows.prompt_A], input_AT != _NOTHING], dim=1).long(),
         position_ids=length_P[rows.prompt_A, None] + ahead_T,
-        past_key_values=cache,
         shift_labels=rows.answer_AT.masked_fill(rows.answer_AT == _NOTHING, _IGNORED),
         fused_lm_head=True,
+        **handed,
     )
     return output.log_probs[rows.answer_N], output.entropy[rows.answer_N] if entropy else None
 

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import DynamicCache, TrainerCallback
 
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.cli.app import main
@@ -22,6 +22,7 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.models.factory import language_agent
 from msgrpo_cli.models.generation import Request, Sampling, generate
 from msgrpo_cli.models.loading import load_model
+from msgrpo_cli.models.shared_generation import cache_name
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.training.bench.learn import bench_learn, reached
 from msgrpo_cli.training.bench.limit import Pair, rollout_limit, update_limit
@@ -111,9 +112,10 @@ def test_padding_is_what_the_mask_leaves_out_of_the_tokens_that_are_read_now() -
     model, _ = small_model()
     with watching(model) as watch:
         mask = torch.tensor([[0, 1, 1], [1, 1, 1]])
-        cache = model(input_ids=torch.tensor([[0, 7, 8], [7, 8, 9]]), attention_mask=mask).past_key_values
+        handed = {cache_name(model): DynamicCache(config=model.config)}
+        model(input_ids=torch.tensor([[0, 7, 8], [7, 8, 9]]), attention_mask=mask, **handed)
         mask = torch.cat([mask, torch.ones(2, 1, dtype=torch.long)], dim=1)
-        model(input_ids=torch.tensor([[9], [9]]), attention_mask=mask, past_key_values=cache)
+        model(input_ids=torch.tensor([[9], [9]]), attention_mask=mask, **handed)
     assert (watch.positions, watch.padding, watch.padding_share) == (6 + 2, 1, 1 / 8)
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from msgrpo_cli.models.shared_generation import cache_name
+
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a prompt and of its answer."""
 
@@ -30,7 +32,8 @@ def _decode(model: PreTrainedModel, pairs: list[Pair], distinct: bool) -> None:
     pairs = sorted(pairs, key=lambda pair: -len(pair[1]))  # the shortest answers leave from the end
     prompts, prompt_of = _prompts(pairs, distinct)
     cache = DynamicCache(config=model.config)
-    model(input_ids=_ids(model, prompts), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    handed = {cache_name(model): cache}
+    model(input_ids=_ids(model, prompts), use_cache=True, logits_to_keep=1, **handed)
     if distinct:
         cache.batch_select_indices(prompt_of.to(model.device))
     longest = len(pairs[0][1])
@@ -41,7 +44,7 @@ def _decode(model: PreTrainedModel, pairs: list[Pair], distinct: bool) -> None:
             rows = left
             cache.batch_select_indices(torch.arange(rows, device=model.device))
         ids = _ids(model, [[answer[number]] for _, answer in pairs[:rows]])
-        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(input_ids=ids, use_cache=True, logits_to_keep=1, **handed)
 
 
 def update_limit(model: PreTrainedModel, batches: Sequence[Sequence[Pair]], *, distinct: bool) -> None:
@@ -59,11 +62,12 @@ def _logprobs(model: PreTrainedModel, pairs: list[Pair], distinct: bool) -> torc
     ids = _ids(model, prompts)
     if distinct:
         cache = DynamicCache(config=model.config)
-        model.base_model(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True)
+        handed = {cache_name(model): cache}
+        model.base_model(input_ids=ids[:, :-1], use_cache=True, **handed)
         rows = prompt_of.to(model.device)
         cache.batch_select_indices(rows)
         read = torch.cat([ids[rows, -1:], answers[:, :-1]], dim=1)
-        hidden = model.base_model(input_ids=read, past_key_values=cache, use_cache=True).last_hidden_state
+        hidden = model.base_model(input_ids=read, use_cache=True, **handed).last_hidden_state
     else:
         read = torch.cat([ids, answers[:, :-1]], dim=1)
         hidden = model.base_model(input_ids=read, use_cache=False).last_hidden_state[:, ids.shape[1] - 1 :]
