@@ -510,14 +510,14 @@ VALUE_ROWS = [
     (
         "SMOKE trainer.lr_scheduler_type=reduce_lr_on_plateau",
         2,
-        "trainer.lr_scheduler_type=reduce_lr_on_plateau: not supported: it waits for evaluations of TRL's own, and there "
-        "are none",
+        "trainer.lr_scheduler_type=reduce_lr_on_plateau: not supported: it waits for evaluations of TRL's own, and "
+        "there are none",
     ),
     (
         "SMOKE trainer.lr_scheduler_kwargs.min_lr=0.1",
         2,
-        "trainer.lr_scheduler_kwargs.min_lr=0.1: unknown key 'trainer.lr_scheduler_kwargs'; what is not listed there is "
-        "added with +trainer.lr_scheduler_kwargs.min_lr=0.1",
+        "trainer.lr_scheduler_kwargs.min_lr=0.1: unknown key 'trainer.lr_scheduler_kwargs'; what is not listed there "
+        "is added with +trainer.lr_scheduler_kwargs.min_lr=0.1",
     ),
     ("SMOKE trainer.optim_args=foo", 2, "trainer: not enough values to unpack (expected 2, got 1)"),
     (
