@@ -82,8 +82,14 @@ def test_detectable_difference_of_unpaired_successes() -> None:
 
 
 def test_detectable_difference_of_pairs() -> None:
-    # differences 1, 0, 0, -1: variance 2/3, standard error sqrt(1/6) = 0.408248
-    assert smallest_detectable_difference([1, 1, 0, 0], [0, 1, 0, 1]) == pytest.approx(1.143095, abs=1e-6)
+    # differences 1 1 1 1 -1 -1 0 0: mean 1/4, variance (6 - 8 / 16) / 7, standard error sqrt(5.5 / 56) = 0.313392
+    first, second = [1, 1, 1, 1, 0, 0, 1, 0], [0, 0, 0, 0, 1, 1, 1, 0]
+    assert smallest_detectable_difference(first, second) == pytest.approx(0.877496, abs=1e-6)
+
+
+def test_fewer_than_six_pairs_that_differ_detect_nothing() -> None:
+    assert smallest_detectable_difference([1.0] * 5 + [0.0] * 35, [0.0] * 40) is None
+    assert smallest_detectable_difference([1.0] * 6 + [0.0] * 34, [0.0] * 40) is not None
 
 
 def test_detectable_difference_needs_two_values_and_whole_pairs() -> None:

@@ -35,6 +35,9 @@ _OTHERWISE = {
     "overlap_with_training",  # was that of states, by the part that they belong to
     "overlap_of_decisions",  # was not there, as is the next
     "distinct_initial_texts",
+    "not_held_out",
+    "overridden",
+    "smallest_detectable_difference",  # is unknown where so few pairs differ
 }
 
 

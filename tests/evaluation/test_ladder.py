@@ -177,7 +177,7 @@ def test_same_sampling_as_in_training_says_so() -> None:
 
 
 def test_no_spread_detects_nothing() -> None:
-    assert "unknown: too few episodes, or no spread" in flat(
+    assert "unknown: too few episodes, or hardly any that differ" in flat(
         shown([replace(EVALUATION, smallest_detectable_difference=None)])
     )
 

@@ -137,8 +137,11 @@ def test_base_on_the_same_starts_makes_pairs() -> None:
     base = [played(1, [0.0], False), played(2, [0.0], False), played(11, [0.0], True), played(3, [1.0], True)]
     result = evaluated(base_episodes=base)
     assert result.base_score == 0.25
-    # successes 1 0 1 0 against 0 0 1 1: differences 1, 0, 0, -1, standard error sqrt(1/6)
-    assert result.smallest_detectable_difference == pytest.approx(1.143095, abs=1e-6)
+    # successes 1 0 1 0 against 0 0 1 1: two pairs differ, and no test of two could find anything
+    assert result.smallest_detectable_difference is None
+    twice = evaluated(episodes=four() * 3, base_episodes=base * 3)
+    # six of twelve differ, three each way: variance 6 / 11, standard error sqrt(6 / 132)
+    assert twice.smallest_detectable_difference == pytest.approx(0.596962, abs=1e-6)
 
 
 def test_other_starts_are_no_pairs() -> None:

@@ -20,6 +20,7 @@ Interval = tuple[float, float]
 
 _Z95 = 1.959963984540054  # 97.5 % point of the standard normal
 _POWER = 2.8  # 1.96 + 0.84: 5 % two-sided, 80 % power
+_FEWEST_PAIRS = 6  # 2 of 2^6 flips are 3 %
 _SAME = 1e-9  # scores or ends of an interval closer than this count as equal
 
 
@@ -65,7 +66,8 @@ def smallest_detectable_difference(values: Sequence[float], paired: Sequence[flo
 
     With `paired`, the values of another player on the same starts: 2.8 x standard error of the mean difference
     (Bessel). Without: 2.8 sqrt(2 v / n), v the variance of the n values, which is p (1 - p) for successes.
-    None for fewer than two values, and where they (or the pairs) show no spread: then nothing is known.
+    None for fewer than two values, where they show no spread, and where fewer than six pairs differ: so few can never
+    be told from chance at 5 %, whichever way they point, and their spread says too little about others.
     Raises ValueError where pairs are incomplete.
     """
     if paired is not None and len(paired) != len(values):
@@ -75,7 +77,10 @@ def smallest_detectable_difference(values: Sequence[float], paired: Sequence[flo
         return None
     if paired is None:
         return _POWER * sqrt(2 * float(np.var(values)) / n) or None
-    return _POWER * float(np.subtract(values, paired, dtype=np.float64).std(ddof=1)) / sqrt(n) or None
+    apart = np.subtract(values, paired, dtype=np.float64)
+    if np.count_nonzero(np.abs(apart) > _SAME) < _FEWEST_PAIRS:
+        return None
+    return _POWER * float(apart.std(ddof=1)) / sqrt(n) or None
 
 
 def normalized_score(

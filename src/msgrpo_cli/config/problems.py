@@ -38,7 +38,8 @@ def composition_mistake(problem: BaseException, overrides: Sequence[str]) -> str
     key = getattr(cause, "full_key", None)
     if not key:
         return one_line(problem)
-    text = next((text for text in overrides if text.lstrip("+~").partition("=")[0] == key), key)
+    given = {text.lstrip("+~").partition("=")[0]: text for text in overrides}
+    text = given.get(key) or next((text for name, text in given.items() if name.startswith(f"{key}.")), key)
     parent = getattr(cause, "parent_node", None)
     prefix = key.rpartition(".")[0]
     known = [f"{prefix}.{name}" if prefix else str(name) for name in parent] if parent is not None else []

@@ -160,12 +160,11 @@ def _problem(name: str, value: Any) -> str | None:
         return f"{key}=true: the package {_PACKAGES[name]} is not installed"
     if (why := _NO_SUCH_VALUES.get((name, str(value)))) is not None:
         return f"{key}={value}: not supported: {why}"
-    if name == "optim":
-        return _optimizer_problem(str(value))
     return _tracker_problem(value) if name == "report_to" else None
 
 
-def _optimizer_problem(name: str) -> str | None:
+def optimizer_problem(name: str) -> str | None:
+    """Why an optimizer cannot be made on this machine, in words; None where it can."""
     package = [package for part, package in _OPTIMIZERS.items() if part in name][-1:]
     if package and importlib.util.find_spec(package[0]) is None:
         return f"trainer.optim={name}: the package {package[0]} is not installed"

@@ -177,7 +177,7 @@ def _resolution(evaluation: Evaluation) -> str:
     smallest = evaluation.smallest_detectable_difference
     what = "total reward" if evaluation.success_rate is None else "success"
     if smallest is None:
-        return "unknown: too few episodes, or no spread in what is compared"
+        return "unknown: too few episodes, or hardly any that differ"
     return f"detects a difference of {smallest:.3f} in {what} (power 0.80, two-sided level 0.05)"
 
 

@@ -37,6 +37,8 @@ def check_machine(config: RunConfig) -> None:
                 f"{name}={size}: a run is one process, and {size} of them would be as many runs; start msgrpo train by "
                 f"itself, without torchrun, accelerate launch or mpirun, or unset {name}"
             )
+    if (problem := trainer_fields.optimizer_problem(str(config.trainer.get("optim")))) is not None:
+        raise UsageError(problem)
     if (check := _CHECKS.get(config.engine.name)) is not None:
         check(config)
 

@@ -63,8 +63,13 @@ def evaluate(
 
 def _show(configs: Sequence[RunConfig], as_json: bool) -> None:
     from msgrpo_cli.planning import dry_run
+    from msgrpo_cli.planning.prompts import measured_prompt
 
-    numbers = [(config, dry_run.of_evaluation(config)) for config in configs]
+    numbers = [
+        (config, dry_run.of_evaluation(config) | ({"first_prompt_tokens": measured_prompt(config)} if plays else {}))
+        for config in configs
+        for plays in [config.policy == "model"]
+    ]
     if as_json:
         data = [dry_run.as_data(*pair) for pair in numbers]
         print(json.dumps(data if len(data) > 1 else data[0]))
