@@ -61,12 +61,10 @@ import os, subprocess, sys, time
 from pathlib import Path
 from msgrpo_cli.common.lock import locked
 with locked(Path(sys.argv[1])):
-    if sys.argv[2] == "forked":
-        child = os.fork()
-    else:
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], close_fds=False).pid
-    if child:
-        print(child, flush=True)
+    if sys.argv[2] == "started":
+        print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], close_fds=False).pid, flush=True)
+    elif os.fork() == 0:
+        print(os.getpid(), flush=True)  # by the child itself: what a fork does to locks is then done
     time.sleep(600)
 """
 
