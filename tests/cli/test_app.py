@@ -192,9 +192,9 @@ def test_train_writes_a_run_and_prints_its_directory(
 def test_a_sweep_goes_on_after_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A prompt of one token at most fails once the job runs."""
-    lengths = "rollout.max_prompt_tokens=1,64"
-    assert run(monkeypatch, "sweep", *SMOKE, lengths, "hydra.sweep.dir=all", "--json") == 1
+    """A bound on the gap that rounding alone exceeds fails once the job runs."""
+    bounds = "engine.max_logprob_gap=0,1"
+    assert run(monkeypatch, "sweep", *SMOKE, bounds, "hydra.sweep.dir=all", "--json") == 1
     outcome = json.loads(capsys.readouterr().out)
     assert Path(outcome["sweep"]).samefile(tmp_path / "all")
     assert [job["status"] for job in outcome["jobs"]] == ["failed", "done"]

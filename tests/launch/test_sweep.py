@@ -264,10 +264,10 @@ gymnasium.register("me/Crash-v0", entry_point=Crash)
 
 @pytest.mark.slow
 def test_fail_fast_ends_the_others(tmp_path: Path) -> None:
-    lengths = "rollout.max_prompt_tokens=1,63,64"
-    outcome = swept(tmp_path, *TINY, lengths, "hydra.sweep.dir=all", "--fail-fast", code=1)
+    bounds = "engine.max_logprob_gap=0,1,2"  # rounding alone exceeds the first
+    outcome = swept(tmp_path, *TINY, bounds, "hydra.sweep.dir=all", "--fail-fast", code=1)
     assert [job["status"] for job in outcome["jobs"]] == ["failed", "not started", "not started"]
-    assert "rollout.max_prompt_tokens" in outcome["jobs"][0]["error"]
+    assert "engine.max_logprob_gap 0" in outcome["jobs"][0]["error"]
     again = swept(tmp_path, "--resume", "all", code=1)
     assert [job["status"] for job in again["jobs"]] == ["failed", "done", "done"], "without it they run"
     (Path(again["jobs"][1]["run"]) / "run.json").write_text("[]")
