@@ -78,11 +78,10 @@ class History:
 
         Chance: the present window is held against the best of all before, and so at every update: after t updates that
         is nearly t^2 / 2 pairs of windows, of which neighbours hardly differ. Each is allowed a fifth of FALSE_ALARMS /
-        t^2 of the normal distribution's tail. Simulated with normal noise, that tells 0.2 % of runs of 60 updates that
-        learn nothing, 0.3 % of 180, 0.4 % of 700, 0.7 % of 2000, and fewer with skewed noise; a test simulates it with
-        this class. The variance of one update is half the mean squared difference between neighbours (von Neumann
-        1941), over all updates so far, since ten points alone would know it too badly, and a slow rise is no noise; or
-        that within the best window, where it is larger, for a best that one lucky update made.
+        t^2 of the normal distribution's tail. A test simulates it with this class. The variance of one update is half
+        the mean squared difference between neighbours (von Neumann 1941), over all updates so far, since ten points
+        alone would know it too badly, and a slow rise is no noise; or that within the best window, where it is larger,
+        for a best that one lucky update made.
         """
         if self.peak is None or self.first is None:
             return None
