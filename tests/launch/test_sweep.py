@@ -250,7 +250,7 @@ class Crash(TextMediatedStochasticGame):
         return 0.0, None
     def worker(self):
         import sys
-        return "torch" in sys.modules
+        return "trl" in sys.modules  # what checks and plans a job does not import it
     def describe(self, observation="full"):
         return f"You are at {self.place}."
     def rules(self):
