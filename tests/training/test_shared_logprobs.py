@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from msgrpo_cli.algo.batching import step_rows
+from msgrpo_cli.models import beginnings
 from msgrpo_cli.models.shared_generation import has_plain_cache
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.training.shared_logprobs import SharedRows, Sharing
@@ -35,6 +36,13 @@ from support.small_models import (
     without_positions,
 )
 from support.zoo import ZOO
+
+
+@pytest.fixture(params=[beginnings.PASS, 0], ids=["usual passes", "every beginning"], autouse=True)
+def cost_of_a_pass(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """These rows are short: where a pass costs nothing their beginnings are read level by level."""
+    monkeypatch.setattr(beginnings, "PASS", request.param)
+    return int(request.param)
 
 
 def both(folder: Path, make: Any, played: PlayedUpdate, **arguments: Any) -> list[MSGRPOTrainer]:
@@ -132,7 +140,9 @@ def test_what_is_read_is_what_is_distinct(tmp_path: Path, packed: bool) -> None:
         whole = [len(p) - 1 + sum(len(answer) for prompt, answer in answers if prompt == p) for p in prompts]
         assert sum(read) == len(prompts) * max(whole)
     else:
-        assert sum(read) == sum(len(prompt) - 1 for prompt in prompts) + len(answers) * longest
+        levels = beginnings.plan([prompt[:-1] for prompt in prompts])
+        assert sum(read) == sum(level.read for level in levels) + len(answers) * longest
+        real = sum(len(part) for level in levels for part in level.segments) + sum(len(answer) for _, answer in answers)
     assert trainer.largest_micro_batch == len(answers)  # what memory follows from, not len(rows)
     assert trainer.figures.tokens_read == sum(read)
     assert trainer.figures.tokens_padding == sum(read) - real

@@ -20,7 +20,9 @@ from transformers.cache_utils import DynamicLayer
 
 from msgrpo_cli.config.schema import RunConfig
 
+from .beginnings import plan
 from .generation import Generated, Generator, Request, draw, generate, keyed_numbers, warpers_of
+from .level_reading import read_levels
 
 
 @dataclass
@@ -85,31 +87,28 @@ class _Tree:
 
     def _read_prompts(self) -> torch.Tensor:
         """Logits of the first token after every distinct prompt, shape (roots, vocabulary)."""
-        width = max(map(len, self._roots))
-        ids = torch.full((len(self._roots), width), self._pad, dtype=torch.long)
-        self._mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(self._roots):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            self._mask[row, width - len(prompt) :] = 1
+        levels = plan(self._roots)
+        self._mask, logits = read_levels(levels, self._cache, self._forward, self._pad, self._model.device)
         self._length = self._mask.sum(-1)
-        return self._forward(ids, (self._mask.cumsum(-1) - 1).clamp(min=0))
+        assert logits is not None
+        return logits
 
     def _step(self, nodes: Sequence[tuple[int, int]]) -> torch.Tensor:
         """Logits of the next token after every (row, token), whose rows become the new ones."""
-        rows = torch.tensor([row for row, _ in nodes])
-        if len(rows) != len(self._mask) or not torch.equal(rows, torch.arange(len(rows))):
-            self._cache.batch_select_indices(rows.to(self._model.device))
+        rows = torch.tensor([row for row, _ in nodes], device=self._model.device)
+        if len(rows) != len(self._mask) or not torch.equal(rows, torch.arange(len(rows), device=rows.device)):
+            self._cache.batch_select_indices(rows)
             self._mask, self._length = self._mask[rows], self._length[rows]
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
         self._length = self._length + 1
-        return self._forward(torch.tensor([[token] for _, token in nodes]), self._length[:, None] - 1)
+        ids = torch.tensor([[token] for _, token in nodes], device=rows.device)
+        return self._forward(ids, self._mask, self._length[:, None] - 1)
 
-    def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        device = self._model.device
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         output = self._model(
-            input_ids=ids.to(device),
-            attention_mask=self._mask.to(device),
-            position_ids=positions.to(device),
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
             use_cache=True,
             logits_to_keep=1,
             **{self._cache_name: self._cache},

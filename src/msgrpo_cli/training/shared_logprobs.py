@@ -14,12 +14,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from msgrpo_cli.models.beginnings import Level, plan
 from msgrpo_cli.models.dropout import active_dropout
+from msgrpo_cli.models.level_reading import read_levels
 from msgrpo_cli.models.shared_generation import cache_name, has_plain_cache
 
 _NOTHING = -1  # stands where a row is padded
@@ -96,14 +99,20 @@ class SharedRows:
         )
         return cls(prompt_PT, pair_AT[:, 1:], pair_AT[:, 0], answer_N)
 
+    @cached_property
+    def levels(self) -> list[Level]:
+        """How the prompts, each but for its last token, are read."""
+        return plan([prompt[prompt != _NOTHING][:-1].tolist() for prompt in self.prompt_PT])
+
     def work(self, *, packed: bool) -> tuple[int, int]:
         """How many tokens the model reads, padding included, and how many of them are padding."""
-        prompt_P = (self.prompt_PT[:, :-1] != _NOTHING).sum(-1)
         answer_A = (self.answer_AT != _NOTHING).sum(-1)
-        real = int(prompt_P.sum() + answer_A.sum())
-        whole_P = prompt_P.index_add(0, self.prompt_A, answer_A)
-        read = len(whole_P) * int(whole_P.max()) if packed else self.prompt_PT[:, :-1].numel() + self.answer_AT.numel()
-        return read, read - real
+        if packed:
+            prompt_P = (self.prompt_PT[:, :-1] != _NOTHING).sum(-1)
+            whole_P = prompt_P.index_add(0, self.prompt_A, answer_A)
+            return len(whole_P) * int(whole_P.max()), len(whole_P) * int(whole_P.max()) - int(whole_P.sum())
+        read = sum(level.read for level in self.levels) + self.answer_AT.numel()
+        return read, read - sum(len(one) for level in self.levels for one in level.segments) - int(answer_A.sum())
 
 
 def shared_logprobs(
@@ -113,24 +122,20 @@ def shared_logprobs(
 
     `model` carries TRL's fused head (`add_fused_lm_head`), and its cache keeps all keys and values.
     """
-    beginning_PT, last_P = rows.prompt_PT[:, :-1], rows.prompt_PT[:, -1]
-    there_PT = beginning_PT != _NOTHING
-    length_P = there_PT.sum(-1)
-    cache = DynamicCache(config=model.config)
+    cache, last_P = DynamicCache(config=model.config), rows.prompt_PT[:, -1]
     handed = {cache_name(model): cache}
-    model.base_model(
-        input_ids=beginning_PT.clamp(min=0),
-        attention_mask=there_PT.long(),
-        position_ids=(there_PT.cumsum(-1) - 1).clamp(min=0),
-        use_cache=True,
-        **handed,
-    )
+
+    def read(ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> None:
+        model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **handed)
+
+    there_PT, _ = read_levels(rows.levels, cache, read, 0, last_P.device)
+    length_P = there_PT.sum(-1)
     cache.batch_select_indices(rows.prompt_A)
     input_AT = torch.cat([last_P[rows.prompt_A, None], rows.answer_AT[:, :-1]], dim=1)
     ahead_T = torch.arange(input_AT.shape[1], device=input_AT.device)
     output = model(
         input_ids=input_AT.clamp(min=0),
-        attention_mask=torch.cat([there_PT[rows.prompt_A], input_AT != _NOTHING], dim=1).long(),
+        attention_mask=torch.cat([there_PT[rows.prompt_A], (input_AT != _NOTHING).long()], dim=1),
         position_ids=length_P[rows.prompt_A, None] + ahead_T,
         shift_labels=rows.answer_AT.masked_fill(rows.answer_AT == _NOTHING, _IGNORED),
         fused_lm_head=True,
