@@ -143,7 +143,7 @@ def test_shared_micro_batches_keep_prompts_together_and_count_equal_rows_once() 
     rows = [Row(prompt, answer, (0.0,) * len(answer), 1.0, 0) for prompt, answer in kinds]
     several = [0, 1, 2, 3, 4, 0, 0, 3, 2, 1]
     batches = micro_batches(np.arange(10), [rows[kind] for kind in several], 2, shared=True)
-    assert batches == [[2, 8, 0, 5, 6], [1, 9, 3, 7], [4]]  # of prompt (7, 8), of (9, 9), of (5,): two answers at most
+    assert batches == [[4, 2, 8], [0, 5, 6, 1, 9], [3, 7]]  # (5,), then (7, 8), then (9, 9): two answers a batch
     assert micro_batches(np.array([], dtype=int), rows, 2, shared=True) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import pytest
 
@@ -12,13 +13,15 @@ from msgrpo_cli.models.beginnings import Level, distinct_beginnings, plan
 Prompt = tuple[int, ...]
 
 
-def read_back(levels: list[Level]) -> list[Prompt]:
-    """What the nodes of the last level are behind what was read before them."""
-    texts: list[Prompt] = [()]
+def read_back(levels: list[Level], kept: Iterable[Prompt] = ()) -> list[Prompt]:
+    """What the nodes of the last level are, each of which goes on from what was read before it."""
+    known = {(), *kept}
     for level in levels:
-        parents = level.parents or (0,) * len(level.segments)
-        texts = [texts[parent] + part for parent, part in zip(parents, level.segments, strict=True)]
-    return texts
+        assert set(level.beginnings) <= known
+        read = [before + part for before, part in zip(level.beginnings, level.segments, strict=True)]
+        assert level is levels[-1] or all(level.segments), "whoever adds nothing is not read"
+        known |= set(read)
+    return read
 
 
 @pytest.fixture
@@ -32,17 +35,18 @@ def test_what_all_begin_with_then_bundles_then_the_rest() -> None:
     board, other = (1, 1, 1, 1, 2, 2, 2, 2), (1, 1, 1, 1, 3, 3, 3, 3)
     prompts = [(*board, 7), (*other, 7), (*board, 8), (*other, 9)]
     levels = plan(prompts)
+    first = board[:4]
     assert levels == [
-        Level((), ((1, 1, 1, 1),)),
-        Level((0, 0), ((2, 2, 2, 2), (3, 3, 3, 3))),
-        Level((0, 1, 0, 1), ((7,), (7,), (8,), (9,))),
+        Level(((),), (first,)),
+        Level((first, first), (board[4:], other[4:])),
+        Level((board, other, board, other), ((7,), (7,), (8,), (9,))),
     ]
     assert sum(level.read for level in levels) == 4 + 8 + 4 == distinct_beginnings(prompts)
 
 
 def test_a_pass_that_saves_too_little_is_not_made() -> None:
     prompts = [(*range(100), tail) for tail in range(6)]
-    assert plan(prompts) == [Level((), tuple(prompts))], "5 times 100 tokens are less than a pass costs"
+    assert plan(prompts) == [Level(((),) * 6, tuple(prompts))], "5 times 100 tokens are less than a pass costs"
     more = [(*range(100), tail) for tail in range(7)]
     assert [len(level.segments) for level in plan(more)] == [1, 7]
 
@@ -76,5 +80,26 @@ def test_random_prompts_are_read_back_and_hardly_more_than_once(cost: int, monke
         assert read_back(levels) == prompts
         trie = {prompt[:length] for prompt in prompts for length in range(1, len(prompt) + 1)}
         assert distinct_beginnings(prompts) == len(trie)
-        apart = Level((), tuple(prompts)).read + cost
+        apart = len(prompts) * max(map(len, prompts)) + cost
+        assert sum(level.read + cost for level in levels) <= apart
+
+
+def test_one_long_prompt_among_short_ones_does_not_pad_them_all() -> None:
+    prompts = [(n, n, n) for n in range(1000)]
+    levels = plan([*prompts, tuple(range(2000, 2600))])
+    assert read_back(levels)[:1000] == prompts
+    assert [len(level.segments) for level in levels] == [1, 1001]
+    assert levels[-1].width == 3
+
+
+@pytest.mark.parametrize("cost", [0, 3, 20])
+def test_what_was_kept_is_not_read_again(cost: int) -> None:
+    rng = random.Random(1)
+    for _ in range(500):
+        prompts = [tuple(rng.choices(range(2), k=rng.randrange(1, 9))) for _ in range(rng.randrange(1, 9))]
+        known = {prompt[: rng.randrange(len(prompt))] for prompt in prompts[::2]} | {()}
+        kept = [max(n for n in range(len(prompt)) if prompt[:n] in known) for prompt in prompts]
+        levels = plan(prompts, kept, a_pass=cost)
+        assert read_back(levels, known) == prompts
+        apart = len(prompts) * max(len(prompt) - n for prompt, n in zip(prompts, kept, strict=True)) + cost
         assert sum(level.read + cost for level in levels) <= apart

@@ -11,7 +11,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.episode import Completion
+from msgrpo_cli.episode import Completion, Start
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
@@ -20,7 +20,8 @@ from msgrpo_cli.models.embedded import make_tokenizer
 from msgrpo_cli.models.generation import Sampling
 from msgrpo_cli.models.loading import ends_of
 from msgrpo_cli.models.policy import LanguageAgentPolicy
-from msgrpo_cli.rollout.play import Decision
+from msgrpo_cli.models.shared_generation import generate_shared
+from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from support.parts import agent, small_model
 
@@ -194,3 +195,41 @@ def test_words_that_the_tokenizer_does_not_know_are_counted() -> None:
     cliff.reset(seed=0)
     assert policy.unknown_words(cliff, "compact") == 0
     assert policy.unknown_words(cliff, "full") == 36
+
+
+def test_what_is_kept_while_playing_is_gone_when_the_weights_change() -> None:
+    """Two plays of one policy, whose weights change in between, are those of policies that keep nothing."""
+    model, tokenizer = small_model()
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(8.0)
+    template = PromptTemplate("P " * 100 + "{{ rules }}", "{{ observation }}")
+    starts = [Start(number // 4, number // 4, number % 4, (0, 1, number // 4, number % 4)) for number in range(24)]
+    lengths: list[int] = []
+
+    class Watched(LanguageAgentPolicy):
+        def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+            found = super().act(decisions)
+            lengths.extend(0 if self._kept is None else self._kept.longest(one.prompt_ids) for one in found)
+            return found
+
+    def played(memory: int) -> list[tuple[int, ...]]:
+        conversation = Conversation(tokenizer)
+        policy = Watched(
+            model, conversation, template, Sampling(1.0, 6), max_prompt_tokens=500,
+            generator=generate_shared, prefix_memory=memory,
+        )  # fmt: skip
+        episodes = play_episodes(starts, lambda: FrozenLake(max_steps=4), policy, PlayRules(invalid_action="random"))
+        with torch.no_grad():
+            model.lm_head.weight.mul_(-1.0)  # and back, after two plays
+            model.model.layers[0].self_attn.v_proj.weight.mul_(-1.0)
+        again = play_episodes(starts, lambda: FrozenLake(max_steps=4), policy, PlayRules(invalid_action="random"))
+        with torch.no_grad():
+            model.lm_head.weight.mul_(-1.0)
+            model.model.layers[0].self_attn.v_proj.weight.mul_(-1.0)
+        return [step.completion.token_ids for episode in [*episodes, *again] for step in episode.steps]
+
+    plain = played(0)
+    assert set(lengths) == {0}
+    lengths.clear()
+    assert played(2**30) == plain
+    assert max(lengths) > 100

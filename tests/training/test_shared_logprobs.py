@@ -135,14 +135,14 @@ def test_what_is_read_is_what_is_distinct(tmp_path: Path, packed: bool) -> None:
     assert len(prompts) < len(answers)
     assert len(prompts) < len(rows)
     longest = max(len(row.completion_ids) for row in rows)
-    real = sum(len(prompt) - 1 for prompt in prompts) + sum(len(answer) for _, answer in answers)
+    real = sum(len(answer) for _, answer in answers)
     if packed:
-        whole = [len(p) - 1 + sum(len(answer) for prompt, answer in answers if prompt == p) for p in prompts]
-        assert sum(read) == len(prompts) * max(whole)
+        real += beginnings.distinct_beginnings([prompt[:-1] for prompt in prompts])
+        assert sum(read) == real, "one sequence holds them all"
     else:
         levels = beginnings.plan([prompt[:-1] for prompt in prompts])
         assert sum(read) == sum(level.read for level in levels) + len(answers) * longest
-        real = sum(len(part) for level in levels for part in level.segments) + sum(len(answer) for _, answer in answers)
+        real += sum(len(part) for level in levels for part in level.segments)
     assert trainer.largest_micro_batch == len(answers)  # what memory follows from, not len(rows)
     assert trainer.figures.tokens_read == sum(read)
     assert trainer.figures.tokens_padding == sum(read) - real
@@ -155,8 +155,10 @@ def test_rows_are_cut_into_what_is_distinct() -> None:
     assert rows.prompt_PT.tolist() == [[-1, 7, 8], [6, 7, 8]]
     assert rows.answer_AT.tolist() == [[1, -1], [1, 2], [1, 2]]
     assert (rows.prompt_A.tolist(), rows.answer_N.tolist()) == ([0, 0, 1], [1, 0, 2, 1])
-    assert rows.work(packed=False) == (2 * 2 + 3 * 2, 1 + 1)
-    assert rows.work(packed=True) == (2 * (1 + 1 + 2), 0)  # 1 + 1 + 2, and 2 + 2
+    apart = len(rows.levels) == 1  # 7 and 6 7 side by side, else 6 before both
+    assert rows.work(packed=None) == ((2 * 2 if apart else 1 + 2) + 3 * 2, (1 if apart else 0) + 1)
+    assert rows.work(packed=100) == (1 + 1 + 2 + 2 + 2, 0)  # 7, 1, 1 2; 6 7, 1 2
+    assert rows.work(packed=1) == (2 * 4, 0), "a prompt and its answers stay together"
 
 
 @pytest.mark.parametrize("make", [attention_dropping_out, adapter_dropping_out])
@@ -195,7 +197,7 @@ def test_only_attention_that_takes_a_mask_of_its_own_is_packed(attention: str, p
     model = llama()
     model.config._attn_implementation = attention
     assert bool(Sharing.of(model, packed=True)) == packs
-    assert Sharing.of(model, packed=False) == Sharing(packed=False)
+    assert Sharing.of(model, packed=False) == Sharing(packed=None)
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,8 @@ class RolloutConfig(Section):
     repetition_penalty: Annotated[float, Field(gt=0.0)]
     allow_truncated_sampling: bool
     share_prompts: bool
+    prefix_memory: Count = 512  # not in runs of before it existed
+    """In MiB."""
 
     @property
     def truncated(self) -> bool:

@@ -5,7 +5,7 @@ Knows token ids and how many passes are worth their cost. Knows nothing about mo
 Prompts of one game begin alike (system text, rules, legend), and those of one group alike for longer (its board). So
 the distinct prompts are read level by level: first what all begin with, then what each bundle of them goes on with,
 then what is each prompt's own. A pass over a level reads the segments of its nodes side by side, padded on the left to
-the longest; every node goes on from the keys and values of its parent.
+the longest; every node goes on from the keys and values of the beginning that it continues.
 
        all prompts          "You cross a lake ... "
        bundles              "... holes at (1, 1) ..."        "... holes at (2, 0) ..."
@@ -14,26 +14,30 @@ the longest; every node goes on from the keys and values of its parent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-Tokens = Sequence[int]
+Tokens = tuple[int, ...]
+_MOST_BUNDLES = 4  # bundles within bundles
+_SHARES = (2, 4, 6)  # eighths of the prompts
 _DEEPEST = 64  # nodes within nodes; prompts that each begin with another are cut no deeper
 PASS = 512
 """Tokens that a further pass must save: what it costs by itself, in tokens."""
+PASS_KEPT = 128
+"""The same where what it reads is kept, and saves at later decisions too."""
 
 
 @dataclass(frozen=True)
 class Level:
     """One pass."""
 
-    parents: tuple[int, ...]
-    """Of each node, the number of the node in the level before that it goes on from; empty in the first level."""
-    segments: tuple[tuple[int, ...], ...]
-    """What each node adds; may be empty but in the last level."""
+    beginnings: tuple[Tokens, ...]
+    """Of each node, what was read before: by an earlier level, or before this plan."""
+    segments: tuple[Tokens, ...]
+    """What each node adds; never empty but in the last level, for an empty prompt."""
 
     @property
     def width(self) -> int:
@@ -46,80 +50,143 @@ class Level:
         return len(self.segments) * self.width
 
 
-def plan(prompts: Sequence[Tokens]) -> list[Level]:
+def plan(prompts: Sequence[Tokens], kept: Sequence[int] = (), *, a_pass: int | None = None) -> list[Level]:
     """The levels that read these prompts; nodes of the last level are the prompts, in order.
 
-    Of every prompt that is not empty at least one token is read in the last level.
+    `kept`: how many tokens of each were read before, fewer than it has; by default none. Of every prompt that is not
+    empty at least one token is read in the last level.
 
-    Of reading them apart, after what all begin with, and after bundles as well, whatever reads fewest tokens, padding
-    and `PASS` for each pass counted.
+    Ways to read them: apart; after what all begin with; after bundles as well, and bundles within these; and each of
+    these with whatever is much longer than the others shortened in passes of its own. Of all whichever reads fewest tokens, padding and `a_pass`
+    for each pass counted (by default `PASS`).
     """
-    whole = [tuple(prompt) for prompt in prompts]
-    ways = [_levels(whole, [])]
-    if len(whole) > 1:
-        order = sorted(range(len(whole)), key=whole.__getitem__)
-        alike = _common(whole, order)
-        common = max(0, min(min(map(len, whole)) - 1, min(alike)))
-        ways += [_levels(whole, [[common] * len(whole)])] if common else []
-        bundles = _bundles(whole, order, alike, common)
-        if any(cut > common for cut in bundles):
-            ways.append(_levels(whole, [[common] * len(whole), bundles] if common else [bundles]))
-    return min(ways, key=lambda levels: sum(level.read + PASS for level in levels))
+    begun = np.array(kept or [0] * len(prompts))
+    a_pass = PASS if a_pass is None else a_pass
+    order = sorted(range(len(prompts)), key=prompts.__getitem__)
+    trie = _Trie.of([prompts[number] for number in order], begun[order])
+    ways = trie.ways(a_pass)
+    likely = [trie.best(ways, a_pass, padded=padded) for padded in (True, False)]
+    best = trie.best([*likely, *(longer for way in likely for longer in trie.shortened(way))], a_pass)
+    place = np.argsort(order)
+    return _levels(prompts, begun.tolist(), [cut[place].tolist() for cut in best])
 
 
-def distinct_beginnings(prompts: Sequence[Tokens]) -> int:
+def distinct_beginnings(prompts: Iterable[Tokens]) -> int:
     """Nodes of the trie of these prompts: the tokens of all of their distinct beginnings."""
-    whole = sorted({tuple(prompt) for prompt in prompts})
-    return sum(map(len, whole)) - sum(_common(whole, range(len(whole))))
+    whole = sorted(set(prompts))
+    return sum(map(len, whole)) - int(_alike(whole).sum())
 
 
-def _common(whole: Sequence[tuple[int, ...]], order: Sequence[int]) -> list[int]:
-    """How many tokens neighbours in `order` begin with alike."""
-    ids = np.full((len(order), max(map(len, whole))), -1, dtype=np.int64)
-    for row, number in enumerate(order):
-        ids[row, : len(whole[number])] = whole[number]
+def _alike(prompts: Sequence[Tokens]) -> np.ndarray:
+    """How many tokens neighbours begin with alike; one number fewer than prompts."""
+    ids = np.full((len(prompts), max(map(len, prompts), default=0)), -1, dtype=np.int64)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = prompt
     same = (ids[1:] == ids[:-1]) & (ids[1:] >= 0)
-    return [int(count) for count in np.logical_and.accumulate(same, axis=1).sum(axis=1)]
+    return np.asarray(np.logical_and.accumulate(same, axis=1).sum(axis=1))
 
 
-def _levels(whole: Sequence[tuple[int, ...]], cuts: Sequence[Sequence[int]]) -> list[Level]:
-    """Levels that end at these cuts, then at the prompts' ends; equal beginnings are one node."""
+def _levels(prompts: Sequence[Tokens], start: Sequence[int], cuts: Sequence[Sequence[int]]) -> list[Level]:
+    """Levels from `start` that end at these cuts, then at the prompts' ends; equal beginnings are one node."""
     levels: list[Level] = []
-    node_of, start = [0] * len(whole), [0] * len(whole)
     for cut in cuts:
-        nodes: dict[tuple[int, tuple[int, ...]], int] = {}
-        found = [
-            nodes.setdefault((node, prompt[begin:end]), len(nodes))
-            for node, prompt, begin, end in zip(node_of, whole, start, cut, strict=True)
-        ]
-        levels.append(Level(tuple(node for node, _ in nodes) if levels else (), tuple(part for _, part in nodes)))
-        node_of, start = found, list(cut)
-    last = tuple(prompt[begin:] for prompt, begin in zip(whole, start, strict=True))
-    return [*levels, Level(tuple(node_of) if levels else (), last)]
+        nodes = dict.fromkeys(
+            (prompt[:begin], prompt[begin:end])
+            for prompt, begin, end in zip(prompts, start, cut, strict=True)
+            if end > begin
+        )
+        if nodes:
+            levels.append(Level(tuple(before for before, _ in nodes), tuple(part for _, part in nodes)))
+        start = cut
+    ends = [(prompt[:begin], prompt[begin:]) for prompt, begin in zip(prompts, start, strict=True)]
+    return [*levels, Level(tuple(before for before, _ in ends), tuple(part for _, part in ends))]
 
 
-def _bundles(whole: Sequence[tuple[int, ...]], order: Sequence[int], alike: Sequence[int], common: int) -> list[int]:
-    """Where to cut each prompt so that the beginnings up to the cuts, each read once, save most; one for each prompt.
+Way = list[np.ndarray]
+"""Cuts, pass by pass: of each prompt in order how many of its tokens are read after that pass."""
 
-    Neighbours in `order` that begin alike are the inner nodes of the trie. n of them that begin with d tokens alike
-    save (n - 1) (d - common); of nested nodes either the outer one is cut at, or the best of those within.
-    """
-    cuts = [common] * len(whole)
 
-    def best(first: int, behind: int, depth: int) -> tuple[int, list[tuple[int, int, int]]]:
-        """What the prompts from `first` to before `behind` save at most, and the cuts: (first, behind, tokens)."""
-        if behind - first < 2 or depth > _DEEPEST:
-            return 0, []
-        shared = min(alike[first : behind - 1])
-        cut = min(shared, min(len(whole[number]) for number in order[first:behind]) - 1)
-        edges = [first, *(place + 1 for place in range(first, behind - 1) if alike[place] == shared), behind]
-        within = [best(a, b, depth + 1) for a, b in pairwise(edges)]
-        saved, own = sum(one for one, _ in within), (behind - first - 1) * (cut - common)
-        if own > 0 and own >= saved:
-            return own, [(first, behind, cut)]
-        return saved, [run for _, runs in within for run in runs]
+@dataclass(frozen=True)
+class _Trie:
+    """Prompts in order, so that those which begin alike stand together."""
 
-    for first, behind, cut in best(0, len(order), 0)[1]:
-        for number in order[first:behind]:
-            cuts[number] = cut
-    return cuts
+    length: np.ndarray
+    start: np.ndarray
+    """Tokens of each that are read before."""
+    alike: np.ndarray
+
+    @classmethod
+    def of(cls, prompts: Sequence[Tokens], start: np.ndarray) -> _Trie:
+        return cls(np.array([len(prompt) for prompt in prompts]), start, _alike(prompts))
+
+    def best(self, ways: Sequence[Way], a_pass: int, *, padded: bool = True) -> Way:
+        """Whichever reads fewest tokens, each pass counted as `a_pass` and padding where it is `padded`."""
+        return min(ways, key=lambda way: self._cost(way, a_pass, padded=padded))
+
+    def _cost(self, way: Way, a_pass: int, *, padded: bool) -> int:
+        start, cost = self.start, 0
+        for cut in [*way, self.length]:
+            adds = cut - start
+            new = adds > 0
+            if cut is not self.length:  # what is each prompt's own is nobody else's
+                new[1:] &= (self.alike < cut[1:]) | (cut[1:] != cut[:-1]) | (start[1:] != start[:-1])
+            cost += a_pass + (int(new.sum()) * int(adds.max()) if padded else int(adds[new].sum()))
+            start = cut
+        return cost
+
+    def ways(self, a_pass: int) -> list[Way]:
+        """Apart; after what all begin with; after bundles as well, and after bundles within these."""
+        ways: list[Way] = [[]]
+        if len(self.length) < 2:
+            return ways
+        common = min(int(self.length.min()) - 1, int(self.alike.min()))
+        first = [np.full_like(self.start, common)] if common > self.start.max() else []
+        ways += [first] if first else []
+        bundles: Way = []
+        floor = first[0] if first else self.start
+        while len(bundles) < _MOST_BUNDLES and (further := self._bundles(floor, a_pass)) is not None:
+            bundles.append(further)
+            floor = further
+            ways += [[*bundles]] + ([[*first, *bundles]] if first else [])
+        return ways
+
+    def shortened(self, way: Way) -> list[Way]:
+        """This way, with what is longer than the others behind it shortened, in one further pass or in several.
+
+        After such a pass no prompt has more left than a certain share of them have now.
+        """
+        start = way[-1] if way else self.start
+        left = np.sort(self.length - start)
+        widths = sorted({int(left[len(left) * share // 8]) for share in _SHARES} - {int(left[-1]), 0}, reverse=True)
+        cuts = [np.maximum(start, self.length - width) for width in widths]
+        return [[*way, *cuts[first : behind + 1]] for first in range(len(cuts)) for behind in range(first, len(cuts))]
+
+    def _bundles(self, floor: np.ndarray, a_pass: int) -> np.ndarray | None:
+        """Where to cut each prompt so that the beginnings up to the cuts, each read once, save most.
+
+        None where that is less than a pass costs.
+
+        `floor`: tokens of each that are read already. Neighbours that begin alike are the inner nodes of the trie. n of
+        them that begin with d tokens alike save (n - 1) (d - floor); of nested nodes either the outer one is cut at, or
+        the best of those within.
+        """
+        length, alike, read = self.length.tolist(), self.alike.tolist(), floor.tolist()
+
+        def best(first: int, behind: int, depth: int) -> tuple[int, list[tuple[int, int, int]]]:
+            """What the prompts from `first` to before `behind` save at most, and the cuts: (first, behind, tokens)."""
+            if behind - first < 2 or depth > _DEEPEST:
+                return 0, []
+            shared = min(alike[first : behind - 1])
+            cut = min(shared, min(length[first:behind]) - 1)
+            edges = [first, *(place + 1 for place in range(first, behind - 1) if alike[place] == shared), behind]
+            within = [best(a, b, depth + 1) for a, b in pairwise(edges)]
+            saved, own = sum(one for one, _ in within), (behind - first - 1) * (cut - max(read[first:behind]))
+            if own > 0 and own >= saved:
+                return own, [(first, behind, cut)]
+            return saved, [run for _, runs in within for run in runs]
+
+        saved, runs = best(0, len(length), 0)
+        cuts = floor.copy()
+        for first, behind, cut in runs:
+            cuts[first:behind] = cut
+        return cuts if saved > a_pass else None

@@ -97,6 +97,7 @@ def language_agent(
         max_prompt_tokens=config.rollout.max_prompt_tokens,
         precision=precision,
         generator=generator,
+        prefix_memory=config.rollout.prefix_memory * 2**20,
     )
     policy.check(make_game(config.env), config.prompt.observation, config.prompt.history)
     return policy

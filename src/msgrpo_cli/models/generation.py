@@ -24,6 +24,8 @@ from transformers import (
 
 from msgrpo_cli.common.seeding import Key, uniforms
 
+from .kept_beginnings import KeptBeginnings
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -66,6 +68,8 @@ class Request:
     pad_token_id: int
     eos_token_ids: Sequence[int]
     """Every one of them ends an answer."""
+    kept: KeptBeginnings | None = None
+    """What was read since the weights last changed, and may be kept; None where nothing is."""
 
 
 class Generator(Protocol):

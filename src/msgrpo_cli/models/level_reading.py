@@ -1,7 +1,7 @@
-"""Reading prompts level by level into one cache, whose rows end as the prompts.
+"""Reading prompts level by level; the last level's cache has a row for each prompt.
 
-Knows levels of token ids and a cache of transformers that keeps all keys and values. Knows nothing about how levels are
-planned, nor what is done with the prompts once they are read.
+Knows levels of token ids and what reads a cache of transformers on. Knows nothing about how levels are planned, nor
+what is done with the prompts once they are read.
 """
 
 from __future__ import annotations
@@ -13,32 +13,43 @@ import torch
 from transformers import DynamicCache
 
 from .beginnings import Level
+from .kept_beginnings import KeptBeginnings
 
 Answer = TypeVar("Answer")
-Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Answer]
-"""Takes ids (rows, tokens), the mask of what is in the cache and of these (rows, all tokens), and their positions."""
+Read = Callable[[DynamicCache, torch.Tensor, torch.Tensor, torch.Tensor], Answer]
+"""Takes a cache, ids (rows, tokens), the mask of what is in the cache and of these (rows, all), and their positions."""
 
 
 def read_levels(
-    levels: Sequence[Level], cache: DynamicCache, read: Read[Answer], pad: int, device: torch.device
-) -> tuple[torch.Tensor, Answer | None]:
-    """Call `read` for every level with anything to read, the cache's rows being its nodes.
+    levels: Sequence[Level], kept: KeptBeginnings, read: Read[Answer], pad: int
+) -> tuple[DynamicCache, torch.Tensor, Answer | None]:
+    """Call `read` for every level with anything to read; what levels before the last read is in `kept` then.
 
-    Returns the mask of what is in the cache then, shape (prompts, tokens), and what the last call returned.
+    Returns the cache of the prompts, the mask of what is in it, shape (prompts, tokens), and what the last call
+    returned: None where all prompts are empty.
     """
-    mask, answer = torch.zeros((1, 0), dtype=torch.long, device=device), None
-    for level in levels:
-        if level.parents:
-            rows = torch.tensor(level.parents, device=device)
-            mask = mask[rows]
-            if mask.shape[1]:
-                cache.batch_select_indices(rows)
-        else:
-            mask = mask.expand(len(level.segments), -1)
-        if not level.width:
-            continue
-        ids = torch.tensor([[*[pad] * (level.width - len(one)), *one] for one in level.segments], device=device)
-        there = torch.tensor([[0] * (level.width - len(one)) + [1] * len(one) for one in level.segments], device=device)
-        mask = torch.cat([mask, there], dim=1)
-        answer = read(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)[:, -level.width :])
-    return mask, answer
+    *before, last = levels
+    for level in before:
+        cache, mask, _ = _read(level, kept, read, pad)
+        texts = [begun + part for begun, part in zip(level.beginnings, level.segments, strict=True)]
+        kept.keep(texts, cache, mask)
+    return _read(last, kept, read, pad)
+
+
+def _read(
+    level: Level, kept: KeptBeginnings, read: Read[Answer], pad: int
+) -> tuple[DynamicCache, torch.Tensor, Answer | None]:
+    cache, mask = kept.cache(level.beginnings)
+    if not level.width:
+        return cache, mask, None
+    empty = [level.width - len(one) for one in level.segments]
+    ids = [[*[pad] * less, *one] for less, one in zip(empty, level.segments, strict=True)]
+    there = torch.arange(level.width, device=mask.device) >= torch.tensor(empty, device=mask.device)[:, None]
+    mask = torch.cat([mask, there.long()], dim=1)
+    answer = read(cache, torch.tensor(ids, device=mask.device), mask, positions_of(mask)[:, -level.width :])
+    return cache, mask, answer
+
+
+def positions_of(mask: torch.Tensor) -> torch.Tensor:
+    """Of each token the number of those before it; shape as `mask`."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)

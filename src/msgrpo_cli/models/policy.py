@@ -6,8 +6,8 @@ Knows prompts, tokens and a transformers model. Knows nothing about rewards, tra
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from msgrpo_cli.rollout.prompt import Messages, PromptTemplate
 
 from .conversation import Conversation
 from .generation import Generated, Generator, Request, Sampling, generate
+from .kept_beginnings import KeptBeginnings
 from .loading import context_of
 
 
@@ -49,6 +50,7 @@ class LanguageAgentPolicy:
         max_prompt_tokens: int,
         precision: Precision = nullcontext,
         generator: Generator = generate,
+        prefix_memory: int = 0,
     ) -> None:
         self.model = model
         self.conversation = conversation
@@ -57,6 +59,8 @@ class LanguageAgentPolicy:
         self._generator = generator
         self.sampling = sampling
         self._max_prompt_tokens = max_prompt_tokens
+        self._prefix_memory = prefix_memory
+        self._kept: KeptBeginnings | None = None
         self._context = context_of(model.config)
         self._encode = lru_cache(maxsize=100_000)(self._encode_messages)
 
@@ -67,12 +71,24 @@ class LanguageAgentPolicy:
         ]
         with self._precision():
             keys = [asked.key for asked in decisions]
-            request = Request(prompts, keys, self.sampling, self.conversation.pad_id, self.conversation.ends)
+            sampling, talk = self.sampling, self.conversation
+            request = Request(prompts, keys, sampling, talk.pad_id, talk.ends, self._kept)
             answers = self._generator(self.model, request)
+        if self._kept is not None:
+            self._kept.fit(self._prefix_memory)
         return [
             self._completion(asked, prompt, answer)
             for asked, prompt, answer in zip(decisions, prompts, answers, strict=True)
         ]
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """While the weights stay the same: the keys and values of prompts' beginnings are kept in `prefix_memory` bytes."""
+        self._kept = KeptBeginnings(self.model) if self._prefix_memory else None
+        try:
+            yield
+        finally:
+            self._kept = None
 
     def _completion(self, asked: Decision, prompt: tuple[int, ...], answer: Generated) -> Completion:
         """Decode and parse."""

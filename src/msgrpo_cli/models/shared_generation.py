@@ -20,8 +20,9 @@ from transformers.cache_utils import DynamicLayer
 
 from msgrpo_cli.config.schema import RunConfig
 
-from .beginnings import plan
+from .beginnings import PASS, PASS_KEPT, plan
 from .generation import Generated, Generator, Request, draw, generate, keyed_numbers, warpers_of
+from .kept_beginnings import KeptBeginnings
 from .level_reading import read_levels
 
 
@@ -64,7 +65,7 @@ class _Tree:
         roots: dict[tuple[int, ...], int] = {}
         self._row_of = {i: roots.setdefault(tuple(prompt), len(roots)) for i, prompt in enumerate(request.prompts)}
         self._roots = list(roots)
-        self._cache = DynamicCache(config=model.config)
+        self._kept = request.kept
         self._cache_name = cache_name(model)
 
     def grow(self) -> list[Generated]:
@@ -87,8 +88,9 @@ class _Tree:
 
     def _read_prompts(self) -> torch.Tensor:
         """Logits of the first token after every distinct prompt, shape (roots, vocabulary)."""
-        levels = plan(self._roots)
-        self._mask, logits = read_levels(levels, self._cache, self._forward, self._pad, self._model.device)
+        kept, roots = self._kept or KeptBeginnings(self._model), self._roots
+        levels = plan(roots, list(map(kept.longest, roots)), a_pass=PASS if self._kept is None else PASS_KEPT)
+        self._cache, self._mask, logits = read_levels(levels, kept, self._forward, self._pad)
         self._length = self._mask.sum(-1)
         assert logits is not None
         return logits
@@ -102,16 +104,18 @@ class _Tree:
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
         self._length = self._length + 1
         ids = torch.tensor([[token] for _, token in nodes], device=rows.device)
-        return self._forward(ids, self._mask, self._length[:, None] - 1)
+        return self._forward(self._cache, ids, self._mask, self._length[:, None] - 1)
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def _forward(
+        self, cache: DynamicCache, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
         output = self._model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
             use_cache=True,
             logits_to_keep=1,
-            **{self._cache_name: self._cache},
+            **{self._cache_name: cache},
         )
         return torch.as_tensor(output.logits[:, -1].float())
 

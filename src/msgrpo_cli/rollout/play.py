@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgrpo_cli.common.seeding import Key, generator, uniforms
 from msgrpo_cli.episode import Completion, Episode, Start, Step
@@ -38,6 +39,14 @@ class Policy(Protocol):
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
         """One completion for each decision, in order."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A policy that keeps something of its decisions as long as it stays the same."""
+
+    def unchanged(self) -> AbstractContextManager[Any]:
+        """A context in which it stays the same; what it keeps is gone afterwards."""
 
 
 class Judge(Protocol):
@@ -92,8 +101,20 @@ def play_episodes(
     """Play every start to its end; returns the episodes in the order of `starts`.
 
     The whole initial state comes from `start.seed`, all later chance of the game from `start.key`. So an episode
-    depends neither on its neighbours nor on `rules.max_live_episodes`.
+    depends neither on its neighbours nor on `rules.max_live_episodes`. A policy stays the same meanwhile.
     """
+    with policy.unchanged() if isinstance(policy, Remembering) else nullcontext():
+        return _play(starts, make_game, policy, rules, judge, on_progress)
+
+
+def _play(
+    starts: Sequence[Start],
+    make_game: GameFactory,
+    policy: Policy,
+    rules: PlayRules,
+    judge: Judge | None,
+    on_progress: Callable[[int, int], None],
+) -> list[Episode]:
     waiting = deque(enumerate(starts))
     live: list[_Live] = []
     finished: dict[int, Episode] = {}

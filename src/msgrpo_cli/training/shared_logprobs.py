@@ -1,12 +1,13 @@
-"""Log-probabilities of training rows where every distinct prompt and every distinct answer to it is computed once.
+"""Log-probabilities of training rows where every beginning of a prompt and every answer to it is computed once.
 
 Knows padded token tensors and the cache of a transformers model. Knows nothing about rewards, losses or games.
 Shape suffixes: N rows, P distinct prompts, A distinct answers (pairs of prompt and completion), T tokens.
 
-Rows of one update repeat: episodes of a group pass through the same states and give the same answers there. So the
-backbone reads every distinct prompt but for its last token; that cache is handed to the distinct answers, each of which
-goes on with the prompt's last token and its own tokens but the last; the results are dealt out to the rows. Gradients
-add up on the way back: loss and gradient are those of separate rows, up to rounding.
+Rows of one update repeat: episodes of a group pass through the same states and give the same answers there; and prompts
+begin alike. So the backbone reads the distinct prompts but for their last tokens, level by level; their cache is handed
+to the distinct answers, each of which goes on with the prompt's last token and its own tokens but the last; the results
+are dealt out to the rows. Gradients add up on the way back: loss and gradient are those of separate rows, up to
+rounding.
 """
 
 from __future__ import annotations
@@ -20,21 +21,22 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from msgrpo_cli.models.beginnings import Level, plan
+from msgrpo_cli.models.beginnings import Level, Tokens, plan
 from msgrpo_cli.models.dropout import active_dropout
-from msgrpo_cli.models.level_reading import read_levels
+from msgrpo_cli.models.kept_beginnings import KeptBeginnings
+from msgrpo_cli.models.level_reading import positions_of, read_levels
+from msgrpo_cli.models.packing import NOT_PREDICTED, Packed, most_tokens, pack
 from msgrpo_cli.models.shared_generation import cache_name, has_plain_cache
 
 _NOTHING = -1  # stands where a row is padded
-_IGNORED = -100  # the label that a language-model head passes over
 
 
 @dataclass(frozen=True)
 class Sharing:
     """How one trainer computes equal prompts and answers once."""
 
-    packed: bool
-    """In one sequence behind a mask: where activations are checkpointed no cache is kept."""
+    packed: int | None
+    """In sequences of so many tokens behind a mask: where activations are checkpointed no cache is kept."""
 
     @classmethod
     def of(cls, model: PreTrainedModel, *, packed: bool) -> Sharing | None:
@@ -42,7 +44,7 @@ class Sharing:
         which separate rows would draw each for itself."""
         takes_masks = model.config._attn_implementation in ("eager", "sdpa")
         possible = has_plain_cache(model) and (takes_masks or not packed) and not active_dropout(model)
-        return cls(packed) if possible else None
+        return cls(most_tokens(model.config.get_text_config().hidden_size) if packed else None) if possible else None
 
     def work(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_width: int) -> tuple[int, int]:
         """How many tokens one pass over padded rows reads, padding included, and how many of them are padding."""
@@ -59,7 +61,9 @@ class Sharing:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Log-probabilities (nats) of the completions' tokens, shape (N, T), 0 where padded, and their entropies."""
         rows = SharedRows.of(input_ids, attention_mask, completion_width)
-        return (packed_logprobs if self.packed else shared_logprobs)(model, rows, entropy=entropy)
+        if self.packed is None:
+            return shared_logprobs(model, rows, entropy=entropy)
+        return packed_logprobs(model, rows, self.packed, entropy=entropy)
 
 
 def told_positions(model: torch.nn.Module, inner: PreTrainedModel) -> Callable[..., Any]:
@@ -71,8 +75,7 @@ def told_positions(model: torch.nn.Module, inner: PreTrainedModel) -> Callable[.
         return model
 
     def forward(*, attention_mask: torch.Tensor, **others: Any) -> Any:
-        position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-        return model(attention_mask=attention_mask, position_ids=position_ids, **others)
+        return model(attention_mask=attention_mask, position_ids=positions_of(attention_mask), **others)
 
     return forward
 
@@ -102,17 +105,24 @@ class SharedRows:
     @cached_property
     def levels(self) -> list[Level]:
         """How the prompts, each but for its last token, are read."""
-        return plan([prompt[prompt != _NOTHING][:-1].tolist() for prompt in self.prompt_PT])
+        return plan([tuple(prompt[prompt != _NOTHING][:-1].tolist()) for prompt in self.prompt_PT])
 
-    def work(self, *, packed: bool) -> tuple[int, int]:
+    def packed(self, most: int) -> list[Packed]:
+        """The same in sequences of about `most` tokens: prompts that begin alike, with their answers."""
+        prompts = [tuple(prompt[prompt != _NOTHING].tolist()) for prompt in self.prompt_PT]
+        answers_of: list[dict[int, Tokens]] = [{} for _ in prompts]
+        for number, (of, answer) in enumerate(zip(self.prompt_A.tolist(), self.answer_AT, strict=True)):
+            answers_of[of][number] = tuple(answer[answer != _NOTHING].tolist())
+        return pack(prompts, answers_of, most)
+
+    def work(self, *, packed: int | None) -> tuple[int, int]:
         """How many tokens the model reads, padding included, and how many of them are padding."""
-        answer_A = (self.answer_AT != _NOTHING).sum(-1)
-        if packed:
-            prompt_P = (self.prompt_PT[:, :-1] != _NOTHING).sum(-1)
-            whole_P = prompt_P.index_add(0, self.prompt_A, answer_A)
-            return len(whole_P) * int(whole_P.max()), len(whole_P) * int(whole_P.max()) - int(whole_P.sum())
+        if packed is not None:
+            lengths = [len(one.token_ids) for one in self.packed(packed)]
+            return len(lengths) * max(lengths), len(lengths) * max(lengths) - sum(lengths)
         read = sum(level.read for level in self.levels) + self.answer_AT.numel()
-        return read, read - sum(len(one) for level in self.levels for one in level.segments) - int(answer_A.sum())
+        real = sum(len(one) for level in self.levels for one in level.segments)
+        return read, read - real - int((self.answer_AT != _NOTHING).sum())
 
 
 def shared_logprobs(
@@ -122,13 +132,13 @@ def shared_logprobs(
 
     `model` carries TRL's fused head (`add_fused_lm_head`), and its cache keeps all keys and values.
     """
-    cache, last_P = DynamicCache(config=model.config), rows.prompt_PT[:, -1]
-    handed = {cache_name(model): cache}
+    name, last_P = cache_name(model), rows.prompt_PT[:, -1]
 
-    def read(ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> None:
+    def read(cache: DynamicCache, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> None:
+        handed = {name: cache}
         model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **handed)
 
-    there_PT, _ = read_levels(rows.levels, cache, read, 0, last_P.device)
+    cache, there_PT, _ = read_levels(rows.levels, KeptBeginnings(model), read, 0)
     length_P = there_PT.sum(-1)
     cache.batch_select_indices(rows.prompt_A)
     input_AT = torch.cat([last_P[rows.prompt_A, None], rows.answer_AT[:, :-1]], dim=1)
@@ -137,72 +147,50 @@ def shared_logprobs(
         input_ids=input_AT.clamp(min=0),
         attention_mask=torch.cat([there_PT[rows.prompt_A], (input_AT != _NOTHING).long()], dim=1),
         position_ids=length_P[rows.prompt_A, None] + ahead_T,
-        shift_labels=rows.answer_AT.masked_fill(rows.answer_AT == _NOTHING, _IGNORED),
+        shift_labels=rows.answer_AT.masked_fill(rows.answer_AT == _NOTHING, NOT_PREDICTED),
         fused_lm_head=True,
-        **handed,
+        **{name: cache},
     )
     return output.log_probs[rows.answer_N], output.entropy[rows.answer_N] if entropy else None
 
 
 def packed_logprobs(
-    model: PreTrainedModel, rows: SharedRows, *, entropy: bool
+    model: PreTrainedModel, rows: SharedRows, most: int, *, entropy: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The same as `shared_logprobs`, without a cache: every prompt and all its answers in one sequence.
+    """The same as `shared_logprobs`, without a cache: prompts that begin alike and all their answers in one sequence.
 
-    An answer sees its prompt and itself, at the positions that it has behind its prompt. For models whose activations
-    are checkpointed, which keep no cache; their attention must take a mask of its own.
+    A token sees the beginning that it continues, at the positions that it has there. For models whose activations are
+    checkpointed, which keep no cache; their attention must take a mask of its own.
     """
-    packed = [_Packed(prompt[prompt != _NOTHING].tolist()) for prompt in rows.prompt_PT]
-    places = []
-    for number, answer in zip(rows.prompt_A.tolist(), rows.answer_AT, strict=True):
-        places.append((number, packed[number].add(answer[answer != _NOTHING].tolist())))
+    packed, device = rows.packed(most), rows.prompt_PT.device
     width = max(len(one.token_ids) for one in packed)
-    device = rows.prompt_PT.device
 
     def padded(lists: list[list[int]], filler: int) -> torch.Tensor:
         return torch.tensor([[*values, *[filler] * (width - len(values))] for values in lists], device=device)
 
-    part_PT = padded([one.parts for one in packed], _NOTHING)
-    ahead = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-    seen = (part_PT[:, None, :] == 0) | (part_PT[:, None, :] == part_PT[:, :, None])
-    seen = (seen & ahead & (part_PT[:, None, :] != _NOTHING)) | torch.eye(width, dtype=torch.bool, device=device)
+    place_T = torch.arange(width, device=device)
+    behind_PT = padded([one.behind for one in packed], 0)
+    seen = (place_T <= place_T[:, None]) & (place_T[:, None] < behind_PT[:, None, :])
+    seen |= torch.eye(width, dtype=torch.bool, device=device)  # padding sees itself: it may not see nothing
     output = model(
         input_ids=padded([one.token_ids for one in packed], 0),
         attention_mask=_as_attention_takes_it(seen[:, None], model),
         position_ids=padded([one.positions for one in packed], 0),
-        shift_labels=padded([one.labels for one in packed], _IGNORED),
+        shift_labels=padded([one.labels for one in packed], NOT_PREDICTED),
         fused_lm_head=True,
     )
+    first_A = torch.zeros(len(rows.answer_AT), dtype=torch.long)
+    for number, one in enumerate(packed):
+        for answer, first in one.first.items():
+            first_A[answer] = number * width + first
     real_AT = rows.answer_AT != _NOTHING
-    flat_AT = torch.tensor([number * width + first for number, first in places], device=device)[:, None]
-    flat_AT = torch.where(real_AT, flat_AT + torch.arange(real_AT.shape[1], device=device), 0)
+    ahead_T = torch.arange(real_AT.shape[1], device=device)
+    flat_AT = torch.where(real_AT, first_A.to(device)[:, None] + ahead_T, 0)
 
     def dealt_out(value_PT: torch.Tensor) -> torch.Tensor:
         return (value_PT.flatten()[flat_AT] * real_AT)[rows.answer_N]
 
     return dealt_out(output.log_probs), dealt_out(output.entropy) if entropy else None
-
-
-class _Packed:
-    """One prompt without its last token, then the last token and the answer but its last token, for every answer."""
-
-    def __init__(self, prompt: list[int]) -> None:
-        self._prompt = prompt
-        self._answers = 0
-        self.token_ids = prompt[:-1]
-        self.positions = list(range(len(prompt) - 1))
-        self.parts = [0] * (len(prompt) - 1)
-        self.labels = [_IGNORED] * (len(prompt) - 1)
-
-    def add(self, answer: list[int]) -> int:
-        """Append an answer; returns where its first token is predicted."""
-        first = len(self.token_ids)
-        self._answers += 1
-        self.token_ids = [*self.token_ids, self._prompt[-1], *answer[:-1]]
-        self.positions += range(len(self._prompt) - 1, len(self._prompt) - 1 + len(answer))
-        self.parts += [self._answers] * len(answer)
-        self.labels += answer
-        return first
 
 
 def _as_attention_takes_it(seen: torch.Tensor, model: PreTrainedModel) -> torch.Tensor:

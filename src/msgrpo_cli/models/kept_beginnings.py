@@ -1,0 +1,105 @@
+"""Keys and values of beginnings that were read, kept while the weights stay the same.
+
+Knows token ids and caches of transformers that keep all keys and values. Knows nothing about how a reading is planned,
+nor when weights change: whoever makes one of these drops it then.
+
+A *block* is what one pass left in a cache: rows of keys and values, each of them one beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin
+
+from .beginnings import Tokens
+
+
+@dataclass(frozen=True)
+class _Block:
+    layers: list[tuple[torch.Tensor, torch.Tensor] | None]
+    """Keys and values, each of shape (rows, heads, tokens, width); None where a layer takes those of another."""
+    mask: torch.Tensor
+    """What is not padding, shape (rows, tokens)."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(one.numel() * one.element_size() for pair in self.layers if pair is not None for one in pair)
+
+
+@dataclass
+class KeptBeginnings:
+    """What `model` read, for as long as its weights stay the same.
+
+    The empty beginning is always there. `fit` brings the memory down to a budget.
+    """
+
+    model: PreTrainedModel
+    _blocks: dict[int, _Block] = field(default_factory=dict)
+    """By a number that only grows; the last used is the last."""
+    _places: dict[Tokens, tuple[int, int]] = field(default_factory=dict)
+    """Of each beginning its block and row."""
+    _made: int = 0
+
+    def longest(self, prompt: Tokens) -> int:
+        """Tokens of the longest kept beginning of this prompt that is shorter than it."""
+        lengths = sorted({len(one) for one in self._places}, reverse=True)
+        return next((n for n in lengths if n < len(prompt) and prompt[:n] in self._places), 0)
+
+    def keep(self, beginnings: Sequence[Tokens], cache: DynamicCache, mask: torch.Tensor) -> None:
+        """Keep the rows of `cache`, which are these beginnings; `mask` says what is not padding in them.
+
+        The cache's tensors are held, not copied: a cache of transformers grows by making new ones.
+        """
+        self._made += 1
+        self._blocks[self._made] = _Block([_held(layer) for layer in cache.layers], mask)
+        self._places |= {one: (self._made, row) for row, one in enumerate(beginnings)}
+
+    def fit(self, budget: int) -> None:
+        """Drop what no beginning needs any more, then the blocks that were not used for longest, down to so many bytes."""
+        used = {number for number, _ in self._places.values()}
+        sizes = {number: block.size for number, block in self._blocks.items() if number in used}
+        while sizes and sum(sizes.values()) > budget:
+            del sizes[next(iter(sizes))]
+        self._blocks = {number: self._blocks[number] for number in sizes}
+        self._places = {one: place for one, place in self._places.items() if place[0] in sizes}
+
+    def cache(self, beginnings: Sequence[Tokens]) -> tuple[DynamicCache, torch.Tensor]:
+        """A cache with a row for each of these beginnings, and its mask, shape (rows, tokens).
+
+        Rows are padded on the left to the longest.
+        """
+        places = [self._places[one] if one else (0, 0) for one in beginnings]
+        filled, device = DynamicCache(config=self.model.config), self.model.device
+        used = sorted({number for number, _ in places if number})
+        if not used:
+            return filled, torch.zeros((len(beginnings), 0), dtype=torch.long, device=device)
+        for number in used:
+            self._blocks[number] = self._blocks.pop(number)
+        blocks = [self._blocks[number] for number in used]
+        width = max(block.mask.shape[1] for block in blocks)
+        empty = any(not number for number, _ in places)  # then it is the first row
+        firsts, first = {0: 0}, int(empty)
+        for number, block in zip(used, blocks, strict=True):
+            firsts[number], first = first, first + len(block.mask)
+        rows = torch.tensor([firsts[number] + row for number, row in places], device=device)
+
+        def gathered(parts: list[torch.Tensor]) -> torch.Tensor:
+            wide = [torch.nn.functional.pad(part, (0, 0, width - part.shape[-2], 0)) for part in parts]
+            wide = [torch.zeros_like(wide[0][:1]), *wide] if empty else wide
+            return (torch.cat(wide) if len(wide) > 1 else wide[0])[rows]
+
+        for index, layer in enumerate(filled.layers):
+            pairs = [pair for block in blocks if (pair := block.layers[index]) is not None]
+            if pairs:
+                layer.update(gathered([keys for keys, _ in pairs]), gathered([values for _, values in pairs]))
+        return filled, gathered([block.mask[..., None] for block in blocks])[..., 0]
+
+
+def _held(layer: CacheLayerMixin) -> tuple[torch.Tensor, torch.Tensor] | None:
+    keys, values = layer.keys, layer.values
+    return None if keys is None or values is None or not keys.numel() else (keys, values)
