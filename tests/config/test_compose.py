@@ -299,13 +299,77 @@ def test_a_key_that_the_chosen_sampling_ignores_is_refused(overrides: tuple[str,
     assert compose("train", overrides[:1]).algo.fraction in (0.25, 0.5)
 
 
-@pytest.mark.parametrize(
-    "given", ["lora.enabled=true", "model.end_of_turn=x", "prompt.date=2026-01-31", "prompt.system_role=user"]
-)
+@pytest.mark.parametrize("given", ["model.end_of_turn=x", "prompt.date=2026-01-31", "prompt.system_role=user"])
 def test_a_key_that_a_server_ignores_is_refused(given: str) -> None:
     with pytest.raises(UsageError, match=rf"^{re.escape(given)}: changes nothing with policy=api; leave it out$"):
         compose("eval", ["policy=api", given])
     assert compose("eval", [given]).policy == "model"
+
+
+@pytest.mark.parametrize("given", ["lora.r=8", "lora.r=32", "++lora.alpha=8", "lora.target_modules=[q_proj]"])
+def test_keys_of_an_adapter_without_one_are_refused(given: str) -> None:
+    assert refusal(given) == f"{given}: changes nothing without lora.enabled=true; add that, or leave it out"
+    for enabled in ("true", "false"):
+        compose("train", [given, f"lora.enabled={enabled}"])
+
+
+def test_what_an_experiment_brings_of_lora_is_not_refused(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    for name, enabled in (("whole", "false"), ("adapters", "true")):
+        text = f"# @package _global_\nlora:\n  enabled: {enabled}\n  r: 8\n"
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(text)
+    assert compose("train", ["experiment=whole"], [tmp_path]).lora.r == 8
+    assert compose("train", ["experiment=adapters", "lora.r=4"], [tmp_path]).lora.r == 4
+
+
+def test_scenarios_are_refused_in_training() -> None:
+    assert refusal("eval.scenarios=paper") == (
+        "eval.scenarios=paper: changes nothing in training, which evaluates on its own game; leave it out, and score "
+        "the run afterwards with msgrpo eval RUN eval.scenarios=..."
+    )
+    assert compose("train", ["experiment=paper_baselines"]).eval.scenarios is not None, "brought, not typed"
+    with pytest.raises(UsageError, match=r"^eval\.scenarios=paper: changes nothing in training"):
+        changed(compose("train", []), ["eval.scenarios=paper"])
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("max_updates=3", ", which trains nothing"),
+        ("max_hours=1", ", which trains nothing"),
+        ("lora.enabled=true", ", where a checkpoint brings its adapter"),
+        ("lora.r=8", ", where a checkpoint brings its adapter"),
+        ("algo.group_size=4", ", which reads algo.invalid_action alone"),
+        ("trainer.learning_rate=1e-5", ", which reads trainer.use_cpu, trainer.bf16, trainer.fp16 alone"),
+        ("trainer.epsilon_high=0.3", ", which reads trainer.use_cpu, trainer.bf16, trainer.fp16 alone"),
+        ("save.every=1", ", which trains nothing"),
+        ("guard.log_ratio=1", ", which trains nothing"),
+        ("stop.on_collapse=true", ", which trains nothing"),
+        ("curriculum.window=3", ", which plays the game as env says"),
+        ("eval.every=1", ", which scores once"),
+        ("model.learning_rate=1e-5", ", which trains nothing"),
+        ("hydra.run.dir=here", ", which makes no run"),
+        ("hydra/launcher=basic", ", which makes no run"),
+    ],
+)
+def test_a_key_that_an_evaluation_ignores_is_refused(given: str, why: str) -> None:
+    for more in ([], ["policy=random"], ["policy=api"]):
+        with pytest.raises(UsageError) as caught:
+            compose("eval", [given, *more])
+        assert str(caught.value) == f"{given}: changes nothing in msgrpo eval{why}; leave it out"
+
+
+def test_a_server_s_key_without_one_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^api\.retries=1: changes nothing without policy=api; add that, or leave it"):
+        compose("eval", ["api.retries=1"])
+    assert compose("eval", ["api.retries=1", "policy=api"]).api is not None
+
+
+def test_what_an_evaluation_reads_is_taken() -> None:
+    """`seed` makes random weights; a choice may hold what is read, as an experiment may hold what is not."""
+    read = ["algo.invalid_action=noop", "trainer.use_cpu=true", "trainer.bf16=false", "trainer.fp16=false", "seed=1"]
+    config = compose("eval", [*read, "experiment=smoke", "algo=dapo", "trainer=large", "engine=single"])
+    assert (config.algo.invalid_action, config.trainer["use_cpu"], config.seed) == ("noop", True, 1)
 
 
 def test_a_date_is_a_day() -> None:

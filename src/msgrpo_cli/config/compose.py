@@ -22,6 +22,7 @@ from msgrpo_cli.common.text import reason_of
 from msgrpo_cli.errors import UsageError
 
 from . import engines, trainer_fields
+from .ignored import ignored
 from .problems import missing_values, validation_mistakes
 from .schema import RunConfig, stages
 
@@ -64,28 +65,9 @@ def compose(primary: str, overrides: Sequence[str], config_dirs: Sequence[Path] 
     config = validated(
         with_games(hydra_app.plain(hydra_app.look(config_dir(), primary, overrides, folders)), config_dirs)
     )
-    if ignored := [*config.algo.ignored(), *_ignored_by_servers(config)]:
-        raise UsageError("\n".join(ignored))
+    if lines := ignored(primary, config, overrides):
+        raise UsageError("\n".join(lines))
     return config
-
-
-def _ignored_by_servers(config: RunConfig) -> list[str]:
-    """One line for every key that is given and changes nothing, since the model of a server plays."""
-    if config.policy != "api":
-        return []
-    model, prompt = config.model, config.prompt
-    given = {
-        "lora.enabled": True if config.lora.enabled else None,
-        "model.chat_template_file": model.chat_template_file,
-        "model.end_of_turn": model.end_of_turn,
-        "prompt.date": prompt.date,
-        "prompt.system_role": None if prompt.system_role == "auto" else prompt.system_role,
-    }
-    return [
-        f"{key}={str(value).lower() if value is True else value}: changes nothing with policy=api; leave it out"
-        for key, value in given.items()
-        if value is not None
-    ]
 
 
 def with_games(data: dict[str, Any], config_dirs: Sequence[Path]) -> dict[str, Any]:
