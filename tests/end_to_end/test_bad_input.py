@@ -523,13 +523,16 @@ VALUE_ROWS = [
     (
         "SMOKE trainer.lr_scheduler_type=cosine_with_min_lr",
         2,
-        "trainer: One of min_lr or min_lr_rate should be set through the `lr_scheduler_kwargs`",
+        "trainer.lr_scheduler_type=cosine_with_min_lr: One of min_lr or min_lr_rate should be set through the "
+        "`lr_scheduler_kwargs`; what a schedule takes is given as +trainer.lr_scheduler_kwargs.KEY=VALUE",
     ),
     ("SMOKE trainer.lr_scheduler_type=wavy", 2, "trainer.lr_scheduler_type=wavy: not one of <names>"),
     (
         "SMOKE +trainer.lr_scheduler_kwargs={foo:1} trainer.lr_scheduler_type=linear",
         2,
-        "trainer: get_linear_schedule_with_warmup() got an unexpected keyword argument 'foo'",
+        "trainer.lr_scheduler_type=linear with trainer.lr_scheduler_kwargs={'foo': 1}: "
+        "get_linear_schedule_with_warmup() got an unexpected keyword argument 'foo'; what a schedule takes is given as "
+        "+trainer.lr_scheduler_kwargs.KEY=VALUE",
     ),
     (
         "SMOKE trainer.log_level=loud",
