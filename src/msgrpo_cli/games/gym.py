@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from jinja2 import Template, TemplateError
 
+from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.templates import BoundedRange, template_of
 
 from .core import InitialStates, Observation, TextMediatedStochasticGame, Transition
@@ -136,7 +137,7 @@ class GymGame(TextMediatedStochasticGame):
             raise ValueError(f"{named.key}={named.text}: cannot be rendered: {problem}") from problem
 
     def rules(self) -> str:
-        return f"{self._rules} You have at most {self.max_steps} moves.".strip()
+        return f"{self._rules} You have at most {counted(self.max_steps, 'move')}.".strip()
 
     def state_key(self) -> bytes:
         names = self._attributes if self._state_names is None else self._state_names

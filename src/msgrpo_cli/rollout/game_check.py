@@ -25,6 +25,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.seeding import np_random
 
 from msgrpo_cli.common.checklist import Check
+from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.common.text import one_line
@@ -101,9 +102,9 @@ def _state_key(env: GameSpec) -> str:
             again(game, visit)
             game.np_random = generator(("continued", number))
         if (difference := _difference(first, second, number)) is not None:
-            places = " and ".join(f"seed {visit.seed} after {len(visit.actions)} moves" for visit in pair)
+            places = " and ".join(f"seed {visit.seed} after {counted(len(visit.actions), 'move')}" for visit in pair)
             raise Fault(f"equal keys, unequal states ({places}): {difference}")
-    return f"{len(visits_of)} keys; {min(len(pairs), _PAIRS)} pairs of equal ones went on alike"
+    return f"{counted(len(visits_of), 'key')}; {counted(min(len(pairs), _PAIRS), 'pair')} of equal ones went on alike"
 
 
 def _difference(first: Game, second: Game, number: int) -> str | None:
@@ -112,17 +113,17 @@ def _difference(first: Game, second: Game, number: int) -> str | None:
     same_time = first.elapsed == second.elapsed
     for step in range(_CONTINUED + 1):
         if same_time and [first.describe(o) for o in OBSERVATIONS] != [second.describe(o) for o in OBSERVATIONS]:
-            return f"their texts differ after {step} further moves"
+            return f"their texts differ after {counted(step, 'further move')}"
         if max(first.elapsed, second.elapsed) >= first.max_steps:
             return None
         action = int(rng.integers(len(first.actions)))
         (_, reward, ended, *_), (_, other_reward, other_ended, *_) = first.step(action), second.step(action)
         if (reward, ended) != (other_reward, other_ended):
-            return f"rewards or ends differ after {step + 1} further moves"
+            return f"rewards or ends differ after {counted(step + 1, 'further move')}"
         if ended:
             return None
         if first.state_key() != second.state_key():
-            return f"their keys part after {step + 1} further moves"
+            return f"their keys part after {counted(step + 1, 'further move')}"
     return None
 
 
@@ -154,7 +155,8 @@ def _physics(env: GameSpec) -> str:
         return "the game lists no facts: nothing was compared"
     said = [f"{where}: {', '.join(name for place, name in sorted(stated) if place == where)}"
             for where in ("rules", "full", "compact") if any(place == where for place, _ in stated)]  # fmt: skip
-    return "; ".join([*said, *([f"{moved} moves led where the coordinates say"] if moved is not None else [])])
+    led = [] if moved is None else [f"{counted(moved, 'move')} led where the coordinates say"]
+    return "; ".join([*said, *led])
 
 
 def _moves(env: GameSpec) -> int | None:
