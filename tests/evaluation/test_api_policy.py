@@ -115,7 +115,7 @@ def test_what_was_answered_is_not_asked_again(server: str) -> None:
 
 def test_an_evaluation_that_broke_goes_on_where_it_was(server: str) -> None:
     whole = score(server, "api.answers=whole")
-    said = r"answers 503 after 0 retries: .*no room.*; 9 answers are kept in outputs"
+    said = r"answers 503: .*no room.*; 9 answers are kept in outputs"
     with Gate(server, lambda number, _: refusal(503, "no room") if number > 9 else None).open() as gate:
         with pytest.raises(RunError, match=said):
             score(gate.url, "api.retries=0", "api.concurrency=1")
@@ -156,6 +156,16 @@ def test_a_request_that_is_refused_for_now_is_sent_again(server: str, capfd: pyt
     ):
         score(gate.url, "api.concurrency=1", "api.retries=2", "eval.seed=5")
     assert len(gate.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "retries", "said"),
+    [(402, 8, "answers 402: "), (429, 1, "answers 429 after 1 retry: "), (429, 0, "answers 429: ")],
+)
+def test_only_retries_that_were_made_are_told(status: int, retries: int, said: str) -> None:
+    soon = refusal(status, "pay first", retry_after="0")
+    with Gate("", lambda *_: soon).open() as gate, pytest.raises(RunError, match=f"{said}.*pay first"):
+        score(gate.url, "api.concurrency=1", f"api.retries={retries}", episodes=1)
 
 
 def test_a_lost_connection_is_tried_again(server: str) -> None:
@@ -278,6 +288,10 @@ def test_a_failure_of_the_server_is_never_scored_nor_kept(
         with pytest.raises(RunError, match=f"{said}.*after 2 retries"):
             score(gate.url, "api.retries=2", "api.concurrency=1", episodes=1)
         assert len(gate.bodies) == 3
+        with pytest.raises(RunError, match=f"{said}.*after 1 retry$"):
+            score(gate.url, "api.retries=1", "api.concurrency=1", episodes=1)
+        with pytest.raises(RunError, match=f"{said}(?!.*retr)"):
+            score(gate.url, "api.retries=0", "api.concurrency=1", episodes=1)
     assert not file_of_answers().exists()
 
 
@@ -329,6 +343,26 @@ def test_a_server_that_does_not_count_and_says_nothing(capfd: pytest.CaptureFixt
         assert found["usage"]["empty"] == found["usage"]["requests"] > 0 == found["valid_action_rate"]
         told = " ".join("".join(capfd.readouterr()).split())
         assert "tokens unknown, cost unknown" in told and "said nothing in" in told
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"finish_reason": "content_filter"},
+        {"message": {"role": "assistant", "content": None, "refusal": "I cannot help with that."}},
+    ],
+)
+def test_what_a_content_filter_withheld_is_told_as_its_refusal(
+    choice: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Gate("", answering(None, None, **choice)).open() as gate:
+        for _ in range(2):  # asked, and kept
+            usage = score(gate.url, episodes=2)["usage"]
+            assert usage["filtered"] == usage["requests"] > 0 == usage["empty"]
+            told = " ".join("".join(capfd.readouterr()).split())
+            assert f"content filter refused {usage['requests']} of {usage['requests']} answers" in told
+            assert "said nothing" not in told and "named no action" not in told
+    assert usage["kept"] == usage["requests"]
 
 
 @pytest.mark.parametrize("key", ["sk-SECRETabc\nX: y", "sk-SECRETäöü"])

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.secrets import masked
 from msgrpo_cli.config.schema_api import ApiConfig
 from msgrpo_cli.errors import RunError, UsageError
@@ -29,12 +30,12 @@ _NO_KEY = "none"  # a server that wants no key ignores it, and the package does 
 _PATIENCE = 5.0  # seconds for the list of models, which only an advice needs
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds, doubling, as the package waits
-_CUT = {"length", "max_tokens"}
+_CUT, _FILTERED = {"length", "max_tokens"}, "content_filter"
 _ENDED = {
     "stop",
     "tool_calls",
     "function_call",
-    "content_filter",
+    _FILTERED,
     "eos",
     "eos_token",
     "end_turn",
@@ -88,7 +89,7 @@ class Server:
                 return self._answer(raw), retries + attempt
             except _NoAnswer as problem:
                 if attempt >= self._config.retries:
-                    raise RunError(f"{self.base_url}: {problem}, after {attempt} retries") from problem
+                    raise RunError(f"{self.base_url}: {problem}{_after(attempt)}") from problem
                 wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
                 _log.info("Retrying in %s seconds: %s", wait, problem)
                 time.sleep(wait)
@@ -106,6 +107,7 @@ class Server:
         choice, usage = said.choices[0], said.usage
         try:
             content, reason = choice.message.content, choice.finish_reason
+            refusal = getattr(choice.message, "refusal", None)
             if reason not in _ENDED and not (reason is None and content):
                 raise _NoAnswer(f"an answer with finish_reason {reason}: {text}")
             return Answer(
@@ -114,6 +116,7 @@ class Server:
                 prompt_tokens=usage.prompt_tokens if usage else None,
                 completion_tokens=usage.completion_tokens if usage else None,
                 model=said.model if isinstance(said.model, str) else None,
+                filtered=reason == _FILTERED or (not content and bool(refusal)),
             )
         except (AttributeError, ValueError) as problem:
             raise RunError(f"{self.base_url}: speaks another protocol: {problem}") from problem
@@ -144,8 +147,8 @@ class Server:
                 cause = masked(str(problem.__cause__ or said))
                 return RunError(f"api.base_url={where}: cannot be reached: {cause}{hint}")
             case openai.APIStatusError():
-                tried = f"{config.retries} retries"
-                return RunError(f"{where} answers {problem.status_code} after {tried}: {said}{hint}")
+                retries = int(problem.request.headers.get("x-stainless-retry-count", 0))  # as the package counts them
+                return RunError(f"{where} answers {problem.status_code}{_after(retries)}: {said}{hint}")
             case openai.APIError() | ValueError():
                 return RunError(f"{where}: an answer that the protocol does not know: {said}{hint}")
         return problem
@@ -157,6 +160,10 @@ class Server:
             known = self._client.with_options(max_retries=0, timeout=_PATIENCE).models.list()
             return f"it serves {', '.join(sorted(model.id for model in known)[:20])}; "
         return ""
+
+
+def _after(retries: int) -> str:
+    return f" after {counted(retries, 'retry', 'retries')}" if retries else ""
 
 
 @contextlib.contextmanager
