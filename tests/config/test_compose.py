@@ -48,7 +48,12 @@ def refusal(*overrides: str, folders: tuple[Path, ...] = ()) -> str:
         (
             "env=frozenlak",
             "env=frozenlak: no 'frozenlak' in config group 'env'; did you mean 'env=frozenlake'? "
-            f"(available: {', '.join(options_of('env'))})",
+            f"(available: {', '.join(options_of('env'))}); a game of your own: --config-dir DIR, or the variable "
+            "MSGRPO_CONFIG_DIR",
+        ),
+        (
+            "algo=nosuch",
+            f"algo=nosuch: no 'nosuch' in config group 'algo' (available: {', '.join(options_of('algo'))})",
         ),
         ("sed=1", "sed=1: unknown key 'sed'; did you mean 'seed'?"),
         (

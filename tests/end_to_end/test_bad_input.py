@@ -586,7 +586,8 @@ VALUE_ROWS = [
     (
         "SMOKE env=''",
         2,
-        f"env=: no '' in config group 'env' (available: {', '.join(options_of('env'))})",
+        f"env=: no '' in config group 'env' (available: {', '.join(options_of('env'))}); a game of your own: "
+        "--config-dir DIR, or the variable MSGRPO_CONFIG_DIR",
     ),
     ("SMOKE --config-dir RUNS/whole/config.yaml", 2, "RUNS/whole/config.yaml: no such config folder"),
 ]
