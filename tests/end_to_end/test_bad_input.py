@@ -289,26 +289,26 @@ MODEL_ROWS = [
     (
         "SMOKE model.path=MODELS/short-context",
         2,
-        "rollout.max_new_tokens=8: a prompt has 22 tokens and the model's context is 25: lower it, or choose a "
-        "shorter prompt or a model with a longer context",
+        "rollout.max_new_tokens=8: a prompt of frozenlake has 22 tokens and the model's context is 25: lower it to "
+        "at most 3, or choose a smaller game, a shorter prompt or a model with a longer context",
     ),
     (
         "eval MODELS/short-context env=frozenlake prompt.observation=compact prompt.system=null",
         2,
-        "rollout.max_new_tokens=256: a prompt has 22 tokens and the model's context is 25: lower it, or choose a "
-        "shorter prompt or a model with a longer context",
+        "rollout.max_new_tokens=256: a prompt of frozenlake has 22 tokens and the model's context is 25: lower it to "
+        "at most 3, or choose a smaller game, a shorter prompt or a model with a longer context",
     ),
     (
         "SMOKE rollout.max_prompt_tokens=10 trainer.beta=0.1",
         2,
-        "rollout.max_prompt_tokens=10: a prompt has 22 tokens, and prompts are never cut: raise the limit, or choose "
-        "prompt.observation=compact or a smaller game, or less prompt.history",
+        "rollout.max_prompt_tokens=10: a prompt of frozenlake has 22 tokens, and prompts are never cut: raise the "
+        "limit, or choose a smaller game or a shorter prompt",
     ),
     (
         "SMOKE rollout.max_new_tokens=250",
         2,
-        "rollout.max_new_tokens=250: a prompt has 22 tokens and the model's context is 256: lower it, or choose a "
-        "shorter prompt or a model with a longer context",
+        "rollout.max_new_tokens=250: a prompt of frozenlake has 22 tokens and the model's context is 256: lower it "
+        "to at most 234, or choose a smaller game, a shorter prompt or a model with a longer context",
     ),
     (
         "train model=qwen0.5b",
@@ -385,8 +385,8 @@ GAME_ROWS = [
     (
         "SMOKE --GAMES env=speaks",
         2,
-        "rollout.max_prompt_tokens=64: a prompt has 163 tokens, and prompts are never cut: raise the limit, or choose "
-        "prompt.observation=compact or a smaller game, or less prompt.history",
+        "rollout.max_prompt_tokens=64: a prompt of speaks has 163 tokens, and prompts are never cut: raise the limit, "
+        "or choose a smaller game or a shorter prompt",
     ),
     (
         "SMOKE --GAMES env=good +env.width=3",

@@ -244,7 +244,7 @@ def test_random_weights_of_a_real_architecture_train(tmp_path: Path) -> None:
 
 
 def test_a_prompt_that_is_too_long_fails_with_both_lengths(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"rollout.max_prompt_tokens=10: a prompt has 22 tokens"):
+    with pytest.raises(UsageError, match=r"rollout.max_prompt_tokens=10: a prompt of frozenlake has 22 tokens"):
         train(tmp_path / "long", "rollout.max_prompt_tokens=10")
     record = json.loads((tmp_path / "long" / "run.json").read_text())
     assert record["status"] == "failed" and "22 tokens" in record["error"]

@@ -314,3 +314,10 @@ def stages(env: EnvConfig, curriculum: CurriculumConfig) -> list[EnvConfig]:
         return [env]
     key = curriculum.key.removeprefix("env.")
     return [EnvConfig.model_validate({**env.model_dump(), key: value}) for value in curriculum.values or ()]
+
+
+def stage_names(env: EnvConfig, curriculum: CurriculumConfig) -> list[str]:
+    """What each of these is called to people, such as `frozenlake with env.size=8`."""
+    if curriculum.key is None:
+        return [env.name]
+    return [f"{env.name} with {curriculum.key}={value}" for value in curriculum.values or ()]

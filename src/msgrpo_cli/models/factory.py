@@ -98,7 +98,7 @@ def language_agent(
         precision=precision,
         generator=generator,
     )
-    policy.check(make_game(config.env), config.prompt.observation, config.prompt.history)
+    policy.check(make_game(config.env), config.prompt.observation, config.prompt.history, config.env.name)
     return policy
 
 
