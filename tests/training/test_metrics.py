@@ -120,6 +120,15 @@ def test_without_rows_nothing_is_told_but_zeros() -> None:
     assert {name: found[name] for name in told} == dict.fromkeys(told)
 
 
+def test_a_micro_batch_without_tokens_adds_nothing() -> None:
+    """As one whose every token is masked."""
+    figures = trained_once()
+    before = after(figures)
+    empty = batch([[-1.5, -9.0]], [[0, 0]])
+    figures.trained(empty, {"entropy": [0.0]}, seen(empty), True)
+    assert after(figures) == before
+
+
 def test_without_a_reference_there_is_no_distance_to_it() -> None:
     assert after(trained_once(), with_kl=False)["kl"] is None
 

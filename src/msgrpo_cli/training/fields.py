@@ -36,7 +36,8 @@ _NOTES = {
     "bf16": "null: where the device has it",
     "learning_rate": "null: the default of the model or of its adapter",
     "mask_truncated_completions": "cut answers do not enter the loss; what divides it does not count their tokens, "
-    "but their rows where TRL's own loss does",
+    "but their rows where TRL's own loss does; cut is what no end of turn ends, those of the chat template and of "
+    "model.end_of_turn included, which TRL would not know",
     "per_device_train_batch_size": "the most distinct rows of a micro-batch; it does not change the gradient",
     "router_aux_loss_coef": "rows are then read separately; the auxiliary loss is a mean over micro-batches, as in TRL",
     "tf32": "not run: no GPU was at hand",

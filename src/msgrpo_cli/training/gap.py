@@ -33,6 +33,8 @@ class Far:
         return self.mean <= bound.mean and self.largest <= bound.largest
 
     def add(self, distance: torch.Tensor) -> None:
+        if not distance.numel():
+            return
         self.total += float(distance.sum())
         self.largest = max(self.largest, float(distance.max()))
         self.tokens += distance.numel()

@@ -68,9 +68,10 @@ class UpdateFigures:
         if first_pass and sampled is not None and trained is not None:
             self.logprob_gap.add((trained - sampled).abs()[mask])
         if sampled is not None and seen is not None:
-            far = float((seen - sampled).abs()[mask].max())
-            self.log_ratio_of_step = max(self.log_ratio_of_step, far)
-            self.log_ratio_max = max(self.log_ratio_max, far)
+            far = Far()
+            far.add((seen - sampled).abs()[mask])
+            self.log_ratio_of_step = max(self.log_ratio_of_step, far.largest)
+            self.log_ratio_max = max(self.log_ratio_max, far.largest)
 
     def stepped(self, loss: float, learning_rate: float, *, seconds: float) -> None:
         """An optimizer step's forward and backward passes are done."""

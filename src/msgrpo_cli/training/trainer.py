@@ -112,6 +112,7 @@ class MSGRPOTrainer(GRPOTrainer):
                 raise ValueError("beta > 0 needs a reference model")
             ready = as_trl_reads_it(reference, args, self.temperature)
             self.ref_model = self.accelerator.prepare_model(ready, evaluation_mode=True)
+        self.mask_truncated_completions = False  # cut rows are left out: TRL does not know all ends of a conversation
         self.num_generations = 1  # to TRL every row is a group of its own; the real groups are in PlayedUpdate
         self.play = play
         self.on_checkpoint = on_checkpoint
@@ -168,7 +169,7 @@ class MSGRPOTrainer(GRPOTrainer):
             step_rows(self.played.trained),
             self.args.length_normalization,
             self.args.max_completion_length or 1,
-            mask_truncated=self.mask_truncated_completions,
+            mask_truncated=self.args.mask_truncated_completions,
         )
         if not any(row.advantage for row in rows):  # a draw may miss the only signal: no step is taken without any
             rows, factors = [], factors[:0]
