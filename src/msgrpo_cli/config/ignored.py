@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from msgrpo_cli.errors import shown
 
-from .schema import RunConfig
+from .schema import SHORTEST_WINDOW, RunConfig
 
 _TRAINS = ", which trains nothing"
 _READ_BY_EVAL: Mapping[str, tuple[str, ...]] = {
@@ -35,14 +35,26 @@ _UNREAD_BY_EVAL: Mapping[str, str] = {
 
 def ignored(primary: str, config: RunConfig, typed: Sequence[str]) -> list[str]:
     """One line for every key that is given and changes nothing; `typed` are the overrides of the command line."""
-    found = _by_eval(config, typed) if primary == "eval" else in_vain(config, typed)
-    return [*config.algo.ignored(), *found, *_by_servers(config)]
+    found = _by_eval(config, typed) if primary == "eval" else [*in_vain(config, typed), *short_window(config)]
+    return list(dict.fromkeys([*config.algo.ignored(), *found, *_by_servers(config)]))
+
+
+def short_window(config: RunConfig) -> list[str]:
+    """Why a collapse cannot be told over so few updates."""
+    if config.stop.window >= SHORTEST_WINDOW:
+        return []
+    return [
+        f"stop.window={config.stop.window}: must be at least {SHORTEST_WINDOW}: over fewer updates chance moves the mean "
+        "as far as a collapse does, so that runs which learn nothing are told to have collapsed, and real ones are missed"
+    ]
 
 
 def in_vain(config: RunConfig, typed: Sequence[str]) -> list[str]:
     """The same of what training does not read, whatever the config brings."""
     lines, keys = [], _keys(typed)
     for text, key in keys.items():
+        if key == "stop.window":
+            lines += short_window(config)
         # Whoever says lora.enabled=false knows, as in a sweep over both.
         if key.partition(".")[0] == "lora" and not config.lora.enabled and "lora.enabled" not in keys.values():
             lines.append(f"{shown(text)}: changes nothing without lora.enabled=true; add that, or leave it out")
