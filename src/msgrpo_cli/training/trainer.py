@@ -66,8 +66,9 @@ class MSGRPOTrainer(GRPOTrainer):
     So for a micro-batch with t of the t_step tokens of its optimizer step, and T tokens in the update, the
     accumulation factor is t_step / t and num_items_in_batch is T t / t_step: the policy term and the KL term are then
     divided by T / optimizer_steps, and the entropy bonus is the token mean of the optimizer step, whatever the
-    micro-batches. Rows weigh through `batching.weighed_rows`. An update without drawn rows does no backward pass: the
-    gradients stay None and the optimizer moves nothing, momentum and weight decay included.
+    micro-batches. Rows weigh through `batching.weighed_rows`. An optimizer step whose rows all have advantage 0 does no
+    backward pass: the gradients stay None and the optimizer moves nothing, momentum and weight decay included. TRL
+    counts it, so schedule and seeds go on as ever; T counts its tokens, entropy and gap are those of what is read.
     """
 
     args: MSGRPOConfig
@@ -178,7 +179,8 @@ class MSGRPOTrainer(GRPOTrainer):
         self._parts, self._rows_of_parts = [], []
         for part in deal(len(rows), self.args.optimizer_steps, rng):
             self.on_phase("scoring", len(self._parts), self.args.optimizer_steps, safe=True)
-            cut = micro_batches(part, rows, self.args.rows_per_micro_batch, shared=bool(self.sharing))
+            numbers_read = part if any(rows[i].advantage for i in part) else part[:0]
+            cut = micro_batches(numbers_read, rows, self.args.rows_per_micro_batch, shared=bool(self.sharing))
             self._rows_of_parts.append([rows[i] for i in part])
             self._parts.append(
                 [self._batch([rows[i] for i in numbers], [factors[i] for i in numbers]) for numbers in cut]
