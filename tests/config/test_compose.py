@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli.config.compose import compose, options_of, validated
-from msgrpo_cli.config.saved import as_yaml, config_hash, dumped, load_saved, write_checkpoint_options
+from msgrpo_cli.config.saved import as_yaml, config_hash, dumped, load_saved, saved_text, write_checkpoint_options
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import game_class, make_game
 from msgrpo_cli.runs.resume import changed
@@ -316,6 +316,87 @@ def test_keys_of_an_adapter_without_one_are_refused(given: str) -> None:
     assert refusal(given) == f"{given}: changes nothing without lora.enabled=true; add that, or leave it out"
     for enabled in ("true", "false"):
         compose("train", [given, f"lora.enabled={enabled}"])
+
+
+@pytest.mark.parametrize(
+    ("given", "off", "why", "on"),
+    [
+        ("algo.sampling_scope=group", ["algo.episode_sampling=all"], "with algo.episode_sampling=all, which takes", []),
+        ("algo.sampling_correction=inverse_probability", ["algo=grpo"], "with algo.episode_sampling=all, whose", []),
+        (
+            "algo.sampling_correction=inverse_probability",
+            ["algo.episode_sampling=uniform", "algo.sampling_scope=group"],
+            "with algo.episode_sampling=uniform, whose episodes are all as likely; leave it out",
+            [],
+        ),
+        ("curriculum.success=0.5", [], "without a curriculum", ["curriculum.key=env.size", "curriculum.values=[3,4]"]),
+        ("curriculum.window=3", [], "without a curriculum", ["curriculum.key=env.size", "curriculum.values=[3,4]"]),
+        ("stop.score=0.9", ["eval.every=0"], "with eval.every=0, which evaluates at the end alone", []),
+        ("stop.success=0.9", ["eval.every=0"], "with eval.every=0", ["eval.every=5"]),
+        ("save.keep_best=true", ["eval.every=0"], "with eval.every=0", []),
+        ("prompt.system_role=user", ["prompt.system=null"], "with prompt.system=null", ["prompt.system=x"]),
+        ("trainer.entropy_target=0.3", [], "without trainer.use_adaptive_entropy=true; add that, or", None),
+        ("trainer.entropy_coef_max=0.3", [], "without trainer.use_adaptive_entropy=true", None),
+        ("+trainer.entropy_coef_min=0.3", [], "without trainer.use_adaptive_entropy=true", None),
+        ("++trainer.entropy_coef_delta=0.3", [], "without trainer.use_adaptive_entropy=true", None),
+        ("trainer.use_bias_correction_kl=false", [], "without the KL term of trainer.beta", ["trainer.beta=0.1"]),
+        (
+            "trainer.gradient_checkpointing_kwargs={use_reentrant: false}",
+            [],
+            "without trainer.gradient_checkpointing=true",
+            ["trainer=large"],
+        ),
+        ("trainer.liger_kernel_config={swiglu: false}", [], "without trainer.use_liger_kernel=true", []),
+        ("trainer.run_name=mine", [], "without a tracker, such as", []),
+        ("trainer.trackio_space_id=me/mine", [], "without trainer.report_to=trackio", []),
+        ("trainer.adam_beta1=0.5", ["trainer.optim=sgd"], "with trainer.optim=sgd; leave it out", []),
+        ("trainer.adam_beta2=0.5", ["trainer.optim=adafactor"], "with trainer.optim=adafactor", []),
+        ("trainer.adam_epsilon=1e-6", ["trainer.optim=rmsprop"], "with trainer.optim=rmsprop", ["seed=1"]),
+        ("trainer.optim_args='a=1'", [], "with trainer.optim=adamw_torch", ["trainer.optim=sgd"]),
+        ("trainer.optim_target_modules=all-linear", [], "with trainer.optim=adamw_torch", []),
+    ],
+)
+def test_a_key_that_other_choices_leave_unread_is_refused(
+    given: str, off: list[str], why: str, on: list[str] | None
+) -> None:
+    assert refusal(*off, given).startswith(f"{given}: changes nothing {why}")
+    on = ["trainer.use_adaptive_entropy=true"] if on is None else on
+    if on:
+        compose("train", [given, *on])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["stop.score=null", "eval.every=0"],
+        ["algo=grpo", "algo.sampling_scope=update", "algo.sampling_correction=none"],
+        ["trainer.use_adaptive_entropy=false", "trainer.entropy_target=0.3"],
+        ["trainer.beta=0", "trainer.use_bias_correction_kl=false"],
+        ["save.keep_best=false", "eval.every=0"],
+        ["trainer.optim=lion_32bit", "trainer.adam_beta1=0.5"],
+    ],
+)
+def test_whoever_asks_for_nothing_or_switches_it_off_is_let(given: list[str]) -> None:
+    compose("train", given)
+
+
+def test_what_a_file_brings_in_vain_is_taken_and_a_saved_config_read(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = (
+        "# @package _global_\nalgo:\n  episode_sampling: uniform\n  sampling_correction: inverse_probability\n"
+        "trainer:\n  optim: sgd\n  adam_beta1: 0.5\n  entropy_target: 0.1\ncurriculum:\n  window: 3\n"
+    )
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    config = compose("train", ["experiment=mine"], [tmp_path])
+    (tmp_path / "config.yaml").write_text(saved_text(config))
+    assert load_saved(tmp_path / "config.yaml") == config
+
+
+def test_a_key_that_is_unread_is_refused_when_a_run_goes_on() -> None:
+    config = compose("train", ["eval.every=0"])
+    with pytest.raises(UsageError, match=r"^stop\.score=1: changes nothing with eval\.every=0"):
+        changed(config, ["stop.score=1"])
+    assert changed(config, ["stop.score=1", "eval.every=2"]).stop.score == 1
 
 
 def test_what_an_experiment_brings_of_lora_is_not_refused(tmp_path: Path) -> None:

@@ -519,7 +519,20 @@ VALUE_ROWS = [
         "trainer.lr_scheduler_kwargs.min_lr=0.1: unknown key 'trainer.lr_scheduler_kwargs'; what is not listed there "
         "is added with +trainer.lr_scheduler_kwargs.min_lr=0.1",
     ),
-    ("SMOKE trainer.optim_args=foo", 2, "trainer: not enough values to unpack (expected 2, got 1)"),
+    (
+        "SMOKE trainer.optim_args=a",
+        2,
+        "trainer.optim_args=a: changes nothing with trainer.optim=adamw_torch; leave it out",
+    ),
+    *(
+        (
+            f"SMOKE --from nowhere {given}",
+            2,
+            f"{given}: changes nothing beside --from, which names the weights; leave one out",
+        )
+        for given in ("model.path=somewhere", "++model.revision=main", "model.init=random")
+    ),
+    ("SMOKE trainer.optim=sgd trainer.optim_args=foo", 2, "trainer: not enough values to unpack (expected 2, got 1)"),
     (
         "SMOKE trainer.lr_scheduler_type=cosine_with_min_lr",
         2,

@@ -192,7 +192,8 @@ def _power(effect: Effect) -> str:
     if (least := smallest_p(n)) >= LEVEL:
         return (
             f"{n} of {counted(n + effect.equal, 'episode')} {'differs' if n == 1 else 'differ'}, and even if all "
-            f"agreed, p could not be below {least:.2g}: so few show no difference at 5 %, however large; take more episodes"
+            f"agreed, p could not be below {least:.2g}: so few show no difference at 5 %, however large; take more "
+            "episodes"
         )
     return f"80 % of such comparisons would show one of {effect.smallest_detectable_difference:.3f} or more"
 

@@ -20,7 +20,7 @@ from msgrpo_cli.config.compose import compose, config_dir, config_folders, make_
 from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.config.trainer_fields import fields
-from msgrpo_cli.errors import UsageError
+from msgrpo_cli.errors import UsageError, shown
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.precision import check_precision, check_steps
 from msgrpo_cli.planning.architecture import adapter_count
@@ -187,8 +187,12 @@ def go_on(
     return train_job(config, run, command=command, overrides=list(overrides), resume=run)
 
 
-def weights_of(text: str) -> Path:
-    """The directory that `--from` names: a checkpoint or model directory, or a run."""
+def weights_of(text: str, overrides: Sequence[str]) -> Path:
+    """The directory that `--from` names: a checkpoint or model directory, or a run. Raises UsageError where other
+    weights are named beside it."""
+    for given in overrides:
+        if given.lstrip("+~").partition("=")[0] in ("model.path", "model.init", "model.revision"):
+            raise UsageError(f"{shown(given)}: changes nothing beside --from, which names the weights; leave one out")
     path = Path(text)
     return path if (path / "config.json").is_file() or is_adapter(path) or is_checkpoint(path) else find_run(text)
 
