@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -18,11 +21,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from msgrpo_cli.errors import RunError
+from msgrpo_cli.algo.batching import step_rows
+from msgrpo_cli.errors import NotFinite, RunError
 from msgrpo_cli.rollout.collect import PlayedUpdate
-from msgrpo_cli.training.gap import EXACT, ROUNDED, Far, GapBound, check_gap, gap_bound
+from msgrpo_cli.training.gap import EXACT, ROUNDED, GapBound, checked_gap, gap_bound
 from msgrpo_cli.training.shared_logprobs import Sharing
-from support.parts import first_gradient, played_update, relative_difference, small_model, trainer_for
+from support.parts import first_gradient, played_update, relative_difference, small_model, trainer_for, with_advantages
 from support.small_models import attention_dropping_out
 
 
@@ -195,8 +199,99 @@ def test_bounds_follow_precision_unless_given() -> None:
     assert gap_bound(0.0, None, exact=True, truncated=False) == GapBound(0.0, EXACT.mean)
 
 
-@pytest.mark.parametrize(("mean", "largest"), [(0.2, 0.3), (0.05, 2.0), (math.nan, 0.1), (0.05, math.nan)])
-def test_either_number_can_fail(mean: float, largest: float) -> None:
-    with pytest.raises(RunError, match="update 7"):
-        check_gap(Far(10 * mean, largest, 10), GapBound(largest=1.0, mean=0.1), 7, lambda: "this")
-    check_gap(Far(1.0, 1.0, 10), GapBound(largest=1.0, mean=0.1), 7, lambda: "this")
+@pytest.mark.parametrize("distances", [[0.2] * 10, [2.0, *[0.0] * 40], [math.nan, 0.0]])
+def test_either_number_can_fail(distances: list[float]) -> None:
+    bound = GapBound(largest=1.0, mean=0.1)
+
+    def check(distances: list[float]) -> None:
+        sampled = torch.tensor([distances])
+        batch = {"sampling_per_token_logps": sampled, "completion_mask": torch.ones_like(sampled)}
+        checked_gap([batch], [torch.zeros_like(sampled)], bound, 7, lambda batches: "this")
+
+    with pytest.raises(RunError, match=r"^update 7: .*cause: this"):
+        check(distances)
+    check([1.0, *[0.0] * 9])
+
+
+def _one_row_off(played: PlayedUpdate, number: int, by: float) -> PlayedUpdate:
+    """Row `number` was sampled with other log-probabilities than the model has."""
+    episodes, seen = list(played.episodes), 0
+    for e, episode in enumerate(episodes):
+        steps = list(episode.steps)
+        for t, step in enumerate(steps):
+            if seen == number:
+                logprobs = tuple(value + by for value in step.completion.logprobs)
+                steps[t] = replace(step, completion=replace(step.completion, logprobs=logprobs))
+            seen += 1
+        episodes[e] = replace(episode, steps=tuple(steps))
+    return replace(played, episodes=tuple(episodes))
+
+
+@pytest.mark.parametrize("fields", [{"optimizer_steps": 4}, {"optimizer_steps": 3, "num_iterations": 2}], ids=str)
+@pytest.mark.parametrize("number", [0, 5, 11, 17])
+def test_whichever_step_a_row_belongs_to_its_gap_is_found_before_the_first(
+    tmp_path: Path, fields: dict[str, int], number: int
+) -> None:
+    """And told undiluted: the bound is so wide that the rows of the whole update lie within it."""
+    model, tokenizer = small_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    played = with_advantages(played_update(model, tokenizer), [1.0, -0.5, 0.25])
+    rows = step_rows(_one_row_off(played, number, 1.0).trained)
+    tokens = sum(len(row.completion_ids) for row in rows)
+    diluted = len(rows[number].completion_ids) / tokens
+    trainer = trainer_for(
+        tmp_path, model, tokenizer, lambda update: _one_row_off(played, number, 1.0), max_updates=1,
+        max_logprob_gap=math.inf, mean_logprob_gap=1.5 * diluted, **fields,
+    )  # fmt: skip
+    with pytest.raises(RunError) as error:
+        trainer.train()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    found = re.match(
+        r"update 1: .* of optimizer step (\d) of (\d): log-probability gap (\S+) on .* 1 at most .*were not changed",
+        str(error.value),
+    )
+    assert found is not None, str(error.value)
+    part = trainer._rows_of_parts[int(found[1]) - 1]
+    assert rows[number] in part and int(found[2]) == fields["optimizer_steps"]
+    undiluted = len(rows[number].completion_ids) / sum(len(row.completion_ids) for row in part)
+    assert float(found[3]) == pytest.approx(undiluted, rel=0.05)
+
+
+def test_the_pass_of_the_loss_is_compared_too_where_an_update_takes_several_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the log-probabilities that gradients flow through are wrong, not those of the old policy."""
+    model, tokenizer = small_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    _, play = playing(model, tokenizer)
+    right = Sharing.logprobs
+
+    def wrong(self: Sharing, *rows: Any, entropy: bool) -> Any:
+        logprobs, entropies = right(self, *rows, entropy=entropy)
+        return logprobs - 0.5 * logprobs.requires_grad, entropies
+
+    monkeypatch.setattr(Sharing, "logprobs", wrong)
+    trainer = trainer_for(tmp_path, model, tokenizer, play, max_updates=1, optimizer_steps=2, **BOUND)
+    with pytest.raises(RunError, match=r"of optimizer step 1 of 2.* the weights were not changed"):
+        trainer.train()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("number", [0, 5, 11, 17])
+def test_a_loss_that_is_no_number_says_what_was_stepped_before_it(tmp_path: Path, number: int) -> None:
+    model, tokenizer = small_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    played = with_advantages(played_update(model, tokenizer), [1.0, -0.5, 0.25])
+    bad = step_rows(played.trained)[number].episode
+    lost = [np.full_like(one, math.nan) if e == bad else one for e, one in enumerate(played.advantages)]
+    trainer = trainer_for(
+        tmp_path, model, tokenizer, lambda update: replace(played, advantages=tuple(lost)), max_updates=1,
+        optimizer_steps=12, num_iterations=2, run_seed=number,
+    )  # fmt: skip
+    with pytest.raises(NotFinite, match=r"^update 1: loss nan") as error:
+        trainer.train()
+    same = all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    taken = trainer.state.global_step
+    assert same == (taken == 0)
+    told = "the weights were not changed" if same else f"not taken, but {taken} of the update w"
+    assert told in str(error.value)

@@ -21,14 +21,13 @@ _NEARER = 0.5
 """Of the mean gap is left at most where sampling really was in that precision; hardly anything changes where not."""
 
 
-def cause(model: torch.nn.Module, batches: Sequence[Batch], read: Read, bound: GapBound, *, shares: bool) -> str:
+def cause(model: torch.nn.Module, batches: Sequence[Batch], *, read: Read, bound: GapBound, shares: bool) -> str:
     """One sentence: the first change with which the gap of these rows lies within its bound, or that none did."""
 
     def gap(*, shared: bool) -> Far:
         far = Far()
         for batch in batches:
-            distance = (read(batch, shared=shared)[0] - batch["sampling_per_token_logps"]).abs()
-            far.add(distance[batch["completion_mask"].bool()])
+            far.join(Far.of(batch, read(batch, shared=shared)[0]))
         return far
 
     def agrees(*, shared: bool) -> bool:

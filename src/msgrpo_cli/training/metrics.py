@@ -38,7 +38,7 @@ class UpdateFigures:
     learning_rate: float = 0.0
     withheld_steps: int = 0
     logprob_gap: Far = field(default_factory=Far)
-    """Between sampling and training log-probabilities, of each token once."""
+    """Between sampling and training log-probabilities, of each token once, before any weight is changed."""
     log_ratio_max: float = 0.0
     log_ratio_of_step: float = 0.0
     """The farthest token of the present optimizer step from the policy that it was sampled from."""
@@ -54,24 +54,16 @@ class UpdateFigures:
         self.tokens_padding = sum(padding for _, padding in work)
         self.seconds_scoring = seconds
 
-    def trained(
-        self, batch: Mapping[str, Any], trl: Mapping[str, list[float]], seen: torch.Tensor | None, first_pass: bool
-    ) -> None:
+    def trained(self, batch: Mapping[str, Any], trl: Mapping[str, list[float]], seen: torch.Tensor | None) -> None:
         """A micro-batch: TRL's means, weighed by its tokens; `seen` are the log-probabilities of the loss, (N, T)."""
         tokens = batch["tokens"]
         self._weight += tokens
         for ours, theirs in _FROM_TRL.items():
             if trl.get(theirs):
                 self._trl[ours] += tokens * trl[theirs][-1]
-        sampled, mask = batch.get("sampling_per_token_logps"), batch["completion_mask"].bool()
-        trained = batch.get("old_per_token_logps", seen)
-        if first_pass and sampled is not None and trained is not None:
-            self.logprob_gap.add((trained - sampled).abs()[mask])
-        if sampled is not None and seen is not None:
-            far = Far()
-            far.add((seen - sampled).abs()[mask])
-            self.log_ratio_of_step = max(self.log_ratio_of_step, far.largest)
-            self.log_ratio_max = max(self.log_ratio_max, far.largest)
+        far = 0.0 if seen is None else Far.of(batch, seen).largest
+        self.log_ratio_of_step = max(self.log_ratio_of_step, far)
+        self.log_ratio_max = max(self.log_ratio_max, far)
 
     def stepped(self, loss: float, learning_rate: float, *, seconds: float) -> None:
         """An optimizer step's forward and backward passes are done."""
