@@ -241,7 +241,7 @@ def _gymnasium(env: GameSpec) -> str:
 
 def _as_registered(game: GymGame, seed: int) -> None:
     """One episode beside a plain loop of gymnasium's over the same environment, with the same chance."""
-    plain, rng = game.plain(), generator(("plain", seed))
+    plain, rng = game.registered(), generator(("plain", seed))
     game.reset(seed=seed)
     plain.reset(seed=int(np_random(seed)[0].integers(2**31)))
     game.np_random, plain.unwrapped.np_random = (generator(("plain", seed, "noise")) for _ in range(2))
@@ -249,7 +249,8 @@ def _as_registered(game: GymGame, seed: int) -> None:
         action = int(rng.integers(len(game.actions)))
         _, reward, terminated, _, _ = game.step(action)
         observation, expected, ended, cut, _ = plain.step(int(plain.action_space.start) + action)
-        ours, theirs = (reward, terminated, game.seen), (float(expected), bool(ended or cut), as_plain(observation))
+        over = bool(ended or (cut and step + 1 < game.max_steps))  # at max_steps either may cut
+        ours, theirs = (reward, terminated, game.seen), (float(expected), over, as_plain(observation))
         if repr(ours) != repr(theirs):
             raise Fault(
                 f"at step {step + 1} of seed {seed} {game.inner_id} by itself gives {theirs!r}, the game {ours!r}"
