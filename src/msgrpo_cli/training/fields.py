@@ -35,8 +35,8 @@ _NOTES = {
     "fp16": "not run: no GPU was at hand",
     "bf16": "null: where the device has it",
     "learning_rate": "null: the default of the model or of its adapter",
-    "mask_truncated_completions": "cut answers do not enter the loss; what divides it does not count their tokens, "
     "lr_scheduler_kwargs": "refused where `lr_scheduler_type` is constant or constant_with_warmup, which read none",
+    "mask_truncated_completions": "cut answers do not enter the loss; what divides it does not count their tokens, "
     "but their rows where TRL's own loss does; cut is what no end of turn ends, those of the chat template and of "
     "model.end_of_turn included, which TRL would not know",
     "per_device_train_batch_size": "the most distinct rows of a micro-batch; it does not change the gradient",
@@ -45,8 +45,8 @@ _NOTES = {
     "top_entropy_quantile": "the quantile is that of all tokens of the update, where TRL takes each micro-batch's",
     "use_bias_correction_kl": "true in TRL: the KL term is multiplied by the ratio, which changes its gradient",
     "use_liger_kernel": "not run: no GPU was at hand",
-}
     "warmup_steps": "refused where `lr_scheduler_type` is constant, which has no warm-up",
+}
 """What is worth knowing about a field that is taken."""
 
 
