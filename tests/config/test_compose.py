@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli.config.compose import compose, options_of, validated
+from msgrpo_cli.config.ignored import ignored, read_by_eval
 from msgrpo_cli.config.saved import as_yaml, config_hash, dumped, load_saved, saved_text, write_checkpoint_options
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import game_class, make_game
+from msgrpo_cli.runs.reader import flat
 from msgrpo_cli.runs.resume import changed
 
 MAZE = """
@@ -436,6 +438,7 @@ def test_scenarios_are_refused_in_training() -> None:
         ("model.learning_rate=1e-5", ", which trains nothing"),
         ("hydra.run.dir=here", ", which makes no run"),
         ("hydra/launcher=basic", ", which makes no run"),
+        ("engine.max_logprob_gap=1", ", which compares no log-probabilities"),
     ],
 )
 def test_a_key_that_an_evaluation_ignores_is_refused(given: str, why: str) -> None:
@@ -449,6 +452,39 @@ def test_a_server_s_key_without_one_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^api\.retries=1: changes nothing without policy=api; add that, or leave it"):
         compose("eval", ["api.retries=1"])
     assert compose("eval", ["api.retries=1", "policy=api"]).api is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("model.path=elsewhere", ", which asks no model"),
+        ("prompt.history=2", ", which reads prompt.observation alone"),
+        ("rollout.temperature=0.5", ", which reads rollout.max_live_episodes alone"),
+        ("eval.temperature=0.5", ", which samples no answer"),
+    ],
+)
+def test_what_a_reference_player_does_not_read_is_refused(given: str, why: str) -> None:
+    for player in ("random", "greedy", "search", "optimal"):
+        with pytest.raises(UsageError) as caught:
+            compose("eval", [given, f"policy={player}"])
+        assert str(caught.value) == f"{given}: changes nothing with policy={player}{why}; leave it out"
+    compose("eval", [given])
+
+
+def test_what_a_dry_run_tells_of_an_evaluation_is_what_may_be_typed() -> None:
+    """One source: every key that it prints is taken, and what it leaves out is refused."""
+    for player in ("model", "random"):
+        config = compose("eval", [f"policy={player}", "trainer.use_cpu=true"])
+        told, whole = flat(read_by_eval(config)), flat(config.model_dump(mode="json"))
+        told.pop("eval.split")  # null, which is no wish
+        typed = {key: value for key, value in told.items() if not key.startswith("env.") and value is not None}
+        assert typed.keys() >= {"seed", "policy", "eval.episodes", "trainer.use_cpu", "prompt.observation"}
+        assert ("model.path" in typed) == ("rollout.temperature" in typed) == (player == "model")
+        assert not {key.partition(".")[0] for key in told} & {"save", "stop", "guard", "lora", "curriculum", "api"}
+        plain = [f"{key}={value}" for key, value in typed.items() if isinstance(value, (int, float))]
+        assert not ignored("eval", config, plain)
+        left = [f"{key}=1" for key in whole if key not in {*told, "eval.split"} and not key.startswith("env.")]
+        assert len(ignored("eval", config, left)) == len(left) > 20
 
 
 def test_what_an_evaluation_reads_is_taken() -> None:

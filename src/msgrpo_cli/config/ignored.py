@@ -32,8 +32,16 @@ _UNREAD_BY_EVAL: Mapping[str, str] = {
     "eval.every": ", which scores once",
     "model.learning_rate": _TRAINS,
     "hydra": ", which makes no run",
+    "engine.max_logprob_gap": ", which compares no log-probabilities",
+    "engine.mean_logprob_gap": ", which compares no log-probabilities",
 }
 """Keys and sections of which an evaluation reads nothing, and why."""
+_READ_BY_PLAYERS: Mapping[str, tuple[str, ...]] = {
+    "model": (),
+    "prompt": ("observation",),
+    "rollout": ("max_live_episodes",),
+}
+"""The same of a player that is no model. Choices may hold one of these: `model=tiny` brings an observation."""
 
 
 @dataclass(frozen=True)
@@ -210,18 +218,47 @@ def in_vain(config: RunConfig, typed: Sequence[str]) -> list[str]:
     return lines
 
 
+def read_by_eval(config: RunConfig) -> dict[str, Any]:
+    """Of the config as plain data what an evaluation reads, in the order of the schema."""
+    read: dict[str, Any] = {}
+    for section, value in config.model_dump(mode="json").items():
+        if section == "env" or not isinstance(value, dict):
+            kept: Any = value
+        else:
+            kept = {name: one for name, one in value.items() if _why_unread(config, f"{section}.{name}") is None}
+        if _why_unread(config, section) is None and kept != {} and not (section == "api" and config.policy != "api"):
+            read[section] = kept
+    return read
+
+
+def _why_unread(config: RunConfig, key: str) -> str | None:
+    """Where a key or section changes nothing in an evaluation, and why; None where it is read."""
+    section, _, name = key.replace("/", ".").partition(".")
+    if (why := _UNREAD_BY_EVAL.get(key, _UNREAD_BY_EVAL.get(section))) is not None:
+        return f"in msgrpo eval{why}"
+    if name and (read := _READ_BY_EVAL.get(section)) is not None and name not in read:
+        return f"in msgrpo eval{_alone(section, read)}"
+    if config.policy in ("model", "api"):
+        return None
+    if key == "eval.temperature":
+        return f"with policy={config.policy}, which samples no answer"
+    read = _READ_BY_PLAYERS.get(section)
+    if read is None or not name or name in read:
+        return None
+    return f"with policy={config.policy}{_alone(section, read) if read else ', which asks no model'}"
+
+
+def _alone(section: str, read: Sequence[str]) -> str:
+    return f", which reads {', '.join(f'{section}.{one}' for one in read)} alone"
+
+
 def _by_eval(config: RunConfig, typed: Sequence[str]) -> list[str]:
-    lines, keys = [], _keys(typed)
-    for text, key in keys.items():
-        section, _, name = key.replace("/", ".").partition(".")
-        if (why := _UNREAD_BY_EVAL.get(key, _UNREAD_BY_EVAL.get(section))) is None:
-            read = _READ_BY_EVAL.get(section)
-            if read is None or not name or name in read:
-                if section == "api" and config.policy != "api":
-                    lines.append(f"{shown(text)}: changes nothing without policy=api; add that, or leave it out")
-                continue
-            why = f", which reads {', '.join(f'{section}.{one}' for one in read)} alone"
-        lines.append(f"{shown(text)}: changes nothing in msgrpo eval{why}; leave it out")
+    lines = []
+    for text, key in _keys(typed).items():
+        if (why := _why_unread(config, key)) is not None:
+            lines.append(f"{shown(text)}: changes nothing {why}; leave it out")
+        elif key.partition(".")[0] == "api" and config.policy != "api":
+            lines.append(f"{shown(text)}: changes nothing without policy=api; add that, or leave it out")
     return lines
 
 
