@@ -32,6 +32,7 @@ rows, for every field that enters them (`test_trainer_loss_fields.py`, `test_tra
 |---|---|---|
 """
 _NOTES = {
+    "disable_dropout": "also where functions read a rate, and the jitter of mixtures' routers; TRL knows layers alone",
     "fp16": "not run: no GPU was at hand",
     "bf16": "null: where the device has it",
     "learning_rate": "null: the default of the model or of its adapter",
