@@ -67,6 +67,8 @@ class ModelConfig(Section):
     """Further tokens that end an answer, beside those that tokenizer, model and template declare."""
     learning_rate: NonNegative | None = None  # not in runs of before it existed
     """What suits the whole model; `trainer.learning_rate` is null where it is meant."""
+    adapter_base: str | None = None  # not in runs of before it existed
+    """Where the base of an adapter at `path` lies on this machine, as its run found it; a run fills it in."""
 
 
 class LoraConfig(Section):
