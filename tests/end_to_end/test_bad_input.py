@@ -519,6 +519,19 @@ VALUE_ROWS = [
         "trainer.lr_scheduler_kwargs.min_lr=0.1: unknown key 'trainer.lr_scheduler_kwargs'; what is not listed there "
         "is added with +trainer.lr_scheduler_kwargs.min_lr=0.1",
     ),
+    *(
+        (
+            f"{command} model.attn_implementation=flash_attention_2",
+            2,
+            f"model.path=embedded:{name}: cannot be loaded: FlashAttention2 has been toggled on, but it cannot be used "
+            "due to the following error: <more>",
+        )
+        for command, name in (
+            ("SMOKE", "tiny"),
+            ("SMOKE model=tiny_random", "tiny_random"),
+            ("eval eval.episodes=4", "tiny"),
+        )
+    ),
     (
         "SMOKE trainer.optim_args=a",
         2,
