@@ -25,7 +25,7 @@ from msgrpo_cli.algo.episode_sampling import (
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.core import TextMediatedStochasticGame
-from msgrpo_cli.games.guard import GameError
+from msgrpo_cli.games.guard import AT_START, GameError, blaming
 
 from .play import GameFactory, Judge, PlayRules, Policy, play_episodes
 from .split import keyed_seed
@@ -64,7 +64,7 @@ class PlayedUpdate:
     mixed: bool = False
     """The episodes come from a mixture of games."""
     success_declared: bool = True
-    """By the game, of a mixture by all of its games, whichever of them were played in this update."""
+    """Of a mixture: by all of its games, whichever of them were played in this update."""
 
     @property
     def advantage_E(self) -> np.ndarray:
@@ -117,7 +117,9 @@ def play_update(
     """
     began = time.perf_counter()
     game = make_game()
-    mixed, success_declared = game.label is not None, game.declares_success()
+    mixed = game.label is not None
+    with blaming(play_rules.env, AT_START, 0):
+        success_declared = not mixed or game.declares_success()
     episodes: list[Episode] = []
     for groups in _groups_to_play(episodes, rules):
         starts = starts_of_update(game, rules, update, groups)
