@@ -16,7 +16,7 @@ from msgrpo_cli.config.saved import anchored, config_hash, dumped, load_saved
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 from msgrpo_cli.evaluation.targets import asked_for
-from msgrpo_cli.launch.run import go_on, weights_of
+from msgrpo_cli.launch.run import go_on, start, weights_of
 from msgrpo_cli.models.export import export
 from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.planning.prompts import encoder
@@ -57,7 +57,7 @@ def test_it_is_loaded_merged_on_its_base(adapter: Path) -> None:
 @pytest.mark.parametrize("lora", ["false", "true"])
 def test_it_is_trained_further_and_scored(adapter: Path, lora: str) -> None:
     overrides = [*SMALL, *FEW, f"lora.enabled={lora}"]
-    config = from_weights(compose("train", overrides), weights_of(str(adapter)))
+    config = from_weights(compose("train", overrides), weights_of(str(adapter), overrides))
     run = adapter.parent / f"run-{lora}"
     outcome = train_job(config, run, command=["test"], overrides=overrides)
     assert outcome["updates"] == 1
@@ -134,3 +134,13 @@ def test_a_config_without_an_adapter_is_hashed_as_before_there_was_a_base_in_it(
     data["engine"].pop("note")
     data["model"].pop("adapter_base")
     assert hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16] == config_hash(config)
+
+
+@pytest.mark.parametrize("place", ["adapter", "an adapter, it's {odd}"])
+def test_weights_that_from_names_are_those_of_any_model(place: str, adapter: Path) -> None:
+    source = adapter.rename(adapter.parent / place)
+    run = adapter.parent / "run"
+    chosen = [text for text in SMALL if not text.startswith("model=")]
+    short = ["prompt=action_only", "prompt.observation=compact", "rollout.max_new_tokens=8"]
+    start(["model=any", *chosen, *FEW, *short, f"hydra.run.dir={run}"], [], ["test"], source)
+    assert load_saved(run / "config.yaml").model.path == str(source.resolve())

@@ -75,6 +75,8 @@ def job_config(data: dict[str, Any], config_dirs: Sequence[Path], source: Path |
     """The config of a job that Hydra calls, with the weights of `source`."""
     with hydra_app.apart_from_the_callers():  # which is the Hydra that calls this
         whole = with_games(data, config_dirs)
+    if source is not None:  # of `model=any`, whose path is not to be given twice
+        whole = {**whole, "model": {**whole["model"], "path": str(source)}}
     return with_weights(validated(whole), source)
 
 
@@ -89,7 +91,8 @@ def ready(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | 
 
 def sound(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
     """As `ready`, for whatever machine it is meant."""
-    config = with_weights(compose("train", overrides, config_dirs), source)
+    named = [] if source is None else [f"model.path={hydra_app.quoted(str(source))}"]
+    config = with_weights(compose("train", [*overrides, *named], config_dirs), source)
     refuse_players(config)
     if config.trainer.get("learning_rate") is None:
         raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
