@@ -40,7 +40,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class NotFinite(RunError):
-    """A loss, gradient or reward that is NaN or infinite, met before the weights were changed.
+    """A loss, gradient or reward that is NaN or infinite, met before an optimizer step took it into the weights.
 
     `found` says where it was met; `rows` are the training rows (`algo.batching.Row`) that led to it, where it has some.
     """

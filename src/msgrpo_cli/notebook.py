@@ -45,7 +45,7 @@ def train(
         modules = [str(name) for name in _listed(allow_modules)]
         if resume:
             return go_on(str(resume), overrides, folders, [*command, "--resume", str(resume)], modules)
-        weights = weights_of(str(from_)) if from_ else None
+        weights = weights_of(str(from_), overrides) if from_ else None
         return start(overrides, folders, [*command, *(["--from", str(from_)] if from_ else [])], weights)
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,37 @@ def test_sign_flips_by_hand(apart: list[float], expected: float) -> None:
     assert sign_flip_p(apart) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("pairs", "p_value"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625), (6, 0.03125)])
-def test_the_fewest_pairs_have_an_exact_p_and_their_power_is_told(pairs: int, p_value: float) -> None:
-    first, second = [0.0] * (pairs + 1), [1.0] * pairs + [0.0]
-    effect = effect_of("total reward", first, second)
+@pytest.mark.parametrize(
+    ("pairs", "equal", "p_value", "told"),
+    [
+        (0, 3, 1.0, "in every episode both score alike."),
+        (1, 0, 1.0, "1 of 1 episode differs, and even if all agreed, p could not be below 1: so few"),
+        (2, 8, 0.5, "2 of 10 episodes differ, and even if all agreed, p could not be below 0.5: so few"),
+        (3, 7, 0.25, "3 of 10 episodes differ, and even if all agreed, p could not be below 0.25: so few"),
+        (5, 0, 0.0625, "5 of 5 episodes differ, and even if all agreed, p could not be below 0.062: so few"),
+        (6, 1, 0.03125, None),
+    ],
+)
+def test_the_fewest_pairs_have_an_exact_p_and_their_power_is_told(
+    finished_run: Path, pairs: int, equal: int, p_value: float, told: str | None
+) -> None:
+    effect = effect_of("total reward", [0.0] * (pairs + equal), [1.0] * pairs + [0.0] * equal)
     assert effect.p_value == p_value
-    told = [line for line in warnings_on(effect) if "p could not be below" in line]
-    assert bool(told) == (pairs < 6)
-    assert not told or f"{p_value:.2g}" in told[0]
+    said = sentence(replace(compare_runs(finished_run, finished_run), total_reward=effect))
+    if told is None:
+        assert said.startswith("B scores")
+    else:
+        assert said.startswith(f"No difference found in total reward (p = {p_value:.2g}); {told}")
+        assert warnings_on(effect) == [], "it is told once"
+
+
+def test_of_many_pairs_that_show_nothing_the_power_is_a_difference(finished_run: Path) -> None:
+    effect = effect_of("total reward", [0.0] * 8, [1.0, -1.0] * 3 + [0.0, 0.0])
+    said = sentence(replace(compare_runs(finished_run, finished_run), total_reward=effect))
+    # differences of variance 6 / 7, 8 of them: 2.8 x sqrt(6 / 7 / 8) = 0.917
+    assert (
+        said == "No difference found in total reward (p = 1); 80 % of such comparisons would show one of 0.917 or more."
+    )
 
 
 def test_drawn_flips_are_near_the_normal_answer_and_repeat() -> None:

@@ -83,6 +83,10 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("train --dry-run seed=x", "seed=x: should be a valid integer"),
         ("train --dry-run policy=optimal", "policy=optimal: only a model is trained; use msgrpo eval policy=optimal"),
         ("train --cfg job seed=x", "seed=x: should be a valid integer"),
+        (
+            "eval owner/name policy=random",
+            "policy=random: plays without a model; leave owner/name out, or policy=random",
+        ),
         ("train policy=random", "policy=random: only a model is trained; use msgrpo eval policy=random"),
         ("train model.path=./nothing", "model.path=./nothing: no model here (no nothing/config.json)"),
         ("train hydra.run.dir=${{nokey}}", "hydra.run.dir: Interpolation key 'nokey' not found"),

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli.config.compose import compose, options_of, validated
-from msgrpo_cli.config.saved import as_yaml, config_hash, dumped, load_saved, write_checkpoint_options
+from msgrpo_cli.config.ignored import ignored, read_by_eval
+from msgrpo_cli.config.saved import as_yaml, config_hash, dumped, load_saved, saved_text, write_checkpoint_options
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import game_class, make_game
+from msgrpo_cli.runs.reader import flat
 from msgrpo_cli.runs.resume import changed
 
 MAZE = """
@@ -48,7 +50,12 @@ def refusal(*overrides: str, folders: tuple[Path, ...] = ()) -> str:
         (
             "env=frozenlak",
             "env=frozenlak: no 'frozenlak' in config group 'env'; did you mean 'env=frozenlake'? "
-            f"(available: {', '.join(options_of('env'))})",
+            f"(available: {', '.join(options_of('env'))}); a game of your own: --config-dir DIR, or the variable "
+            "MSGRPO_CONFIG_DIR",
+        ),
+        (
+            "algo=nosuch",
+            f"algo=nosuch: no 'nosuch' in config group 'algo' (available: {', '.join(options_of('algo'))})",
         ),
         ("sed=1", "sed=1: unknown key 'sed'; did you mean 'seed'?"),
         (
@@ -299,13 +306,192 @@ def test_a_key_that_the_chosen_sampling_ignores_is_refused(overrides: tuple[str,
     assert compose("train", overrides[:1]).algo.fraction in (0.25, 0.5)
 
 
-@pytest.mark.parametrize(
-    "given", ["lora.enabled=true", "model.end_of_turn=x", "prompt.date=2026-01-31", "prompt.system_role=user"]
-)
+@pytest.mark.parametrize("given", ["model.end_of_turn=x", "prompt.date=2026-01-31", "prompt.system_role=user"])
 def test_a_key_that_a_server_ignores_is_refused(given: str) -> None:
     with pytest.raises(UsageError, match=rf"^{re.escape(given)}: changes nothing with policy=api; leave it out$"):
         compose("eval", ["policy=api", given])
     assert compose("eval", [given]).policy == "model"
+
+
+@pytest.mark.parametrize("given", ["lora.r=8", "lora.r=32", "++lora.alpha=8", "lora.target_modules=[q_proj]"])
+def test_keys_of_an_adapter_without_one_are_refused(given: str) -> None:
+    assert refusal(given) == f"{given}: changes nothing without lora.enabled=true; add that, or leave it out"
+    for enabled in ("true", "false"):
+        compose("train", [given, f"lora.enabled={enabled}"])
+
+
+@pytest.mark.parametrize(
+    ("given", "off", "why", "on"),
+    [
+        ("algo.sampling_scope=group", ["algo.episode_sampling=all"], "with algo.episode_sampling=all, which takes", []),
+        ("algo.sampling_correction=inverse_probability", ["algo=grpo"], "with algo.episode_sampling=all, whose", []),
+        (
+            "algo.sampling_correction=inverse_probability",
+            ["algo.episode_sampling=uniform", "algo.sampling_scope=group"],
+            "with algo.episode_sampling=uniform, whose episodes are all as likely; leave it out",
+            [],
+        ),
+        ("curriculum.success=0.5", [], "without a curriculum", ["curriculum.key=env.size", "curriculum.values=[3,4]"]),
+        ("curriculum.window=3", [], "without a curriculum", ["curriculum.key=env.size", "curriculum.values=[3,4]"]),
+        ("stop.score=0.9", ["eval.every=0"], "with eval.every=0, which evaluates at the end alone", []),
+        ("stop.success=0.9", ["eval.every=0"], "with eval.every=0", ["eval.every=5"]),
+        ("save.keep_best=true", ["eval.every=0"], "with eval.every=0", []),
+        ("prompt.system_role=user", ["prompt.system=null"], "with prompt.system=null", ["prompt.system=x"]),
+        ("trainer.entropy_target=0.3", [], "without trainer.use_adaptive_entropy=true; add that, or", None),
+        ("trainer.entropy_coef_max=0.3", [], "without trainer.use_adaptive_entropy=true", None),
+        ("+trainer.entropy_coef_min=0.3", [], "without trainer.use_adaptive_entropy=true", None),
+        ("++trainer.entropy_coef_delta=0.3", [], "without trainer.use_adaptive_entropy=true", None),
+        ("trainer.use_bias_correction_kl=false", [], "without the KL term of trainer.beta", ["trainer.beta=0.1"]),
+        (
+            "trainer.gradient_checkpointing_kwargs={use_reentrant: false}",
+            [],
+            "without trainer.gradient_checkpointing=true",
+            ["trainer=large"],
+        ),
+        ("trainer.liger_kernel_config={swiglu: false}", [], "without trainer.use_liger_kernel=true", []),
+        ("trainer.run_name=mine", [], "without a tracker, such as", []),
+        ("trainer.trackio_space_id=me/mine", [], "without trainer.report_to=trackio", []),
+        ("trainer.adam_beta1=0.5", ["trainer.optim=sgd"], "with trainer.optim=sgd; leave it out", []),
+        ("trainer.adam_beta2=0.5", ["trainer.optim=adafactor"], "with trainer.optim=adafactor", []),
+        ("trainer.adam_epsilon=1e-6", ["trainer.optim=rmsprop"], "with trainer.optim=rmsprop", ["seed=1"]),
+        ("trainer.optim_args='a=1'", [], "with trainer.optim=adamw_torch", ["trainer.optim=sgd"]),
+        ("trainer.optim_target_modules=all-linear", [], "with trainer.optim=adamw_torch", []),
+    ],
+)
+def test_a_key_that_other_choices_leave_unread_is_refused(
+    given: str, off: list[str], why: str, on: list[str] | None
+) -> None:
+    assert refusal(*off, given).startswith(f"{given}: changes nothing {why}")
+    on = ["trainer.use_adaptive_entropy=true"] if on is None else on
+    if on:
+        compose("train", [given, *on])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["stop.score=null", "eval.every=0"],
+        ["algo=grpo", "algo.sampling_scope=update", "algo.sampling_correction=none"],
+        ["trainer.use_adaptive_entropy=false", "trainer.entropy_target=0.3"],
+        ["trainer.beta=0", "trainer.use_bias_correction_kl=false"],
+        ["save.keep_best=false", "eval.every=0"],
+        ["trainer.optim=lion_32bit", "trainer.adam_beta1=0.5"],
+    ],
+)
+def test_whoever_asks_for_nothing_or_switches_it_off_is_let(given: list[str]) -> None:
+    compose("train", given)
+
+
+def test_what_a_file_brings_in_vain_is_taken_and_a_saved_config_read(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = (
+        "# @package _global_\nalgo:\n  episode_sampling: uniform\n  sampling_correction: inverse_probability\n"
+        "trainer:\n  optim: sgd\n  adam_beta1: 0.5\n  entropy_target: 0.1\ncurriculum:\n  window: 3\n"
+    )
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    config = compose("train", ["experiment=mine"], [tmp_path])
+    (tmp_path / "config.yaml").write_text(saved_text(config))
+    assert load_saved(tmp_path / "config.yaml") == config
+
+
+def test_a_key_that_is_unread_is_refused_when_a_run_goes_on() -> None:
+    config = compose("train", ["eval.every=0"])
+    with pytest.raises(UsageError, match=r"^stop\.score=1: changes nothing with eval\.every=0"):
+        changed(config, ["stop.score=1"])
+    assert changed(config, ["stop.score=1", "eval.every=2"]).stop.score == 1
+
+
+def test_what_an_experiment_brings_of_lora_is_not_refused(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    for name, enabled in (("whole", "false"), ("adapters", "true")):
+        text = f"# @package _global_\nlora:\n  enabled: {enabled}\n  r: 8\n"
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(text)
+    assert compose("train", ["experiment=whole"], [tmp_path]).lora.r == 8
+    assert compose("train", ["experiment=adapters", "lora.r=4"], [tmp_path]).lora.r == 4
+
+
+def test_scenarios_are_refused_in_training() -> None:
+    assert refusal("eval.scenarios=paper") == (
+        "eval.scenarios=paper: changes nothing in training, which evaluates on its own game; leave it out, and score "
+        "the run afterwards with msgrpo eval RUN eval.scenarios=..."
+    )
+    assert compose("train", ["experiment=paper_baselines"]).eval.scenarios is not None, "brought, not typed"
+    with pytest.raises(UsageError, match=r"^eval\.scenarios=paper: changes nothing in training"):
+        changed(compose("train", []), ["eval.scenarios=paper"])
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("max_updates=3", ", which trains nothing"),
+        ("max_hours=1", ", which trains nothing"),
+        ("lora.enabled=true", ", where a checkpoint brings its adapter"),
+        ("lora.r=8", ", where a checkpoint brings its adapter"),
+        ("algo.group_size=4", ", which reads algo.invalid_action alone"),
+        ("trainer.learning_rate=1e-5", ", which reads trainer.use_cpu, trainer.bf16, trainer.fp16 alone"),
+        ("trainer.epsilon_high=0.3", ", which reads trainer.use_cpu, trainer.bf16, trainer.fp16 alone"),
+        ("save.every=1", ", which trains nothing"),
+        ("guard.log_ratio=1", ", which trains nothing"),
+        ("stop.on_collapse=true", ", which trains nothing"),
+        ("curriculum.window=3", ", which plays the game as env says"),
+        ("eval.every=1", ", which scores once"),
+        ("model.learning_rate=1e-5", ", which trains nothing"),
+        ("hydra.run.dir=here", ", which makes no run"),
+        ("hydra/launcher=basic", ", which makes no run"),
+        ("engine.max_logprob_gap=1", ", which compares no log-probabilities"),
+    ],
+)
+def test_a_key_that_an_evaluation_ignores_is_refused(given: str, why: str) -> None:
+    for more in ([], ["policy=random"], ["policy=api"]):
+        with pytest.raises(UsageError) as caught:
+            compose("eval", [given, *more])
+        assert str(caught.value) == f"{given}: changes nothing in msgrpo eval{why}; leave it out"
+
+
+def test_a_server_s_key_without_one_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^api\.retries=1: changes nothing without policy=api; add that, or leave it"):
+        compose("eval", ["api.retries=1"])
+    assert compose("eval", ["api.retries=1", "policy=api"]).api is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("model.path=elsewhere", ", which asks no model"),
+        ("prompt.history=2", ", which reads prompt.observation alone"),
+        ("rollout.temperature=0.5", ", which reads rollout.max_live_episodes alone"),
+        ("eval.temperature=0.5", ", which samples no answer"),
+    ],
+)
+def test_what_a_reference_player_does_not_read_is_refused(given: str, why: str) -> None:
+    for player in ("random", "greedy", "search", "optimal"):
+        with pytest.raises(UsageError) as caught:
+            compose("eval", [given, f"policy={player}"])
+        assert str(caught.value) == f"{given}: changes nothing with policy={player}{why}; leave it out"
+    compose("eval", [given])
+
+
+def test_what_a_dry_run_tells_of_an_evaluation_is_what_may_be_typed() -> None:
+    """One source: every key that it prints is taken, and what it leaves out is refused."""
+    for player in ("model", "random"):
+        config = compose("eval", [f"policy={player}", "trainer.use_cpu=true"])
+        told, whole = flat(read_by_eval(config)), flat(config.model_dump(mode="json"))
+        told.pop("eval.split")  # null, which is no wish
+        typed = {key: value for key, value in told.items() if not key.startswith("env.") and value is not None}
+        assert typed.keys() >= {"seed", "policy", "eval.episodes", "trainer.use_cpu", "prompt.observation"}
+        assert ("model.path" in typed) == ("rollout.temperature" in typed) == (player == "model")
+        assert not {key.partition(".")[0] for key in told} & {"save", "stop", "guard", "lora", "curriculum", "api"}
+        plain = [f"{key}={value}" for key, value in typed.items() if isinstance(value, (int, float))]
+        assert not ignored("eval", config, plain)
+        left = [f"{key}=1" for key in whole if key not in {*told, "eval.split"} and not key.startswith("env.")]
+        assert len(ignored("eval", config, left)) == len(left) > 20
+
+
+def test_what_an_evaluation_reads_is_taken() -> None:
+    """`seed` makes random weights; a choice may hold what is read, as an experiment may hold what is not."""
+    read = ["algo.invalid_action=noop", "trainer.use_cpu=true", "trainer.bf16=false", "trainer.fp16=false", "seed=1"]
+    config = compose("eval", [*read, "experiment=smoke", "algo=dapo", "trainer=large", "engine=single"])
+    assert (config.algo.invalid_action, config.trainer["use_cpu"], config.seed) == ("noop", True, 1)
 
 
 def test_a_date_is_a_day() -> None:

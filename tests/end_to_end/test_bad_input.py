@@ -289,26 +289,26 @@ MODEL_ROWS = [
     (
         "SMOKE model.path=MODELS/short-context",
         2,
-        "rollout.max_new_tokens=8: a prompt has 22 tokens and the model's context is 25: lower it, or choose a "
-        "shorter prompt or a model with a longer context",
+        "rollout.max_new_tokens=8: a prompt of frozenlake has 22 tokens and the model's context is 25: lower it to "
+        "at most 3, or choose a smaller game, a shorter prompt or a model with a longer context",
     ),
     (
         "eval MODELS/short-context env=frozenlake prompt.observation=compact prompt.system=null",
         2,
-        "rollout.max_new_tokens=256: a prompt has 22 tokens and the model's context is 25: lower it, or choose a "
-        "shorter prompt or a model with a longer context",
+        "rollout.max_new_tokens=256: a prompt of frozenlake has 22 tokens and the model's context is 25: lower it to "
+        "at most 3, or choose a smaller game, a shorter prompt or a model with a longer context",
     ),
     (
         "SMOKE rollout.max_prompt_tokens=10 trainer.beta=0.1",
         2,
-        "rollout.max_prompt_tokens=10: a prompt has 22 tokens, and prompts are never cut: raise the limit, or choose "
-        "prompt.observation=compact or a smaller game, or less prompt.history",
+        "rollout.max_prompt_tokens=10: a prompt of frozenlake has 22 tokens, and prompts are never cut: raise the "
+        "limit, or choose a smaller game or a shorter prompt",
     ),
     (
         "SMOKE rollout.max_new_tokens=250",
         2,
-        "rollout.max_new_tokens=250: a prompt has 22 tokens and the model's context is 256: lower it, or choose a "
-        "shorter prompt or a model with a longer context",
+        "rollout.max_new_tokens=250: a prompt of frozenlake has 22 tokens and the model's context is 256: lower it "
+        "to at most 234, or choose a smaller game, a shorter prompt or a model with a longer context",
     ),
     (
         "train model=qwen0.5b",
@@ -385,8 +385,8 @@ GAME_ROWS = [
     (
         "SMOKE --GAMES env=speaks",
         2,
-        "rollout.max_prompt_tokens=64: a prompt has 163 tokens, and prompts are never cut: raise the limit, or choose "
-        "prompt.observation=compact or a smaller game, or less prompt.history",
+        "rollout.max_prompt_tokens=64: a prompt of speaks has 163 tokens, and prompts are never cut: raise the limit, "
+        "or choose a smaller game or a shorter prompt",
     ),
     (
         "SMOKE --GAMES env=good +env.width=3",
@@ -519,17 +519,46 @@ VALUE_ROWS = [
         "trainer.lr_scheduler_kwargs.min_lr=0.1: unknown key 'trainer.lr_scheduler_kwargs'; what is not listed there "
         "is added with +trainer.lr_scheduler_kwargs.min_lr=0.1",
     ),
-    ("SMOKE trainer.optim_args=foo", 2, "trainer: not enough values to unpack (expected 2, got 1)"),
+    *(
+        (
+            f"{command} model.attn_implementation=flash_attention_2",
+            2,
+            f"model.path=embedded:{name}: cannot be loaded: FlashAttention2 has been toggled on, but it cannot be used "
+            "due to the following error: <more>",
+        )
+        for command, name in (
+            ("SMOKE", "tiny"),
+            ("SMOKE model=tiny_random", "tiny_random"),
+            ("eval eval.episodes=4", "tiny"),
+        )
+    ),
+    (
+        "SMOKE trainer.optim_args=a",
+        2,
+        "trainer.optim_args=a: changes nothing with trainer.optim=adamw_torch; leave it out",
+    ),
+    *(
+        (
+            f"SMOKE --from nowhere {given}",
+            2,
+            f"{given}: changes nothing beside --from, which names the weights; leave one out",
+        )
+        for given in ("model.path=somewhere", "++model.revision=main", "model.init=random")
+    ),
+    ("SMOKE trainer.optim=sgd trainer.optim_args=foo", 2, "trainer: not enough values to unpack (expected 2, got 1)"),
     (
         "SMOKE trainer.lr_scheduler_type=cosine_with_min_lr",
         2,
-        "trainer: One of min_lr or min_lr_rate should be set through the `lr_scheduler_kwargs`",
+        "trainer.lr_scheduler_type=cosine_with_min_lr: One of min_lr or min_lr_rate should be set through the "
+        "`lr_scheduler_kwargs`; what a schedule takes is given as +trainer.lr_scheduler_kwargs.KEY=VALUE",
     ),
     ("SMOKE trainer.lr_scheduler_type=wavy", 2, "trainer.lr_scheduler_type=wavy: not one of <names>"),
     (
         "SMOKE +trainer.lr_scheduler_kwargs={foo:1} trainer.lr_scheduler_type=linear",
         2,
-        "trainer: get_linear_schedule_with_warmup() got an unexpected keyword argument 'foo'",
+        "trainer.lr_scheduler_type=linear with trainer.lr_scheduler_kwargs={'foo': 1}: "
+        "get_linear_schedule_with_warmup() got an unexpected keyword argument 'foo'; what a schedule takes is given as "
+        "+trainer.lr_scheduler_kwargs.KEY=VALUE",
     ),
     (
         "SMOKE trainer.log_level=loud",
@@ -583,7 +612,8 @@ VALUE_ROWS = [
     (
         "SMOKE env=''",
         2,
-        f"env=: no '' in config group 'env' (available: {', '.join(options_of('env'))})",
+        f"env=: no '' in config group 'env' (available: {', '.join(options_of('env'))}); a game of your own: "
+        "--config-dir DIR, or the variable MSGRPO_CONFIG_DIR",
     ),
     ("SMOKE --config-dir RUNS/whole/config.yaml", 2, "RUNS/whole/config.yaml: no such config folder"),
 ]

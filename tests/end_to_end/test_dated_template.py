@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from msgrpo_cli.evaluation.targets import asked_for
 from msgrpo_cli.models import conversation
 from msgrpo_cli.runs.reader import read_run
 from msgrpo_cli.training.train import train_job
+from support.templates import DATED, DATED_SYSTEM
 from support.zoo import ZOO
 
 OVERRIDES = [
@@ -34,15 +36,16 @@ class _Another(datetime.date):
         return cls(2031, 5, 17)
 
 
+@pytest.mark.parametrize("template", [DATED, DATED_SYSTEM], ids=["always", "beside a system text"])
 def test_a_run_reads_the_day_on_which_it_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, run = ZOO["llama-3"].save(tmp_path / "model"), tmp_path / "run"
+    model, run = replace(ZOO["llama-3"], template=template).save(tmp_path / "model"), tmp_path / "run"
     config = compose("train", [*OVERRIDES, f"model.path={model}"])
     first: dict[str, Any] = {"command": ["test"], "overrides": []}
     train_job(config.model_copy(update={"max_updates": 1}), run, **first)
     today = datetime.date.today().isoformat()
-    assert f"the chat template prints the date: {today} (prompt.date)" in " ".join(capsys.readouterr().err.split())
+    assert f"the chat template reads the date: {today} (prompt.date)" in " ".join(capsys.readouterr().err.split())
     saved = load_saved(run / "config.yaml")
     assert saved.prompt.date == today and read_run(run).config["prompt"]["date"] == today
     monkeypatch.setattr(conversation.datetime, "date", _Another)
@@ -52,6 +55,6 @@ def test_a_run_reads_the_day_on_which_it_began(
     capsys.readouterr()
     for overrides, said in (([], today), (["prompt.date=2020-02-29"], "2020-02-29")):
         evaluate_subjects(asked_for(str(run), ["eval.episodes=2", *overrides]), as_json=True)
-        assert f"prints the date: {said}" in " ".join(capsys.readouterr().err.split())
+        assert f"reads the date: {said}" in " ".join(capsys.readouterr().err.split())
     evaluate_subjects(asked_for(str(model), [*OVERRIDES[1:5], "eval.episodes=2"]), as_json=True)
-    assert "prints the date: 2031-05-17" in " ".join(capsys.readouterr().err.split())
+    assert "reads the date: 2031-05-17" in " ".join(capsys.readouterr().err.split())

@@ -138,7 +138,7 @@ def test_from_an_adapter_its_merged_weights_are_the_new_base(lora_run: Path, tmp
     source = lora_run / "checkpoints" / "checkpoint-3"
     run = tmp_path / "next"
     more = [f"lora.enabled={lora}", "trainer.beta=0.1", "max_updates=1", "algo.groups_per_update=24"]
-    train(run, *more, source=weights_of(str(source)))
+    train(run, *more, source=weights_of(str(source), more))
     assert scores(run / "eval" / "validation-0.json") == scores(lora_run / "eval" / "validation-3.json")
     assert rows(run / "metrics.jsonl")[0]["kl"] == pytest.approx(0.0, abs=1e-6)
     merged, _ = load_model(compose("train", [f"model.path={source}"]).model, merge=True)

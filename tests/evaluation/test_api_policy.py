@@ -115,7 +115,7 @@ def test_what_was_answered_is_not_asked_again(server: str) -> None:
 
 def test_an_evaluation_that_broke_goes_on_where_it_was(server: str) -> None:
     whole = score(server, "api.answers=whole")
-    said = r"answers 503 after 0 retries: .*no room.*; 9 answers are kept in outputs"
+    said = r"answers 503: .*no room.*; 9 answers are kept in outputs"
     with Gate(server, lambda number, _: refusal(503, "no room") if number > 9 else None).open() as gate:
         with pytest.raises(RunError, match=said):
             score(gate.url, "api.retries=0", "api.concurrency=1")
@@ -156,6 +156,16 @@ def test_a_request_that_is_refused_for_now_is_sent_again(server: str, capfd: pyt
     ):
         score(gate.url, "api.concurrency=1", "api.retries=2", "eval.seed=5")
     assert len(gate.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "retries", "said"),
+    [(402, 8, "answers 402: "), (429, 1, "answers 429 after 1 retry: "), (429, 0, "answers 429: ")],
+)
+def test_only_retries_that_were_made_are_told(status: int, retries: int, said: str) -> None:
+    soon = refusal(status, "pay first", retry_after="0")
+    with Gate("", lambda *_: soon).open() as gate, pytest.raises(RunError, match=f"{said}.*pay first"):
+        score(gate.url, "api.concurrency=1", f"api.retries={retries}", episodes=1)
 
 
 def test_a_lost_connection_is_tried_again(server: str) -> None:
@@ -221,12 +231,12 @@ def test_what_a_server_does_not_have(server: str) -> None:
         Gate(server, lambda *_: (200, {"Content-Type": "application/json"}, b'{"hello": 1}')).open() as gate,
         pytest.raises(RunError, match="speaks another protocol"),
     ):
-        score(gate.url)
+        score(gate.url, "api.retries=0")
     with (
         Gate(server, lambda *_: (200, {"Content-Type": "text/html"}, b"<html>")).open() as gate,
         pytest.raises(RunError, match="speaks another protocol"),
     ):
-        score(gate.url)
+        score(gate.url, "api.retries=0")
 
 
 def answering(content: Any, usage: Any, **choice: Any) -> Any:
@@ -260,6 +270,11 @@ def broken(**fields: Any) -> Any:
     return lambda *_: (200, {"Content-Type": "application/json"}, json.dumps(fields).encode())
 
 
+def as_json(body: bytes) -> Any:
+    """A reply with status 200 that calls itself JSON."""
+    return lambda *_: (200, {"Content-Type": "application/json"}, body)
+
+
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
@@ -268,6 +283,23 @@ def broken(**fields: Any) -> Any:
         (answering(None, None, finish_reason=None), "finish_reason None"),
         (broken(error={"message": "the engine is out of memory"}), "the engine is out of memory"),
         (broken(error="overloaded", choices=[]), "overloaded"),
+        (broken(object="error", message="CUDA OOM"), "CUDA OOM"),
+        (broken(detail="engine overloaded"), "engine overloaded"),
+        (broken(code=50001, msg="no worker is ready"), "no worker is ready"),
+        (broken(id="7", model="m", choices=[]), r"'?\{\"id\": \"7\".*\"choices\": \[\]"),
+        (broken(id="7", model="m", choices=None), r"\"choices\": null"),
+        (broken(id="7", model="m", choices=[None]), r"\"choices\": \[null\]"),
+        (as_json(b""), "not whole"),
+        (as_json(b'{"id": "7", "choices": [{"message": {"content": "<action>up'), "not whole.*<action>up"),
+        (as_json(b'{"id": "7"} upstream closed'), "not whole.*upstream closed"),
+        (answering("<action>up</action>", None, finish_reason=None, error={"message": "died"}), "died"),
+        (answering("", None, error={"code": 502, "message": "provider gone"}), "provider gone"),
+        (answering("<action>up</action>", None, finish_reason="length", error="shed"), "shed"),
+        (answering("", None, message={"content": "", "error": "worker lost"}), "worker lost"),
+        (answering("<action>up</action>", None, finish_reason="insufficient_system_resource"), "insufficient_system"),
+        (answering("<action>up</action>", None, finish_reason=["stop"]), "finish_reason"),
+        (answering("<action>up</action>", None, message=None), "another protocol.*finish_reason"),
+        (lambda *_: (200, {"Content-Type": "text/html"}, b"<h1>back in a minute</h1>"), "back in a minute"),
     ],
 )
 def test_a_failure_of_the_server_is_never_scored_nor_kept(
@@ -275,10 +307,20 @@ def test_a_failure_of_the_server_is_never_scored_nor_kept(
 ) -> None:
     monkeypatch.setattr("msgrpo_cli.evaluation.api_server._FIRST_WAIT", 0.0)
     with Gate("", reply).open() as gate:
-        with pytest.raises(RunError, match=f"{said}.*after 2 retries"):
+        with pytest.raises(RunError, match=f"{said}.*after 1 retry$"):
+            score(gate.url, "api.retries=1", "api.concurrency=1", episodes=1)
+        assert len(gate.bodies) == 2
+    assert not file_of_answers().exists()
+
+
+def test_only_retries_that_a_failure_had_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msgrpo_cli.evaluation.api_server._FIRST_WAIT", 0.0)
+    with Gate("", broken(error={"message": "no memory"})).open() as gate:
+        with pytest.raises(RunError, match=r"no memory.*after 2 retries$"):
             score(gate.url, "api.retries=2", "api.concurrency=1", episodes=1)
         assert len(gate.bodies) == 3
-    assert not file_of_answers().exists()
+        with pytest.raises(RunError, match=r"no memory(?!.*retr)"):
+            score(gate.url, "api.retries=0", "api.concurrency=1", episodes=1)
 
 
 def test_a_failure_that_passes_is_asked_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,12 +331,13 @@ def test_a_failure_that_passes_is_asked_again_and_counted(monkeypatch: pytest.Mo
     assert found["valid_action_rate"] == 1.0 and found["usage"]["retries"] == 1
 
 
-def test_another_protocol_is_shown_in_its_own_words_with_a_hint() -> None:
+def test_another_protocol_is_shown_in_its_own_words_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msgrpo_cli.evaluation.api_server._FIRST_WAIT", 0.0)
     hello = Gate("", broken(hello="I am a web page"))
     with hello.open() as gate:
-        with pytest.raises(RunError, match=r"I am a web page.*without choices$"):
+        with pytest.raises(RunError, match=r"I am a web page.*without choices after"):
             score(gate.url, episodes=1)
-        with pytest.raises(RunError, match=r"I am a web page.*usually ends in /v1$"):
+        with pytest.raises(RunError, match=r"I am a web page.*usually ends in /v1 after"):
             score(gate.url.removesuffix("/v1"), episodes=1)
 
 
@@ -331,6 +374,26 @@ def test_a_server_that_does_not_count_and_says_nothing(capfd: pytest.CaptureFixt
         assert "tokens unknown, cost unknown" in told and "said nothing in" in told
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"finish_reason": "content_filter"},
+        {"message": {"role": "assistant", "content": None, "refusal": "I cannot help with that."}},
+    ],
+)
+def test_what_a_content_filter_withheld_is_told_as_its_refusal(
+    choice: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Gate("", answering(None, None, **choice)).open() as gate:
+        for _ in range(2):  # asked, and kept
+            usage = score(gate.url, episodes=2)["usage"]
+            assert usage["filtered"] == usage["requests"] > 0 == usage["empty"]
+            told = " ".join("".join(capfd.readouterr()).split())
+            assert f"content filter refused {usage['requests']} of {usage['requests']} answers" in told
+            assert "said nothing" not in told and "named no action" not in told
+    assert usage["kept"] == usage["requests"]
+
+
 @pytest.mark.parametrize("key", ["sk-SECRETabc\nX: y", "sk-SECRETäöü"])
 def test_a_key_that_is_none_is_not_repeated(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
@@ -339,7 +402,17 @@ def test_a_key_that_is_none_is_not_repeated(key: str, monkeypatch: pytest.Monkey
     assert "SECRET" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("reason", "cut"), [("length", True), ("stop", False)])
+@pytest.mark.parametrize(
+    ("reason", "cut"),
+    [
+        ("length", True),
+        ("max_tokens", True),
+        ("model_length", True),
+        ("MAX_TOKENS", True),
+        ("stop", False),
+        ("STOP", False),
+    ],
+)
 def test_an_answer_that_the_limit_ended_is_marked(reason: str, cut: bool) -> None:
     with Gate("", answering("<action>up</action>", None, finish_reason=reason)).open() as gate:
         score(gate.url, episodes=1)

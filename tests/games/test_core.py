@@ -12,8 +12,10 @@ import pytest
 from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env
 
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.games.registry import make_game
 from support.counted import not_hanging
 
 PARSED = {
@@ -198,3 +200,12 @@ def test_texts_lie_in_the_observation_space() -> None:
         game = FrozenLake(size=size, slippery=True)
         text, _ = game.reset(seed=1)
         assert game.observation_space.contains(text)
+
+
+@pytest.mark.parametrize("name", ["frozenlake", "snake_8", "sokoban", "guess_number", "minesweeper", "taxi"])
+def test_a_game_of_one_move_says_so(name: str) -> None:
+    game = make_game(compose("train", [f"env={name}"]).env)
+    game.reset(seed=0)
+    game.max_steps = 1
+    assert re.search(r"\b1 (move|guess|cell)\b", game.rules())
+    assert "1 moves" not in game.describe()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import re
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import Interrupted, UsageError
 from msgrpo_cli.games import registry as probe
 from msgrpo_cli.games.frozenlake import FrozenLake
@@ -15,6 +23,7 @@ from msgrpo_cli.games.guard import (
     AT_STEP,
     BrokenPromise,
     GameError,
+    NeverReturned,
     blaming,
     checked_metrics,
     checked_outcome,
@@ -71,7 +80,7 @@ def test_metrics_of_a_game_are_finite_numbers() -> None:
 
 def test_a_game_that_never_returns_is_stopped_and_the_alarm_put_back() -> None:
     before = signal.getsignal(signal.SIGALRM)
-    with pytest.raises(BrokenPromise, match="the game did not return"), returning_within(0.05):
+    with pytest.raises(NeverReturned, match="the game did not return"), returning_within(0.05):
         while True:
             pass
     assert signal.getsignal(signal.SIGALRM) == before
@@ -80,14 +89,79 @@ def test_a_game_that_never_returns_is_stopped_and_the_alarm_put_back() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0), "no alarm is left behind"
 
 
-def test_the_trial_before_a_run_names_a_game_that_never_returns(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stuck(FrozenLake):
-        def play(self, action: str) -> tuple[float, str | None]:
-            while True:
-                pass
+def stuck(*_: object) -> None:
+    while True:
+        pass
 
+
+def swallowing(*_: object) -> None:
+    while True:
+        with contextlib.suppress(Exception):  # as a user's game may
+            time.sleep(0.01)
+
+
+def swallowing_all(*_: object) -> None:
+    for _ in range(3):
+        with contextlib.suppress(BaseException):
+            time.sleep(30)
+    stuck()
+
+
+HANGS = [stuck, swallowing, swallowing_all]
+
+
+@pytest.mark.parametrize("hang", HANGS)
+def test_a_game_that_swallows_the_alarm_is_stopped_all_the_same(hang: Callable[[], None]) -> None:
+    with pytest.raises(NeverReturned, match=r"^the game did not return within 0\.05 s$"), returning_within(0.05):
+        hang()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0), "no alarm is left behind"
+    blamed = pytest.raises(GameError, match=r"^game maze: the game did not return within 0\.05 s, at step 3 of")
+    with blamed, returning_within(0.05), blaming("maze", AT_STEP, 3, 17):
+        hang()
+
+
+def test_one_that_swallows_every_alarm_ends_with_a_line() -> None:
+    program = (
+        "import time\nfrom msgrpo_cli.games import guard\nguard._AGAIN = 0.01\nwith guard.returning_within(0.05):\n"
+        "    while True:\n        try:\n            while True:\n                try:\n"
+        "                    time.sleep(9)\n"
+        "                except BaseException: pass\n        except BaseException: pass\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: the game did not return within 0.05 s, and catches whatever is to stop it\n"
+
+
+@pytest.mark.parametrize("hang", HANGS)
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        ("play", "when it was played at random with seed 0"),
+        ("new_game", "when it was made or first reset"),
+        ("state_key", "at the start with seed 0"),
+    ],
+)
+def test_the_trial_before_a_run_names_a_game_that_never_returns(
+    monkeypatch: pytest.MonkeyPatch, hang: Callable[[], None], part: str, place: str
+) -> None:
+    class Stuck(FrozenLake):
+        pass
+
+    monkeypatch.setattr(Stuck, part, hang)
     monkeypatch.setattr(probe, "_LONGEST", 0.2)
-    assert probe.broken_promise(Stuck, "full") == "the game did not return within 0.2 s"
+    assert probe.broken_promise(Stuck, "full") == f"the game did not return within 0.2 s, {place}"
+
+
+@pytest.mark.parametrize("part", ["__init__", "play"])
+def test_a_config_whose_game_never_returns_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    monkeypatch.setattr(probe, "_LONGEST", 0.2)
+    compose("train", ["seed=1"])  # which is as fast
+    hung = functools.wraps(getattr(FrozenLake, part))(lambda *_, **__: swallowing())  # type: ignore[misc]
+    monkeypatch.setattr(FrozenLake, part, hung)
+    with pytest.raises(UsageError) as caught:
+        compose("train", [])
+    assert re.match(r"env\.(id|name).*the game did not return within 0\.2 s", str(caught.value))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_parser_may_read_the_state_since_nothing_is_asked_before_a_reset() -> None:

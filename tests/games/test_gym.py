@@ -200,6 +200,44 @@ def test_an_environment_is_played_as_it_is_registered(registered: None, name: st
     assert "those of a plain loop over" in CHECKS["gymnasium"](compose("train", block).env)
 
 
+@pytest.fixture
+def five_steps() -> Iterator[list[str]]:
+    gymnasium.register("test/Five-v0", entry_point=_bare, max_episode_steps=5)
+    yield ["env=gym", "env.id=test/Five-v0", "env.actions=[up,right,down,left]", "env.template='{{ steps_left }}'"]
+    del gymnasium.registry["test/Five-v0"]
+    wrapped.cache_clear()
+
+
+@pytest.mark.parametrize("steps", [6, 12, 100])
+def test_more_steps_than_an_environment_is_registered_with_are_refused(five_steps: list[str], steps: int) -> None:
+    said = (
+        rf"^env\.max_steps={steps}: test/Five-v0 is registered with max_episode_steps=5, where gymnasium cuts an "
+        r"episode; use no more$"
+    )
+    with pytest.raises(UsageError, match=said):
+        compose("train", [*five_steps, f"env.max_steps={steps}"])
+
+
+@pytest.mark.parametrize("steps", [3, 5])
+def test_a_registered_limit_cuts_as_gymnasium_does_and_is_no_end(five_steps: list[str], steps: int) -> None:
+    block = [*five_steps, f"env.max_steps={steps}"]
+    game = game_of(*block)
+    game.reset(seed=0)
+    ends = [game.step(0)[2:4] for _ in range(steps)]
+    assert ends == [(False, False)] * (steps - 1) + [(False, True)]
+    assert "those of a plain loop over" in CHECKS["gymnasium"](compose("train", block).env)
+
+
+def test_the_check_holds_a_game_against_the_registered_limit(
+    five_steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = compose("train", [*five_steps, "env.max_steps=5"]).env
+    monkeypatch.setattr(type(make_game(env)), "limit", None)
+    longer = env.model_copy(update={"max_steps": 12})
+    with pytest.raises(Exception, match=r"at step 5 of seed 0 test/Five-v0 by itself gives \(-1\.0, True"):
+        CHECKS["gymnasium"](longer)
+
+
 def test_a_game_that_drops_a_wrapper_fails_its_check(registered: None, monkeypatch: pytest.MonkeyPatch) -> None:
     block = ["env=gym", "env.id=test/Wrapped-v0", "env.name=it", "env.max_steps=5"]
     block += ["env.actions=[up,right,down,left]", "env.template='{{ observation }}'"]

@@ -177,6 +177,20 @@ def test_an_update_that_played_one_game_alone_tells_it_all_the_same() -> None:
     assert not any("/" in name for name in found)
 
 
+@pytest.mark.parametrize(("second", "declared"), [("snake_8", False), ("frozenlake_slippery", True)])
+def test_success_of_a_mixture_is_told_where_all_of_its_games_declare_it(second: str, declared: bool) -> None:
+    """In every update, whichever games it happened to play, and in evaluations alike."""
+    env = compose("train", ["env=mix", f"env.games=[frozenlake,{second}]"]).env
+    rules = UpdateRules(seed=0, groups_per_update=1, group_size=4)
+    updates = [
+        play_update(number, rules, lambda: make_game(env), RandomPlayer(), PlayRules("mix")) for number in range(1, 9)
+    ]
+    assert {played.episodes[0].env for played in updates} == {"frozenlake", second}
+    assert {rollout_metrics(played)["success_rate"] is not None for played in updates} == {declared}
+    evaluator = Evaluator(lambda: make_game(env, True), PlayRules("mix"), split="test", seed=0, episodes=12)
+    assert (evaluator.evaluate("random", RandomPlayer()).evaluation.success_rate is not None) == declared
+
+
 def test_a_mixture_passes_the_checks_of_games() -> None:
     checks = check_game(compose("train", ["env=mix", "env.games=[frozenlake,guess_number]"]).env)
     assert [(check.name, check.detail) for check in checks if not check.passed] == []

@@ -8,7 +8,7 @@ import pytest
 
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.models.conversation import PLAIN_TEMPLATE, Conversation
-from support.templates import CHATML, DATED, FORGETS_SYSTEM, NO_SYSTEM, SEPARATED, tokenizer
+from support.templates import CHATML, DATED, DATED_SYSTEM, FORGETS_SYSTEM, NO_SYSTEM, SEPARATED, tokenizer
 
 PLAY = (("system", "the rules"), ("user", "the state"))
 
@@ -73,6 +73,85 @@ def test_a_date_is_the_one_that_is_given_on_any_day() -> None:
     said = Conversation(words, date="2025-03-04", chat_template_kwargs={"date_string": "long ago"})
     assert "Today Date: long ago" in read(said) and not said.reads_the_clock
     assert not Conversation(tokenizer(CHATML)).reads_the_clock
+
+
+TALK = (*PLAY, ("assistant", "one"), ("user", "more"))
+TODAY = "{{ strftime_now('%d %b %Y') }}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        DATED_SYSTEM,
+        "{% for m in messages %}{% if m.role == 'assistant' %}" + TODAY + "{% endif %}{{ m.content }}\n{% endfor %}",
+        "{% if messages | length > 2 %}" + TODAY + "{% endif %}" + CHATML,
+        "{% if messages | length > 6 and messages[0].role != 'system' %}" + TODAY + "{% endif %}" + CHATML,
+        "{% if messages[0].role != 'system' %}" + TODAY + "{% endif %}" + CHATML,
+        "{% if tools %}" + TODAY + "{% endif %}" + CHATML,
+    ],
+    ids=["system", "answers", "history", "long history, no system", "no system", "tools"],
+)
+def test_a_date_in_any_branch_is_noticed(template: str) -> None:
+    tools = [{"type": "function", "function": {"name": "up", "description": "", "parameters": {}}}]
+    found = Conversation(tokenizer(template), date="2025-03-04", chat_template_kwargs={"tools": tools})
+    assert found.reads_the_clock
+    assert [note for note in found.notes if "2025-03-04" in note] == [
+        "the chat template reads the date: 2025-03-04 (prompt.date)"
+    ]
+
+
+def test_a_date_that_no_trial_brings_to_light_is_refused_rather_than_read_anew_each_day() -> None:
+    words = tokenizer("{% if 'the state' in messages[-1].content %}" + TODAY + "{% endif %}" + CHATML)
+    found = Conversation(words)
+    assert not found.reads_the_clock and found.prompt_ids((("user", "another"),))
+    with pytest.raises(UsageError, match=rf"^prompt\.date: .*give prompt\.date={found.date}$"):
+        found.prompt_ids(PLAY)
+    assert "04 Mar 2025" in read(Conversation(words, date="2025-03-04"))
+
+
+@pytest.mark.parametrize(
+    ("format", "said"),
+    [
+        ("%F", "2025-03-04"),
+        ("%D", "03/04/25"),
+        ("%h %e", "Mar  4"),
+        ("%-d/%-m", "4/3"),
+        ("%%d", "%d"),
+        ("100%% of %Y", "100% of 2025"),
+        ("%T", "00:00:00"),
+        ("%H:%M:%S.%f", "00:00:00.000000"),
+        ("%^b it\\'s \\\\ {{ %} é😀", "MAR it's \\ {{ %} é😀"),
+    ],
+)
+def test_every_directive_is_what_python_makes_of_it_on_that_day(format: str, said: str) -> None:
+    for template in (
+        "{{ strftime_now('" + format + "') | upper }}",
+        "{% set f = '" + format + "' %}{{ strftime_now(f) }}",
+    ):
+        found = Conversation(tokenizer(template + CHATML), date="2025-03-04")
+        expected = said.upper() if "upper" in template else said
+        assert read(found) == f"{expected}<|im_start|>system\nthe rules<|im_end|>\n" + (
+            "<|im_start|>user\nthe state<|im_end|>\n<|im_start|>assistant\n"
+        )
+        timed = any("where it reads the time of day, that is 00:00" in note for note in found.notes)
+        assert timed == ("00:00" in said)
+
+
+@pytest.mark.parametrize("beginning", ["\n\n", "  ", "  {% if true %}x{% endif %}", "\n  {%- if true %}x{% endif %}\n"])
+def test_a_dated_template_is_read_to_the_letter(beginning: str) -> None:
+    dated, plain = (f"{beginning}{day}{CHATML}" for day in (TODAY, "04 Mar 2025"))
+    assert read(Conversation(tokenizer(dated), date="2025-03-04")) == read(Conversation(tokenizer(plain)))
+
+
+def test_transformers_own_clock_says_the_same() -> None:
+    words = tokenizer(DATED_SYSTEM)
+    conversation = [{"role": role, "content": content} for role, content in TALK]
+    for _ in range(2):  # once more, should midnight fall between
+        theirs = words.apply_chat_template(conversation, add_generation_prompt=True)["input_ids"]
+        ours = list(Conversation(words).prompt_ids(TALK))
+        if ours == theirs:
+            break
+    assert ours == theirs
 
 
 @pytest.mark.parametrize(("template", "how"), [(NO_SYSTEM, "refuses"), (FORGETS_SYSTEM, "leaves out")])

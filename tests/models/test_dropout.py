@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from msgrpo_cli.models.dropout import active_dropout, switch_off
+from msgrpo_cli.models.dropout import active_dropout, switch_off, switched_off
 from support.small_models import adapter_dropping_out, attention_dropping_out, llama
 from support.zoo import ZOO
 
@@ -18,6 +18,20 @@ def test_rates_are_found_in_layers_and_in_attributes(make: Any) -> None:
     assert active_dropout(model) and all(place.endswith("=0.1") for place in active_dropout(model))
     switch_off(model)
     assert active_dropout(model) == [] == active_dropout(llama())
+
+
+@pytest.mark.parametrize("name", ["jitter_noise", "input_jitter_noise", "moe_jitter_eps"])
+def test_jitter_counts_and_a_threshold_of_the_same_family_does_not(name: str) -> None:
+    router = torch.nn.Linear(2, 2)
+    setattr(router, name, 0.3)
+    router.router_jitter_noise = 0.01  # type: ignore[assignment]
+    model = torch.nn.Sequential(router, torch.nn.AlphaDropout(0.2))
+    assert active_dropout(model) == [f"0.{name}=0.3", "1.p=0.2"]
+    with switched_off(model):
+        assert active_dropout(model) == []
+    assert active_dropout(model) == [f"0.{name}=0.3", "1.p=0.2"]
+    switch_off(model)
+    assert active_dropout(model) == [] and router.router_jitter_noise == 0.01
 
 
 @pytest.mark.parametrize("name", ["gpt-2", "opt"])

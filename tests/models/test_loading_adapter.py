@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,13 +12,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.errors import UsageError
+from msgrpo_cli.config.saved import anchored, config_hash, dumped, load_saved
+from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 from msgrpo_cli.evaluation.targets import asked_for
-from msgrpo_cli.launch.run import weights_of
+from msgrpo_cli.launch.run import go_on, start, weights_of
+from msgrpo_cli.models.export import export
 from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.planning.prompts import encoder
-from msgrpo_cli.runs.checkpoint import from_weights
+from msgrpo_cli.runs.checkpoint import from_weights, plain_base
 from msgrpo_cli.runs.pretrained import ASSETS
 from msgrpo_cli.training.train import train_job
 from support.small_run import SMALL
@@ -54,7 +57,7 @@ def test_it_is_loaded_merged_on_its_base(adapter: Path) -> None:
 @pytest.mark.parametrize("lora", ["false", "true"])
 def test_it_is_trained_further_and_scored(adapter: Path, lora: str) -> None:
     overrides = [*SMALL, *FEW, f"lora.enabled={lora}"]
-    config = from_weights(compose("train", overrides), weights_of(str(adapter)))
+    config = from_weights(compose("train", overrides), weights_of(str(adapter), overrides))
     run = adapter.parent / f"run-{lora}"
     outcome = train_job(config, run, command=["test"], overrides=overrides)
     assert outcome["updates"] == 1
@@ -71,3 +74,73 @@ def test_one_that_names_no_base_is_refused(adapter: Path) -> None:
     (adapter / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": ""}))
     with pytest.raises(UsageError, match=r"adapter_config\.json: names no base_model_name_or_path"):
         load_model(compose("train", [f"model.path={adapter}"]).model)
+
+
+def moved(adapter: Path, folder: Path, base: str) -> Path:
+    """The adapter, there, with its base named so."""
+    shutil.copytree(adapter, folder)
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": base}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("named", "given", "lora"),
+    [
+        ("base", "model.path", "false"),
+        ("base", "model.path", "true"),
+        ("./base", "--from", "false"),
+        ("zoo/deep/../../base", "model.path", "false"),
+    ],
+)
+def test_a_base_that_is_named_by_a_relative_path_is_found_from_anywhere(
+    named: str, given: str, lora: str, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, overrides = adapter.parent, [*SMALL, *FEW, f"lora.enabled={lora}"]
+    (home / "zoo" / "deep").mkdir(parents=True)
+    moved(adapter, home / "zoo" / "adapter", named)
+    monkeypatch.chdir(home)
+    if given == "model.path":
+        config = compose("train", [*overrides, "model.path=zoo/adapter"])
+    else:
+        config = from_weights(compose("train", overrides), Path("zoo/adapter"))
+    train_job(config, home / "run", command=["test"], overrides=overrides)
+    (home / "elsewhere").mkdir()
+    shutil.copytree(ASSETS / "tiny", home / "elsewhere" / "base")
+    monkeypatch.chdir(home / "elsewhere")
+    saved = load_saved(home / "run" / "config.yaml").model
+    assert saved.adapter_base is not None and Path(saved.adapter_base).resolve() == (home / "base").resolve()
+    assert Path(plain_base(home / "zoo" / "adapter", saved).path).resolve() == (home / "base").resolve()
+    shutil.rmtree(home / "elsewhere" / "base")
+    assert go_on(str(home / "run"), ["max_updates=2"], [], ["test"], [])["updates"] == 2
+    [scored] = evaluate_subjects(asked_for(str(home / "run"), ["eval.episodes=2"]), as_json=True)
+    assert scored["episodes"] == 2
+    export(str(home / "run"), home / "exported", merge=lora == "true")
+    assert load_model(compose("train", [f"model.path={home / 'exported'}"]).model)
+
+
+def test_a_base_that_is_nowhere_is_told_with_a_remedy(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    place = moved(adapter, adapter.parent / "zoo" / "adapter", "zoo/gone")
+    with pytest.raises(RunError, match=r"adapter of zoo/gone, .*write its absolute path into .*adapter_config\.json$"):
+        load_model(compose("train", [f"model.path={place}"]).model)
+
+
+def test_a_config_without_an_adapter_is_hashed_as_before_there_was_a_base_in_it() -> None:
+    config = compose("train", SMALL)
+    assert config_hash(config) == config_hash(anchored(config))
+    data = dumped(anchored(config))
+    data.pop("note")
+    data["engine"].pop("note")
+    data["model"].pop("adapter_base")
+    assert hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16] == config_hash(config)
+
+
+@pytest.mark.parametrize("place", ["adapter", "an adapter, it's {odd}"])
+def test_weights_that_from_names_are_those_of_any_model(place: str, adapter: Path) -> None:
+    source = adapter.rename(adapter.parent / place)
+    run = adapter.parent / "run"
+    chosen = [text for text in SMALL if not text.startswith("model=")]
+    short = ["prompt=action_only", "prompt.observation=compact", "rollout.max_new_tokens=8"]
+    start(["model=any", *chosen, *FEW, *short, f"hydra.run.dir={run}"], [], ["test"], source)
+    assert load_saved(run / "config.yaml").model.path == str(source.resolve())

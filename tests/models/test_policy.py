@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from msgrpo_cli.models.conversation import Conversation
 from msgrpo_cli.models.embedded import make_tokenizer
 from msgrpo_cli.models.generation import Sampling
 from msgrpo_cli.models.loading import ends_of
-from msgrpo_cli.models.policy import LanguageAgentPolicy
+from msgrpo_cli.models.policy import LanguageAgentPolicy, too_long
 from msgrpo_cli.models.shared_generation import generate_shared
 from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
 from msgrpo_cli.rollout.prompt import PromptTemplate
@@ -163,9 +164,48 @@ def test_the_same_text_is_encoded_once() -> None:
 def test_a_prompt_that_is_too_long_names_both_lengths() -> None:
     assert policy_of(saying(*UP), max_prompt_tokens=22).act([decision()])[0].action == "up"
     with pytest.raises(
-        RunError, match=r"rollout\.max_prompt_tokens=21: a prompt has 22 tokens, and prompts are never cut"
+        RunError,
+        match=r"rollout\.max_prompt_tokens=21: a prompt of FrozenLake has 22 tokens, and prompts are never cut",
     ):
         policy_of(saying(*UP), max_prompt_tokens=21).act([decision()])
+
+
+LONG = "a prompt of lake has 90 tokens"
+SMALLER = "a smaller game, a shorter prompt"
+
+
+@pytest.mark.parametrize(
+    ("most", "answer", "context", "more", "said"),
+    [
+        (90, 10, 100, {}, None),
+        (90, 10, None, {}, None),
+        (89, 10, 100, {"compact": True}, f"most: {LONG}, and prompts are never cut: raise the limit, or choose "
+         "a smaller game or a shorter prompt"),
+        (89, 10, None, {"history": 1}, f"most: {LONG}, and prompts are never cut: raise the limit, or choose "
+         "prompt.observation=compact, less prompt.history, a smaller game or a shorter prompt"),
+        (90, 11, 100, {"compact": True}, f"answer: {LONG} and the model's context is 100: lower it to at most 10, or "
+         f"choose {SMALLER} or a model with a longer context"),
+        (80, 20, 100, {"compact": True}, f"most: {LONG} and the model's context is 100: raise the limit and lower "
+         f"rollout.max_new_tokens=20 to at most 10, or choose {SMALLER} or a model with a longer context"),
+        (80, 20, 80, {"compact": True}, f"most: {LONG} and the model's context is 80: choose {SMALLER} or a model "
+         "with a longer context"),
+        (90, 20, 90, {"compact": True}, f"answer: {LONG} and the model's context is 90: choose {SMALLER} or a model "
+         "with a longer context"),
+    ],
+)  # fmt: skip
+def test_only_what_can_help_is_advised_against_a_long_prompt(
+    most: int, answer: int, context: int | None, more: dict[str, Any], said: str | None
+) -> None:
+    keys = {"most:": f"rollout.max_prompt_tokens={most}:", "answer:": f"rollout.max_new_tokens={answer}:"}
+    if said is not None:
+        said = re.sub("^(most|answer):", lambda found: keys[found[0]], said)
+    assert too_long(90, most, answer, context, "lake", **more) == said
+
+
+def test_a_prompt_that_grew_too_long_is_advised_by_how_it_is_shown() -> None:
+    with pytest.raises(RunError) as compact:
+        policy_of(saying(*UP), max_prompt_tokens=21).act([decision()])
+    assert "compact" not in str(compact.value) and "history" not in str(compact.value)
 
 
 def test_the_model_runs_in_the_given_precision() -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.planning.architecture import adapter_size, architecture_of, matrices_of
+from msgrpo_cli.planning.architecture import adapter_count, adapter_size, architecture_of, matrices_of
+from msgrpo_cli.planning.dry_run import derived
+from support.zoo import ZOO
 
 SIZES = {
     "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -71,3 +78,36 @@ def test_unknown_models_are_refused_with_a_remedy(tmp_path: Path, monkeypatch: p
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UsageError, match="not JSON"):
         architecture_of(elsewhere.model_copy(update={"path": folder}))
+
+
+MAMBA = {"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"}
+
+
+@pytest.mark.parametrize("kind", sorted(MAMBA))
+@pytest.mark.parametrize("targets", ["all-linear", "[in_proj,out_proj]", "'.*(in|out)_proj'"])
+def test_an_adapter_that_peft_refuses_is_refused_before_anything_is_loaded(
+    kind: str, targets: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "hidden_size": 32}))
+    chosen = ["model=any", f"model.path={tmp_path}", "lora.enabled=true"]
+    with pytest.raises(UsageError, match=r"^lora\.target_modules=.*peft refuses it: .*out_proj"):
+        derived(compose("train", [*chosen, f"lora.target_modules={targets}"]))
+    config = compose("train", [*chosen, "lora.target_modules=[in_proj]"])
+    assert adapter_count(config.model, config.lora) is None
+
+
+def test_peft_refuses_as_the_plan_does(tmp_path: Path) -> None:
+    settings = PeftLoraConfig()
+    for kind in (*MAMBA, "granitemoehybrid", "lfm2", "opt"):
+        module = torch.nn.Module()
+        module.config = SimpleNamespace(model_type=kind)  # type: ignore[assignment]
+        refused = pytest.raises(ValueError, match="incompatible") if kind in MAMBA else nullcontext()
+        with refused:
+            _check_lora_target_modules_mamba(settings, module, "out_proj")
+    folder = ZOO["mamba-2"].save(tmp_path / "mamba")
+    config = compose("train", ["model=any", f"model.path={folder}", "lora.enabled=true"])
+    with pytest.raises(UsageError, match="peft refuses it"):
+        adapter_count(config.model, config.lora)
+    hybrid = ZOO["granite-hybrid"].save(tmp_path / "hybrid")
+    config = compose("train", ["model=any", f"model.path={hybrid}", "lora.enabled=true"])
+    assert adapter_count(config.model, config.lora) is None

@@ -95,16 +95,21 @@ def test_a_sweep_whose_prompts_do_not_fit_is_refused_before_its_first_job(
     with pytest.raises(SystemExit) as end:
         main()
     said = capsys.readouterr().err
-    assert end.value.code == 2 and said.count("rollout.max_prompt_tokens=64: a prompt has 188 tokens") == 1
+    assert end.value.code == 2 and said.count("rollout.max_prompt_tokens=64: a prompt of snake_20 has 188 tokens") == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_model_s_context_and_every_stage_are_measured_against() -> None:
-    with pytest.raises(UsageError, match=r"rollout\.max_new_tokens=250: a prompt has 22 tokens .* context is 256"):
+    with pytest.raises(
+        UsageError, match=r"rollout\.max_new_tokens=250: a prompt of frozenlake has 22 tokens .* context is 256: low"
+    ):
         measured_prompt(compose("train", ["rollout.max_new_tokens=250"]))
     stages = ["curriculum.key=env.size", "curriculum.values=[4,16]", "env.size=4"]
-    with pytest.raises(UsageError, match=r"rollout\.max_prompt_tokens=64: a prompt has \d+ tokens"):
+    with pytest.raises(UsageError, match=r"tokens=64: a prompt of frozenlake with env\.size=16 has \d+ tokens"):
         measured_prompt(compose("train", stages))
+    mixture = ["env=mix", "env.games=[frozenlake,snake_20]", "prompt.observation=full"]
+    with pytest.raises(UsageError, match=r"a prompt of snake_20 has \d+ tokens"):
+        measured_prompt(compose("train", mixture))
 
 
 def test_history_is_measured_too() -> None:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -97,6 +98,17 @@ def _relative_links() -> Iterator[Any]:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_readme_says_on_which_python_what_was_run() -> None:
+    """As `pyproject.toml` declares them and as the page of development tells it."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["classifiers"]
+    versions = sorted(found[1] for one in declared if (found := re.search(r":: (3\.\d+)$", one)))
+    assert len(versions) > 1
+    for file in (ROOT / "README.md", DOCS / "development.md"):
+        rows = [line for line in _parts(file)[0] if re.match(r"\| 3\.\d", line)]
+        told = {version for row in rows for version in re.findall(r"3\.\d\d", row.split("|")[1])}
+        assert sorted(told) == versions, file
 
 
 @pytest.mark.parametrize("name", ["quickstart.md", "architecture.md"])

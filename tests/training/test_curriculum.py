@@ -100,5 +100,7 @@ def test_what_waits_for_successes_is_refused_where_there_are_none(override: str)
         compose("train", ["env=snake_8", override, *(["curriculum.values=[5,6]"] if "curriculum" in override else [])])
 
 
-def test_one_game_of_a_mixture_that_declares_success_is_enough() -> None:
-    compose("train", ["env=mix", "env.games=[snake_8,frozenlake]", "stop.success=0.5"])
+def test_success_of_a_mixture_is_waited_for_only_where_all_of_its_games_declare_it() -> None:
+    compose("train", ["env=mix", "env.games=[frozenlake_slippery,frozenlake]", "stop.success=0.5"])
+    with pytest.raises(UsageError, match=r"stop.success=0.5: one of the games declares no success"):
+        compose("train", ["env=mix", "env.games=[snake_8,frozenlake]", "stop.success=0.5"])

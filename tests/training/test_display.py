@@ -40,3 +40,15 @@ def test_a_terminal_gets_a_bar_and_its_cursor_back_even_after_an_error() -> None
     shown = out.getvalue()
     assert "1/2" in shown and "success 50.0 %" in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
+
+
+def test_what_was_scored_is_named_in_words() -> None:
+    out = io.StringIO()
+    row = {"mean_total_reward": 0.5, "success_rate": None, "greedy_success_rate": None}
+    with Display(2, Console(file=out, width=100)) as display:
+        display.evaluated(0, "any", row)
+        display.evaluated(2, "test", row, "best checkpoint")
+    assert out.getvalue().splitlines() == [
+        "after update 0, all starts: reward 0.500",
+        "after update 2, test, best checkpoint: reward 0.500",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from msgrpo_cli.algo.batching import Row
+from msgrpo_cli.training.gap import Far, GapBound, checked_gap
 from msgrpo_cli.training.metrics import UpdateFigures
 from support.parts import first_gradient, small_model, trainer_for, uneven
 
@@ -41,6 +43,12 @@ def seen(given: dict[str, Any]) -> torch.Tensor:
     return -given["completion_mask"].float()
 
 
+def gap(batches: list[dict[str, Any]]) -> Far:
+    """As the trainer finds it, before the first optimizer step."""
+    unbound = GapBound(math.inf, math.inf)
+    return checked_gap(batches, [seen(one) for one in batches], unbound, 1, lambda batches: "none")
+
+
 def after(figures: UpdateFigures, optimizer_steps: int = 1, with_kl: bool = True) -> dict[str, Any]:
     return figures.metrics(uneven(), optimizer_steps, with_kl=with_kl)
 
@@ -49,8 +57,9 @@ def trained_once() -> UpdateFigures:
     """An update of a long and a short micro-batch, in one pass."""
     figures = UpdateFigures(seconds_rollout=4.0)
     figures.scored(ROWS, [(8, 2), (6, 1)], seconds=2.0)
-    figures.trained(long(), {"entropy": [0.5], "kl": [0.25], CLIPPED: [1.0]}, seen(long()), True)
-    figures.trained(short(), {"entropy": [2.5], "kl": [0.75], CLIPPED: [0.0]}, seen(short()), True)
+    figures.trained(long(), {"entropy": [0.5], "kl": [0.25], CLIPPED: [1.0]}, seen(long()))
+    figures.trained(short(), {"entropy": [2.5], "kl": [0.75], CLIPPED: [0.0]}, seen(short()))
+    figures.logprob_gap.join(gap([long(), short()]))
     figures.stepped(0.75, 1e-3, seconds=1.0)
     return figures
 
@@ -78,7 +87,7 @@ def test_the_gap_is_a_mean_over_tokens_and_padding_is_none() -> None:
 
 def test_later_passes_do_not_enter_the_gap_but_the_farthest_token() -> None:
     figures = trained_once()
-    figures.trained(long(), {}, seen(long()) - 1, False)
+    figures.trained(long(), {}, seen(long()) - 1)
     found = after(figures)
     assert found["logprob_gap_mean"] == (0.5 + 0.0 + 0.25 + 0.125) / 4
     assert found["logprob_gap_max"] == 0.5
@@ -88,7 +97,8 @@ def test_later_passes_do_not_enter_the_gap_but_the_farthest_token() -> None:
 def test_the_gap_is_that_of_the_old_policy_where_a_first_pass_takes_several_steps() -> None:
     figures = UpdateFigures()
     figures.scored(ROWS, [(8, 2)], seconds=2.0)
-    figures.trained(long() | {"old_per_token_logps": seen(long())}, {}, seen(long()) - 1, True)
+    figures.logprob_gap.join(gap([long()]))
+    figures.trained(long() | {"old_per_token_logps": seen(long())}, {}, seen(long()) - 1)
     assert after(figures)["logprob_gap_max"] == 0.5
     assert after(figures)["log_ratio_max"] == 1.0
 
@@ -118,6 +128,16 @@ def test_without_rows_nothing_is_told_but_zeros() -> None:
     assert found["skipped"] is True
     told = ("loss", "entropy", "clip_ratio", "kl", "grad_norm", "log_ratio_max", "logprob_gap_mean", "logprob_gap_max")
     assert {name: found[name] for name in told} == dict.fromkeys(told)
+
+
+def test_a_micro_batch_without_tokens_adds_nothing() -> None:
+    """As one whose every token is masked."""
+    figures = trained_once()
+    before = after(figures)
+    empty = batch([[-1.5, -9.0]], [[0, 0]])
+    figures.trained(empty, {"entropy": [0.0]}, seen(empty))
+    figures.logprob_gap.join(gap([empty]))
+    assert after(figures) == before
 
 
 def test_without_a_reference_there_is_no_distance_to_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 import torch
 
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.config.schema import StopConfig
+from msgrpo_cli.config.saved import load_saved, saved_text
+from msgrpo_cli.config.schema import SHORTEST_WINDOW, StopConfig
+from msgrpo_cli.errors import UsageError
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.runs.resume import changed
 from msgrpo_cli.training.stopping import FALSE_ALARMS, History, Stopping
@@ -115,19 +118,52 @@ def test_windows_that_overlap_are_not_compared() -> None:
 
 
 @pytest.mark.slow
-def test_runs_that_learn_nothing_are_hardly_ever_told_to_have_collapsed() -> None:
+@pytest.mark.parametrize("size", [SHORTEST_WINDOW, 15, 30])
+def test_runs_that_learn_nothing_are_hardly_ever_told_to_have_collapsed(size: int) -> None:
     random, alarms, count = np.random.default_rng(0), 0, 0
     for updates, runs in ((60, 120), (180, 50), (700, 20)):
         shape = runs, updates
         noises = random.normal(0.3, 0.05, shape), random.binomial(16, 0.03, shape) / 16, random.standard_t(5, shape)
         for of_run in itertools.chain(*noises):
-            followed, told = History(10), False
+            followed, told = History(size), False
             for update, reward in enumerate(of_run, 1):
                 followed.add(row(update, float(reward)))
                 told = told or followed.collapse() is not None
             alarms += told
             count += 1
     assert count == 570 and alarms <= FALSE_ALARMS * count, alarms
+
+
+@pytest.mark.parametrize("given", ["stop.window=2", "stop.window=3", "stop.window=5", "stop.window=9"])
+def test_a_window_for_which_that_does_not_hold_is_refused(given: str, tmp_path: Path) -> None:
+    wanted = rf"^{re.escape(given)}: must be at least 10: over fewer updates chance moves the mean as far as a"
+    with pytest.raises(UsageError, match=wanted):
+        compose("train", [given])
+    config = compose("train", ["stop.window=10"])
+    with pytest.raises(UsageError, match=wanted):
+        changed(config, [given])
+    with pytest.raises(UsageError, match=wanted):
+        (tmp_path / "experiment").mkdir()
+        section, number = "stop:\n  window: ", given.partition("=")[2]
+        (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{section}{number}\n")
+        compose("train", ["experiment=mine"], [tmp_path])
+    old = config.model_copy(update={"stop": config.stop.model_copy(update={"window": 2})})
+    (tmp_path / "config.yaml").write_text(saved_text(old))
+    assert load_saved(tmp_path / "config.yaml") == old, "a run of before that is still read"
+
+
+def test_the_shortest_window_is_the_default_and_shorter_ones_cry_wolf() -> None:
+    assert compose("train", []).stop.window == SHORTEST_WINDOW == 10
+    random, told = np.random.default_rng(0), dict.fromkeys((2, SHORTEST_WINDOW), 0)
+    for of_run in random.normal(0.3, 0.05, (150, 60)):
+        for size in told:
+            followed = History(size)
+            found = False
+            for update, reward in enumerate(of_run, 1):
+                followed.add(row(update, float(reward)))
+                found = found or followed.collapse() is not None
+            told[size] += found
+    assert told[SHORTEST_WINDOW] <= 1 < told[2]
 
 
 @pytest.mark.parametrize(("run", "found"), [("seed 1", 45), ("seed 2", 57)])

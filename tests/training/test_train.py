@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from msgrpo_cli.config.saved import load_saved
 from msgrpo_cli.config.trainer_fields import problems
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs.checkpoint import from_weights, read_metadata
+from msgrpo_cli.training.recorder import Recorder
 from msgrpo_cli.training.train import train_job
 from support.small_qwen import small_qwen
 from support.small_run import SMALL
@@ -244,7 +246,7 @@ def test_random_weights_of_a_real_architecture_train(tmp_path: Path) -> None:
 
 
 def test_a_prompt_that_is_too_long_fails_with_both_lengths(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"rollout.max_prompt_tokens=10: a prompt has 22 tokens"):
+    with pytest.raises(UsageError, match=r"rollout.max_prompt_tokens=10: a prompt of frozenlake has 22 tokens"):
         train(tmp_path / "long", "rollout.max_prompt_tokens=10")
     record = json.loads((tmp_path / "long" / "run.json").read_text())
     assert record["status"] == "failed" and "22 tokens" in record["error"]
@@ -285,6 +287,31 @@ def test_ten_updates_without_a_valid_action_are_told_with_raw_answers(
     texts = {step["completion"] for episode in played if episode["update"] == 10 for step in episode["steps"]}
     shown = ast.literal_eval("[" + said.partition("some answers: ")[2] + "]")
     assert len(shown) == 3 and set(shown) <= texts
+
+
+@pytest.mark.parametrize(
+    ("texts", "shown"),
+    [
+        (["", ""], "'', ''"),  # the end of the turn at once
+        (["<action>up"] * 9, "'<action>up', '<action>up', '<action>up'"),  # cut off before the tag is closed
+        (["<action>north</action>"], "'<action>north</action>'"),  # a word of another game
+        (["I think\nup"], r"'I think\nup'"),  # no tag, and still on one line
+    ],
+)
+def test_whatever_the_cause_the_answers_are_shown_once_and_raw(texts: list[str], shown: str) -> None:
+    def played(answers: list[tuple[str, str | None]]) -> Any:
+        steps = [SimpleNamespace(completion=SimpleNamespace(text=text, action=action)) for text, action in answers]
+        return SimpleNamespace(episodes=[SimpleNamespace(steps=steps)])
+
+    said: list[str] = []
+    recorder: Any = SimpleNamespace(invalid_in_a_row=0, display=SimpleNamespace(say=said.append))
+    mute, read = played([(text, None) for text in texts]), played([("<action>up</action>", "up"), ("", None)])
+    for update in [mute] * 9 + [read] + [mute] * 9:
+        Recorder._warn_of_invalid(recorder, update)
+    assert said == [], "one valid action in between, and the ten begin anew"
+    for update in [mute] * 5:
+        Recorder._warn_of_invalid(recorder, update)
+    assert said == [f"warning: 10 updates in a row without one valid action; some answers: {shown}"]
 
 
 def test_ten_updates_without_signal_are_said_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

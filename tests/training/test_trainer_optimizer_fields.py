@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from msgrpo_cli.algo.episode_sampling import Draw
 from msgrpo_cli.rollout.collect import PlayedUpdate
@@ -58,3 +60,72 @@ def test_the_weights_after_three_updates_are_trl_s(tmp_path: Path, fields: dict[
     apart = max(float((a - b).abs().max()) for a, b in zip(plain_model.parameters(), model.parameters(), strict=True))
     assert moved > 1e-4
     assert apart < 1e-3 * moved, (apart, moved)
+
+
+class _Weights(TrainerCallback):
+    """The weights after every optimizer step."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model, self.kept = model, [self._now(model)]
+
+    @staticmethod
+    def _now(model: torch.nn.Module) -> torch.Tensor:
+        return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        self.kept.append(self._now(self.model))
+        return control
+
+    def moved(self) -> list[bool]:
+        return [not torch.equal(one, next_one) for one, next_one in zip(self.kept, self.kept[1:], strict=False)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"weight_decay": 0.3},
+        {"optim": "sgd", "optim_args": "momentum=0.9"},
+        {"optim": "adafactor", "weight_decay": 0.1},
+        {"beta": 0.3},
+        {"entropy_coef": 0.1},
+        {"num_iterations": 2},
+        {"lr_scheduler_type": "linear"},
+    ],
+    ids=lambda fields: ",".join(fields),
+)
+def test_an_optimizer_step_without_any_advantage_moves_nothing_and_counts(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    """After an update that all steps learn from, one whose only advantage is that of a single row."""
+    model, tokenizer = small_model()
+    logprobs = [[-0.5] * len(answer) for answer in ANSWERS]
+    episodes = one_step_episodes(ANSWERS, PROMPTS, logprobs)
+    everything = Draw(np.ones(8, dtype=bool), np.ones(8))
+    chosen = {**USUAL, **fields}
+    passes = int(chosen.get("num_iterations", 1))
+
+    def play(update: int) -> PlayedUpdate:
+        advantages = np.linspace(-1.0, 2.0, 8) if update != 2 else np.where(np.arange(8) == 3, 1.0, 0.0)
+        return PlayedUpdate(update, tuple(episodes), shared(episodes, advantages), everything, 0.0, 1.0)
+
+    reference = small_model(seed=5)[0] if fields.get("beta") else None
+    trainer = trainer_for(tmp_path, model, tokenizer, play, reference, max_updates=3, optimizer_steps=4, **chosen)
+    weights, rates = _Weights(model), []
+    trainer.add_callback(weights)
+    stepped = trainer.figures.__class__.stepped
+
+    def noted(self: Any, loss: float, learning_rate: float, *, seconds: float) -> None:
+        rates.append(learning_rate)
+        stepped(self, loss, learning_rate, seconds=seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer.figures.__class__, "stepped", noted)
+        trainer.train()
+    moved = weights.moved()
+    assert len(moved) == trainer.state.global_step == 12 * passes
+    assert all(moved[: 4 * passes]) and all(moved[8 * passes :])
+    assert sum(moved[4 * passes : 8 * passes]) == passes, "the part with the row that has an advantage, in every pass"
+    if "lr_scheduler_type" in fields:
+        assert len(set(rates)) == 12, "the schedule goes on by steps, taken or not"

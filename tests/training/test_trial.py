@@ -29,6 +29,24 @@ def test_a_generation_config_that_cannot_be_saved_is_refused_before_anything_is_
         try_saving(model, tokenizer, "here")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("pad_token_id", -1, "GenerationConfig is invalid: .*pad_token_id"),
+        ("cache_implementation", "bogus", r"Invalid `cache_implementation` \(bogus\)"),
+        ("early_stopping", "x", "`early_stopping` must be a boolean or 'never', but is x"),
+    ],
+)
+def test_whatever_is_wrong_with_a_generation_config_is_told_in_a_line(key: str, value: object, said: str) -> None:
+    model, tokenizer = small_model()
+    setattr(model.generation_config, key, value)
+    before = model.generation_config.do_sample
+    with pytest.raises(UsageError, match=said) as caught:
+        try_saving(model, tokenizer, "here")
+    assert str(caught.value).endswith("; correct it there") and "\n" not in str(caught.value)
+    assert model.generation_config.do_sample == before, "it is left as it was"
+
+
 def test_settings_of_sampling_without_sampling_are_set_right_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

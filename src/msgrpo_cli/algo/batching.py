@@ -31,7 +31,7 @@ class Row:
     episode: int
     """Number of the episode among the drawn ones."""
     truncated: bool = False
-    """The answer was cut at the limit of tokens."""
+    """The answer was cut at the limit of tokens: it ends with none of its conversation's ends."""
 
     @property
     def length(self) -> int:
@@ -62,7 +62,7 @@ def weighed_rows(
 
     With L_i tokens in row i, N rows, E episodes, T_e steps in episode e [ours]: `token` w = 1 / sum L,
     `step` w = 1 / (N L_i), `episode` w = 1 / (E T_e L_i), `constant` w = 1 / (N max_new_tokens) (Dr. GRPO).
-    With `mask_truncated` rows whose answer was cut are left out, which is what TRL's mask comes to: sum L is then over
+    With `mask_truncated` rows that are `truncated` are left out, which is what TRL's mask comes to: sum L is then over
     the rows that are left, while N, E and T_e count all of them, as in TRL's own losses.
     """
     if not rows:

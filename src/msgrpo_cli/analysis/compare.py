@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from msgrpo_cli.common.files import strict
+from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.statistics import Interval, bootstrap_interval, smallest_detectable_difference
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.reader import RunData, differences, finite, flat, read_run, written
@@ -154,14 +155,16 @@ def sign_flip_p(apart: Sequence[float]) -> float:
     return float(found.pvalue)
 
 
+def smallest_p(differing: int) -> float:
+    """Of so many pairs that differ: two of their 2^n flips are as far from 0, were all of one size and sign."""
+    return min(1.0, 2.0 ** (1 - differing))
+
+
 def warnings_on(effect: Effect) -> list[str]:
     """What a reader might trip over."""
     n = effect.first_better + effect.second_better
-    if effect.p_value >= LEVEL and n > 0 and 2.0 ** (1 - n) >= LEVEL:
-        return [
-            f"{n} {'episode differs' if n == 1 else 'episodes differ'}: even if all agreed, p could not be below "
-            f"{2.0 ** (1 - n):.2g}, so no difference can be found on so few; take more episodes."
-        ]
+    if smallest_p(n) >= LEVEL:  # which the sentence tells
+        return []
     excluded = effect.ci95 is not None and not effect.ci95[0] <= 0 <= effect.ci95[1]
     if excluded == (effect.p_value < LEVEL):
         return []
@@ -176,15 +179,23 @@ def sentence(found: PairedComparison) -> str:
     effect = found.total_reward
     p = f"p = {effect.p_value:.2g}" if effect.p_value >= 0.001 else "p < 0.001"
     if effect.verdict == "no difference found":
-        smallest = effect.smallest_detectable_difference
-        told = (
-            "in every episode both score alike, or all differ by as much"
-            if smallest is None
-            else f"80 % of such comparisons would show one of {smallest:.3f} or more"
-        )
-        return f"No difference found in total reward ({p}); {told}."
+        return f"No difference found in total reward ({p}); {_power(effect)}."
     better, worse = ("B", "A") if effect.verdict == "second is better" else ("A", "B")
     return f"{better} scores {abs(effect.effect):.3f} more total reward an episode than {worse} ({p})."
+
+
+def _power(effect: Effect) -> str:
+    """What a comparison that found nothing could have found."""
+    n = effect.first_better + effect.second_better
+    if n == 0:
+        return "in every episode both score alike"
+    if (least := smallest_p(n)) >= LEVEL:
+        return (
+            f"{n} of {counted(n + effect.equal, 'episode')} {'differs' if n == 1 else 'differ'}, and even if all "
+            f"agreed, p could not be below {least:.2g}: so few show no difference at 5 %, however large; take more "
+            "episodes"
+        )
+    return f"80 % of such comparisons would show one of {effect.smallest_detectable_difference:.3f} or more"
 
 
 def _columns(pairs: Sequence[tuple[Any, Any]]) -> tuple[list[float], list[float]]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from msgrpo_cli.runs.metrics import Row, evaluation_rows, is_known, points, read_rows
 
+from .labels import name_levels
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -53,33 +55,34 @@ def _picture(
 ) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 6.4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     reward, success = figure.subplots(2, 1, sharex=True)
     train = [row for row in rows if row.get("kind") == "train"]
     evaluations = evaluation_rows(rows)
-    split = next((str(row["split"]) for row in evaluations if row.get("split") not in (None, "any")), "evaluation,")
+    split = next((str(row["split"]) for row in evaluations if row.get("split") not in (None, "any")), "evaluation")
 
     _draw_train(reward, train, "total_reward")
     _draw_greedy(reward, evaluations, "greedy_mean_total_reward", split)
     _draw_sampled(reward, evaluations, "mean_total_reward", "mean_total_reward_ci95", split)
-    _draw_references(reward, scores, best)
     reward.set_ylabel("total reward per episode")
 
     _draw_train(success, train, "success_rate")
     _draw_greedy(success, evaluations, "greedy_success_rate", split)
     _draw_sampled(success, evaluations, "success_rate", "success_ci95", split)
-    _draw_references(success, successes, best)
     success.set_ylabel("success rate")
     success.set_ylim(-0.04, 1.08)
     success.set_xlabel("update")
     if not any(is_known(row, key) for row in rows for key in ("success_rate", "greedy_success_rate")):
         success.text(0.5, 0.5, "no success known", transform=success.transAxes, ha="center", color=_GREY)
 
-    for panel in (reward, success):
+    for panel, levels in ((reward, scores), (success, successes)):
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         panel.grid(alpha=0.25, linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
+        _draw_references(panel, levels, best)
     handles, labels = reward.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
@@ -108,7 +111,7 @@ def _draw_greedy(panel: Axes, rows: Sequence[Row], key: str, split: str) -> None
             marker="^",
             markerfacecolor="white",
             markersize=8,
-            label=f"{split} greedy",
+            label=f"{split}, greedy",
         )
 
 
@@ -116,7 +119,7 @@ def _draw_sampled(panel: Axes, rows: Sequence[Row], key: str, interval_key: str,
     updates, values = points(rows, key)
     if not updates:
         return
-    panel.plot(updates, values, color=_BLUE, marker="o", markersize=5, label=f"{split} sampled, 95 %")
+    panel.plot(updates, values, color=_BLUE, marker="o", markersize=5, label=f"{split}, sampled, 95 %")
     measured = [row for row in rows if is_known(row, key) and row.get(interval_key) is not None]
     if measured:
         panel.vlines(
@@ -130,18 +133,11 @@ def _draw_sampled(panel: Axes, rows: Sequence[Row], key: str, interval_key: str,
 
 def _draw_references(panel: Axes, levels: tuple[float | None, float | None], best: str) -> None:
     """Dashed lines for random and the best known play, named at the right edge."""
-    for name, level, color in (("random", levels[0], "black"), (best, levels[1], _GREEN)):
-        if level is None:
-            continue
+    named = [
+        (f"{name} {level:.3g}", level, color)
+        for name, level, color in (("random", levels[0], "black"), (best, levels[1], _GREEN))
+        if level is not None
+    ]
+    for _, level, color in named:
         panel.axhline(level, color=color, linestyle="--", linewidth=1.2)
-        panel.annotate(
-            f"{name} {level:.3g}",
-            xy=(1, level),
-            xycoords=panel.get_yaxis_transform(),
-            xytext=(-2, 3),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            fontsize=8,
-            color=color,
-        )
+    name_levels(panel, named)

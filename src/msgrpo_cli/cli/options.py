@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -46,3 +47,14 @@ NameAndOverrides = Annotated[
     list[str] | None, typer.Argument(metavar="ENV|KEY=VALUE", help="A name in conf/env, and values of its keys.")
 ]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, `last`, or the beginning of a name.")]
+
+
+def at_least(least: int) -> Callable[[int | None], int | None]:
+    """A check of a whole number; Typer's own `min` would write `[x>=1]` into the help."""
+
+    def checked(value: int | None) -> int | None:
+        if value is not None and value < least:
+            raise typer.BadParameter(f"{value} is below {least}.")
+        return value
+
+    return checked

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.control import Control
+from rich.segment import ControlType
 
 from .secrets import masked
 
@@ -25,17 +27,39 @@ def stderr() -> Console:
     return Console(stderr=True, force_jupyter=False, force_terminal=False) if usual.is_jupyter else usual
 
 
-def tally(name: str, of_what: str) -> Callable[[int, int], None]:
-    """Says now and then how far it is, such as "snake_8: 12 episodes, of 500"; nothing where that takes seconds."""
+_standing: list[Console] = []
+"""The terminal on which a line of progress stands that the next one replaces."""
+
+
+def tally(name: str, of_what: str, *, stays: bool = False) -> Callable[[int, int], None]:
+    """Says now and then how far it is, such as "snake_8: 12 episodes, of 500"; nothing where that takes seconds.
+
+    On a terminal one line, gone at the end, unless it `stays`; who may leave before calls `end_progress`.
+    """
     last = time.monotonic()
 
     def said(finished: int, total: int) -> None:
         nonlocal last
-        if finished < total and time.monotonic() - last >= PLAIN_EVERY:
+        if finished >= total:
+            end_progress()
+        elif time.monotonic() - last >= PLAIN_EVERY:
             last = time.monotonic()
-            stderr().print(f"{name}: {finished} {of_what} {total}", highlight=False, markup=False)
+            console = stderr()
+            end_progress()
+            live = console.is_terminal and not console.is_dumb_terminal and not stays
+            text = f"{name}: {finished} {of_what} {total}"
+            console.print(
+                text[: console.width - 1] if live else text, highlight=False, markup=False, end="" if live else "\n"
+            )
+            _standing.extend([console] if live else [])
 
     return said
+
+
+def end_progress() -> None:
+    """Takes away the line of progress, if one stands."""
+    while _standing:
+        _standing.pop().control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
 
 def say(problem: object) -> None:

@@ -39,6 +39,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}".replace(",", " ")
 
 
+def counted(number: int, what: str, several: str | None = None) -> str:
+    """Such as 1 move, 2 moves; `several` is the plural, where it is not `what` and an s."""
+    return f"{number} {what if number == 1 else several or what + 's'}"
+
+
 def gigabytes(size: int) -> str:
     """Bytes, decimal, as disks and GPUs are sold: 3.4 GB; small ones as 12.5 MB."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"

@@ -22,11 +22,11 @@ from msgrpo_cli.common.text import reason_of
 from msgrpo_cli.errors import UsageError
 
 from . import engines, trainer_fields
+from .ignored import ignored
 from .problems import missing_values, validation_mistakes
 from .schema import RunConfig, stages
 
 _PACKAGE = Path(str(files("msgrpo_cli")))
-_STARTS = 32  # in a mixture some games may declare success and others none
 
 
 def config_dir() -> Path:
@@ -64,28 +64,9 @@ def compose(primary: str, overrides: Sequence[str], config_dirs: Sequence[Path] 
     config = validated(
         with_games(hydra_app.plain(hydra_app.look(config_dir(), primary, overrides, folders)), config_dirs)
     )
-    if ignored := [*config.algo.ignored(), *_ignored_by_servers(config)]:
-        raise UsageError("\n".join(ignored))
+    if lines := ignored(primary, config, overrides):
+        raise UsageError("\n".join(lines))
     return config
-
-
-def _ignored_by_servers(config: RunConfig) -> list[str]:
-    """One line for every key that is given and changes nothing, since the model of a server plays."""
-    if config.policy != "api":
-        return []
-    model, prompt = config.model, config.prompt
-    given = {
-        "lora.enabled": True if config.lora.enabled else None,
-        "model.chat_template_file": model.chat_template_file,
-        "model.end_of_turn": model.end_of_turn,
-        "prompt.date": prompt.date,
-        "prompt.system_role": None if prompt.system_role == "auto" else prompt.system_role,
-    }
-    return [
-        f"{key}={str(value).lower() if value is True else value}: changes nothing with policy=api; leave it out"
-        for key, value in given.items()
-        if value is not None
-    ]
 
 
 def with_games(data: dict[str, Any], config_dirs: Sequence[Path]) -> dict[str, Any]:
@@ -152,19 +133,15 @@ def _success_problems(config: RunConfig) -> list[str]:
     """What waits for successes in a game that declares none."""
     from msgrpo_cli.games.registry import make_game
 
-    none = f"{config.env.name} declares no success"
     stop, curriculum = config.stop, config.curriculum
+    if (stop.success is None and curriculum.key is None) or make_game(config.env).declares_success():
+        return []
+    none = f"{config.env.name} declares no success" if config.env.id != MIX else "one of the games declares no success"
     waiting = []
     if stop.success is not None:
         waiting.append(f"stop.success={stop.success:g}: {none}; stop.score takes a reward")
     if curriculum.key is not None:
         waiting.append(f"curriculum.key={curriculum.key}: {none}, so no value is ever passed")
-    if waiting:
-        game = make_game(config.env)
-        for seed in range(_STARTS):
-            game.reset(seed=seed)
-            if game.success is not None:
-                return []
     return waiting
 
 

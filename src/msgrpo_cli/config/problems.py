@@ -29,7 +29,8 @@ def missing_option(config_file: str | None, options: Sequence[str] | None) -> st
     known = sorted(options or [])
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean '{group}={near[0]}'?" if near else ""
-    return f"{group}={name}: no '{name}' in config group '{group}'{hint} (available: {', '.join(known)})"
+    own = "; a game of your own: --config-dir DIR, or the variable MSGRPO_CONFIG_DIR" if group == "env" else ""
+    return f"{group}={name}: no '{name}' in config group '{group}'{hint} (available: {', '.join(known)}){own}"
 
 
 def composition_mistake(problem: BaseException, overrides: Sequence[str]) -> str:

@@ -60,20 +60,43 @@ def saved_text(config: RunConfig) -> str:
 
 
 def anchored(config: RunConfig) -> RunConfig:
-    """The same with absolute paths of model and template, so that a run goes on from any directory."""
+    """The same with absolute paths of model, template and adapter's base: a run goes on from any directory."""
     model = config.model
-    changed = {
+    changed: dict[str, str | None] = {
         key: str(Path(text).expanduser().absolute())
         for key, text in (("path", model.path), ("chat_template_file", model.chat_template_file))
         if text is not None and (text.startswith(("./", "../", "~")) or Path(text).exists())
     }
+    if model.adapter_base is None and model.init == "pretrained":
+        changed["adapter_base"] = _base_of_adapter(Path(model.path).expanduser())
     return config.model_copy(update={"model": model.model_copy(update=changed)})
+
+
+def _base_of_adapter(folder: Path) -> str | None:
+    """The directory that a peft adapter of somebody else's names as its base; None where it names a hub id, or none."""
+    if (folder / "msgrpo.json").is_file():  # a checkpoint of ours says more
+        return None
+    try:
+        named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return base_folder(folder, named) if isinstance(named, str) and named else None
+
+
+def base_folder(adapter: Path, named: str) -> str | None:
+    """The directory that an adapter means by the base it names: beside the adapter, else from here."""
+    if (adapter / named / "config.json").is_file():
+        return str((adapter / named).resolve())
+    here = Path(named).expanduser()
+    return str(here.absolute()) if here.is_dir() else None
 
 
 def config_hash(config: RunConfig) -> str:
     """Equal for equal configs, whatever way they were written; notes count for nothing."""
     data = {key: value for key, value in dumped(anchored(config)).items() if key != "note"}
     data["engine"].pop("note")
+    if data["model"]["adapter_base"] is None:  # equal to before it existed
+        data["model"].pop("adapter_base")
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -67,6 +67,8 @@ class ModelConfig(Section):
     """Further tokens that end an answer, beside those that tokenizer, model and template declare."""
     learning_rate: NonNegative | None = None  # not in runs of before it existed
     """What suits the whole model; `trainer.learning_rate` is null where it is meant."""
+    adapter_base: str | None = None  # not in runs of before it existed
+    """Where the base of an adapter at `path` lies on this machine, as its run found it; a run fills it in."""
 
 
 class LoraConfig(Section):
@@ -212,6 +214,11 @@ class GuardConfig(Section):
     """One with a token whose log-probability is farther from the one it was sampled with."""
 
 
+SHORTEST_WINDOW = 10
+"""Of `stop.window`: with 10 at most 1 % of runs that learn nothing are told to have collapsed, whatever the noise that
+a test simulates; with 5 it is 3 %, with 2 15 %, and 2, 3, 5 and 7 miss one or both of the recorded collapses."""
+
+
 class StopConfig(Section):
     """When a run ends before `max_updates`."""
 
@@ -221,8 +228,8 @@ class StopConfig(Section):
     """Success rate on validation that is enough."""
     on_collapse: bool
     """A collapse is always told; whether it ends the run too."""
-    window: Annotated[int, Field(ge=2)]
-    """Updates over which means are taken to tell a collapse."""
+    window: Annotated[int, Field(ge=2, json_schema_extra={"minimum": SHORTEST_WINDOW})]
+    """Updates over which means are taken to tell a collapse; runs of before it was refused may hold a shorter one."""
 
 
 class CurriculumConfig(Section):
@@ -316,3 +323,10 @@ def stages(env: EnvConfig, curriculum: CurriculumConfig) -> list[EnvConfig]:
         return [env]
     key = curriculum.key.removeprefix("env.")
     return [EnvConfig.model_validate({**env.model_dump(), key: value}) for value in curriculum.values or ()]
+
+
+def stage_names(env: EnvConfig, curriculum: CurriculumConfig) -> list[str]:
+    """What each of these is called to people, such as `frozenlake with env.size=8`."""
+    if curriculum.key is None:
+        return [env.name]
+    return [f"{env.name} with {curriculum.key}={value}" for value in curriculum.values or ()]

@@ -32,9 +32,11 @@ class Answer:
     completion_tokens: int | None
     model: str | None = None  # not in answers of before it was kept
     """Who answered, by the server's own word."""
+    filtered: bool = False  # not in answers of before it was kept
+    """The server's content filter withheld it, or cut it."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.text, str) or not isinstance(self.truncated, bool):
+        if not (isinstance(self.text, str) and isinstance(self.truncated, bool) and isinstance(self.filtered, bool)):
             raise ValueError(f"an answer of {type(self.text).__name__} in place of text")
         for tokens in (self.prompt_tokens, self.completion_tokens):
             if tokens is not None and (type(tokens) is not int or tokens < 0):

@@ -37,6 +37,8 @@ class Usage:
     retries: int = 0
     empty: int = 0
     """Answers without a word, such as those of a model that was still thinking; they are invalid."""
+    filtered: int = 0
+    """Answers that the server's content filter withheld or cut; they do not count as empty."""
     too_long: int = 0
     """Answers of more tokens than the limit that was asked for: the server did not heed it."""
     cut_early: int = 0
@@ -158,7 +160,8 @@ class ApiPolicy:
     def _count(self, answer: Answer, *, now: bool) -> None:
         usage, config = self.usage, self._config
         usage.requests += 1
-        usage.empty += not answer.text.strip()
+        usage.filtered += answer.filtered
+        usage.empty += not (answer.filtered or answer.text.strip())
         if (tokens := answer.completion_tokens) is not None:
             usage.longest = max(usage.longest, tokens)
             usage.too_long += tokens > self.sampling.max_new_tokens

@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.secrets import masked
+from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema_api import ApiConfig
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.models.generation import Sampling
@@ -29,19 +31,22 @@ _NO_KEY = "none"  # a server that wants no key ignores it, and the package does 
 _PATIENCE = 5.0  # seconds for the list of models, which only an advice needs
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds, doubling, as the package waits
-_CUT = {"length", "max_tokens"}
+_CUT, _FILTERED = {"length", "max_tokens", "max_length", "max_output_tokens", "model_length"}, "content_filter"
 _ENDED = {
     "stop",
     "tool_calls",
     "function_call",
-    "content_filter",
+    _FILTERED,
     "eos",
     "eos_token",
     "end_turn",
     "stop_sequence",
     *_CUT,
 }
-"""What servers call an answer that the model has ended; other words, such as error or abort, are failures of theirs."""
+"""What servers call an answer that the model has ended, or a limit; others, such as error or abort, are failures of
+theirs, and so is a word that nobody knows."""
+_FAILED = {"error", "errors", "detail", "message", "msg", "code", "status", "choices"}
+"""Fields by which a server says what went wrong: what has one of them, and no choice, is of this protocol."""
 _log = logging.getLogger("openai._base_client")  # where the package tells its own retries
 
 Conversation = Sequence[Mapping[str, str]]
@@ -49,7 +54,7 @@ Conversation = Sequence[Mapping[str, str]]
 
 
 class _NoAnswer(Exception):
-    """The server failed, and said so in words instead of a status."""
+    """What came with status 200 is no answer: the server failed, which it says in words if at all."""
 
 
 class Server:
@@ -88,35 +93,46 @@ class Server:
                 return self._answer(raw), retries + attempt
             except _NoAnswer as problem:
                 if attempt >= self._config.retries:
-                    raise RunError(f"{self.base_url}: {problem}, after {attempt} retries") from problem
+                    raise RunError(f"{self.base_url}: {problem}{_after(attempt)}") from problem
                 wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
                 _log.info("Retrying in %s seconds: %s", wait, problem)
                 time.sleep(wait)
         raise AssertionError
 
     def _answer(self, raw: Any) -> Answer:
-        """Raises _NoAnswer where the server itself failed, RunError where it speaks another protocol."""
+        """Raises _NoAnswer where there is none: the server failed, or speaks another protocol."""
+        import openai
+
         text = masked(" ".join(raw.text.split()))[:_SHOWN]
-        said = raw.parse()
-        if getattr(said, "error", None):
-            raise _NoAnswer(f"an error with status 200: {text}")
-        if not getattr(said, "choices", None):
-            hint = "" if self.base_url.endswith("/v1") else "; api.base_url usually ends in /v1"
-            raise RunError(f"{self.base_url}: speaks another protocol: it says {text!r}, without choices{hint}")
-        choice, usage = said.choices[0], said.usage
         try:
-            content, reason = choice.message.content, choice.finish_reason
-            if reason not in _ENDED and not (reason is None and content):
-                raise _NoAnswer(f"an answer with finish_reason {reason}: {text}")
+            said = raw.parse()
+        except (ValueError, openai.APIError) as problem:
+            raise _NoAnswer(f"an answer that is not whole ({one_line(problem)}): {text!r}") from problem
+        choices = getattr(said, "choices", None)
+        first = choices[0] if choices and isinstance(choices, list) else None
+        if any(getattr(part, "error", None) for part in (said, first, getattr(first, "message", None))):
+            raise _NoAnswer(f"an error with status 200: {text}")
+        if first is None:
+            if _FAILED & getattr(said, "model_fields_set", set()):
+                raise _NoAnswer(f"no answer, though status 200: {text}")
+            hint = "" if self.base_url.endswith("/v1") else "; api.base_url usually ends in /v1"
+            raise _NoAnswer(f"speaks another protocol: it says {text!r}, without choices{hint}")
+        try:
+            content, told, usage = first.message.content, first.finish_reason, said.usage
+            reason = told.lower() if isinstance(told, str) else told
+            refusal = getattr(first.message, "refusal", None)
+            if not (content if reason is None else reason in _ENDED):
+                raise _NoAnswer(f"an answer with finish_reason {told}: {text}")
             return Answer(
                 text="" if content is None else content,
                 truncated=reason in _CUT,
                 prompt_tokens=usage.prompt_tokens if usage else None,
                 completion_tokens=usage.completion_tokens if usage else None,
                 model=said.model if isinstance(said.model, str) else None,
+                filtered=reason == _FILTERED or (not content and bool(refusal)),
             )
-        except (AttributeError, ValueError) as problem:
-            raise RunError(f"{self.base_url}: speaks another protocol: {problem}") from problem
+        except (AttributeError, TypeError, ValueError) as problem:
+            raise _NoAnswer(f"speaks another protocol: {problem}: {text}") from problem
 
     def explained(self, problem: BaseException, hint: str) -> BaseException:
         """What the server or the way to it said, with a remedy; `hint` ends the line."""
@@ -144,8 +160,8 @@ class Server:
                 cause = masked(str(problem.__cause__ or said))
                 return RunError(f"api.base_url={where}: cannot be reached: {cause}{hint}")
             case openai.APIStatusError():
-                tried = f"{config.retries} retries"
-                return RunError(f"{where} answers {problem.status_code} after {tried}: {said}{hint}")
+                retries = int(problem.request.headers.get("x-stainless-retry-count", 0))  # as the package counts them
+                return RunError(f"{where} answers {problem.status_code}{_after(retries)}: {said}{hint}")
             case openai.APIError() | ValueError():
                 return RunError(f"{where}: an answer that the protocol does not know: {said}{hint}")
         return problem
@@ -157,6 +173,10 @@ class Server:
             known = self._client.with_options(max_retries=0, timeout=_PATIENCE).models.list()
             return f"it serves {', '.join(sorted(model.id for model in known)[:20])}; "
         return ""
+
+
+def _after(retries: int) -> str:
+    return f" after {counted(retries, 'retry', 'retries')}" if retries else ""
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from msgrpo_cli.common.console import talk_on_stderr, tally
+from msgrpo_cli.common.console import end_progress, talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
 from msgrpo_cli.config.saved import config_hash
 from msgrpo_cli.config.schema import ModelConfig, PromptConfig, RolloutConfig, RunConfig
@@ -55,7 +55,10 @@ def evaluate_subjects(asked: Sequence[tuple[Subject, RunConfig]], *, as_json: bo
         check_precision(config)
     with talk_on_stderr(), neutral_surroundings(lambda line: print(line, file=sys.stderr)):
         told: set[str] = set()
-        results = [_evaluate(subject, config, told) for subject, config in asked]
+        try:
+            results = [_evaluate(subject, config, told) for subject, config in asked]
+        finally:
+            end_progress()
     objects = [played.evaluation.to_json() for played, _ in results]
     if as_json:
         print(json.dumps(strict(objects if len(objects) > 1 else objects[0]), allow_nan=False))
@@ -121,7 +124,7 @@ def _ask_server(config: RunConfig, evaluator: Evaluator) -> Played:
     if config.eval.temperature is not None:
         sampling = replace(sampling, temperature=config.eval.temperature)
     template = PromptTemplate(config.prompt.system, config.prompt.user)
-    most, said = config.eval.episodes * config.env.max_steps, tally(config.env.name, "answers, at most")
+    most, said = config.eval.episodes * config.env.max_steps, tally(config.env.name, "answers, at most", stays=True)
     with kept_answers(_answers_folder(config)) as kept, retries_told():
         policy = ApiPolicy(
             config.model.path, template, sampling, config.api, kept, on_answer=lambda answers: said(answers, most)

@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from msgrpo_cli.common.numbers import NONE, estimate, percent
+from msgrpo_cli.common.numbers import NONE, counted, estimate, percent
 from msgrpo_cli.common.statistics import normalized_score
 
 from .scores import Evaluation, Scores
@@ -211,11 +211,11 @@ def _server(evaluation: Evaluation) -> str:
     kept = f" ({usage['kept']} of them answered before)" if usage["kept"] else ""
     if kept and usage["cost_usd"] is not None:
         cost += f", {usage['cost_usd_now']:.4f} of them now"
-    retries = f", {usage['retries']} retries" if usage["retries"] else ""
+    retries = f", {counted(usage['retries'], 'retry', 'retries')}" if usage["retries"] else ""
     counts = (usage["prompt_tokens"], usage["completion_tokens"])
     tokens = "tokens unknown" if None in counts else f"{counts[0]} prompt tokens, {counts[1]} answer tokens"
     by = f", answered by {', '.join(usage['answered_by'])}" if usage.get("answered_by") else ""
-    return f"{usage['base_url']}; {usage['requests']} requests{kept}{retries}{by}, {tokens}, {cost}"
+    return f"{usage['base_url']}; {counted(usage['requests'], 'request')}{kept}{retries}{by}, {tokens}, {cost}"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
@@ -224,7 +224,24 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 def _warnings(evaluations: Sequence[Evaluation]) -> list[Text]:
     asked = [evaluation for evaluation in evaluations if evaluation.usage is not None]
-    return [*filter(None, map(_unheard, asked)), *filter(None, map(_unheeded, asked)), *_below_random(evaluations)]
+    return [
+        *filter(None, map(_withheld, asked)),
+        *filter(None, map(_unheard, asked)),
+        *filter(None, map(_unheeded, asked)),
+        *_below_random(evaluations),
+    ]
+
+
+def _withheld(evaluation: Evaluation) -> Text | None:
+    """A content filter may answer in the model's place."""
+    usage = evaluation.usage or {}
+    if not usage.get("filtered"):
+        return None
+    text = (
+        f"warning: the server's content filter refused {usage['filtered']} of {usage['requests']} answers of "
+        f"{_name(evaluation)}: the score is not the model's alone"
+    )
+    return Text(text, style="bold yellow")
 
 
 def _unheard(evaluation: Evaluation) -> Text | None:
@@ -235,7 +252,7 @@ def _unheard(evaluation: Evaluation) -> Text | None:
             f"said nothing in {usage['empty']} of {usage['requests']} answers: a model that thinks first may need more "
             "rollout.max_new_tokens"
         )
-    elif evaluation.valid_action_rate == 0.0:
+    elif evaluation.valid_action_rate == 0.0 and not usage.get("filtered"):
         said = "named no action in any answer; what it said stands in the file of answers"
     else:
         return None

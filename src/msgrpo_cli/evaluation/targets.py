@@ -90,6 +90,8 @@ def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tupl
         return [Subject()], list(overrides)
     if _is_foreign(target):
         check_local(target)
+        if player := next((text for text in overrides if text.startswith("policy=") and text != "policy=model"), None):
+            raise UsageError(f"{player}: plays without a model; leave {target} out, or {player}")
         return [Subject(name=_short(target))], [*_named(target, overrides), *overrides]
     if any(text.startswith(("model=", "model.path=")) for text in overrides):
         raise UsageError(f"model: {target} brings its own model; leave model= out, or leave the checkpoint out")

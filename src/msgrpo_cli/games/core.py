@@ -99,6 +99,11 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
         """Whether the episode so far counts as won; None where the game declares no success."""
         return None
 
+    def declares_success(self) -> bool:
+        """Whether success is known in every episode; of a mixture in those of all its games. Begins an episode."""
+        self.reset(seed=0)
+        return self.success is not None
+
     @property
     def present(self) -> TextMediatedStochasticGame:
         """The game that is being played: this one, or of a mixture one of its games."""

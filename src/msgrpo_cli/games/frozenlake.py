@@ -13,6 +13,8 @@ import numpy as np
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv, generate_random_map
 from gymnasium.envs.toy_text.utils import categorical_sample
 
+from msgrpo_cli.common.numbers import counted
+
 from .core import Observation, TextMediatedStochasticGame, Transition
 from .facts import Fact, Moves
 
@@ -175,7 +177,8 @@ class FrozenLake(TextMediatedStochasticGame):
             f"Board: {self.size} rows and {self.size} columns. A position is (row, column); "
             f"(0, 0) is the top left cell, the row grows downwards, the column to the right.\n"
             f"You are at {self._coordinates(self.cell)}. The goal is at {self._coordinates(goal)}. Holes: {places}.\n"
-            f"The ice is {'slippery' if self.slippery else 'not slippery'}. At most {self.max_steps} moves.\n"
+            f"The ice is {'slippery' if self.slippery else 'not slippery'}. "
+            f"At most {counted(self.max_steps, 'move')}.\n"
             f"Legend: P you, G goal, O hole, . frozen.\n{grid}"
         )
 
@@ -189,7 +192,7 @@ class FrozenLake(TextMediatedStochasticGame):
         return (
             "You walk over a frozen lake. Each move takes you to a neighbouring cell; a move off the board leaves you "
             f"where you are. Reaching the goal wins (reward 1), a hole ends the walk (reward 0). {ice} "
-            f"You have at most {self.max_steps} moves."
+            f"You have at most {counted(self.max_steps, 'move')}."
         )
 
     def _coordinates(self, cell: int) -> str:

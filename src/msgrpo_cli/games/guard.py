@@ -6,7 +6,9 @@ Knows games' names, seeds and steps. Knows nothing about models, training or fil
 from __future__ import annotations
 
 import math
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +54,7 @@ def reason(problem: BaseException) -> str:
     except Exception:  # noqa: BLE001 - also its words are the game's own
         text = "(its text cannot be read)"
     said = next((line.strip() for line in text.splitlines() if any(map(str.isalnum, line))), "")
-    if isinstance(problem, BrokenPromise):
+    if isinstance(problem, (BrokenPromise, NeverReturned)):
         return said
     return f"{type(problem).__name__}: {said}" if said else type(problem).__name__
 
@@ -61,20 +63,43 @@ class BrokenPromise(Exception):
     """A game returned what no game may return."""
 
 
+class NeverReturned(BaseException):
+    """A game took too long. No Exception, which a game's own `except Exception` would swallow."""
+
+
+_AGAIN = 0.1  # seconds after which the alarm rings anew, for a game that swallows it
+_PATIENCE = 50  # alarms that a game may swallow
+
+
 @contextmanager
 def returning_within(seconds: float) -> Iterator[None]:
-    """Raise BrokenPromise in the block when it takes longer: a game that never returns. Python's main thread only."""
+    """Raise NeverReturned in the block when it takes longer: a game that never returns. Python's main thread only.
+
+    It is raised again and again until the block is left. Where the game catches even that, the process is ended: from
+    within nothing else can stop it.
+    """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
+    left, alarms = False, 0
 
     def stop(*_: object) -> None:
-        raise BrokenPromise(f"the game did not return within {seconds:g} s")
+        nonlocal alarms
+        alarms += 1
+        said = f"the game did not return within {seconds:g} s"
+        if alarms > _PATIENCE:
+            print(f"error: {said}, and catches whatever is to stop it", file=sys.stderr, flush=True)
+            os._exit(UsageError.exit_code)
+        if not left:
+            raise NeverReturned(said)
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
-        yield
+        try:
+            yield
+        finally:
+            left = True
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from msgrpo_cli.common.numbers import counted
+
 from .core import Observation, TextMediatedStochasticGame, Transition
 from .facts import Fact
 
@@ -77,7 +79,7 @@ class GuessNumber(TextMediatedStochasticGame):
     def rules(self) -> str:
         return (
             f"Guess a hidden whole number between 1 and {self.largest}. Every guess is answered with too low or too "
-            f"high. Finding it wins (reward 1). You have {self.max_steps} guesses."
+            f"high. Finding it wins (reward 1). You have {counted(self.max_steps, 'guess', 'guesses')}."
         )
 
     def state_key(self) -> bytes:

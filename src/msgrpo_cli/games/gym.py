@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from jinja2 import Template, TemplateError
 
+from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.templates import BoundedRange, template_of
 
 from .core import InitialStates, Observation, TextMediatedStochasticGame, Transition
@@ -39,6 +40,8 @@ class GymGame(TextMediatedStochasticGame):
     """What gymnasium calls the environment."""
     draws: ClassVar[bool]
     """Whether it has an `ansi` rendering."""
+    limit: ClassVar[int | None] = None
+    """The `max_episode_steps` that it is registered with."""
 
     def __init__(
         self,
@@ -55,6 +58,11 @@ class GymGame(TextMediatedStochasticGame):
         success_from: float | None = None,
     ) -> None:
         """`arguments` go to the environment's constructor; a total reward of `success_from` or more counts as won."""
+        if self.limit is not None and max_steps > self.limit:
+            raise ValueError(
+                f"max_steps={max_steps}: {self.inner_id} is registered with max_episode_steps={self.limit}, where "
+                "gymnasium cuts an episode; use no more"
+            )
         if template is not None and not template.strip():
             raise ValueError(f"template={template!r}: empty; null stands for the environment's own rendering")
         if compact is not None and not compact.strip():
@@ -97,8 +105,13 @@ class GymGame(TextMediatedStochasticGame):
         self.reset(seed=0)
 
     def plain(self) -> Any:
-        """Another environment as it is registered, wrappers included, but for a limit of steps and the checker."""
+        """Another environment as it is registered, wrappers included, but for the checker and its limit of steps:
+        `max_steps`, which is no larger, cuts the episode, and says that it did."""
         return gymnasium.make(self.inner_id, disable_env_checker=True, max_episode_steps=-1, **self._settings)
+
+    def registered(self) -> Any:
+        """The same with its limit of steps."""
+        return gymnasium.make(self.inner_id, disable_env_checker=True, **self._settings)
 
     @property
     def seen(self) -> Any:
@@ -136,7 +149,7 @@ class GymGame(TextMediatedStochasticGame):
             raise ValueError(f"{named.key}={named.text}: cannot be rendered: {problem}") from problem
 
     def rules(self) -> str:
-        return f"{self._rules} You have at most {self.max_steps} moves.".strip()
+        return f"{self._rules} You have at most {counted(self.max_steps, 'move')}.".strip()
 
     def state_key(self) -> bytes:
         names = self._attributes if self._state_names is None else self._state_names
@@ -187,10 +200,11 @@ def wrapped(inner_id: str) -> type[GymGame]:
     made: Any = gymnasium.make(inner_id, disable_env_checker=True)
     core = made.unwrapped
     tabular = isinstance(getattr(core, "P", None), dict) and not _own_wrappers(made)
+    limit = made.spec.max_episode_steps
     draws = "ansi" in made.metadata.get("render_modes", ())
     made.close()
     parent = TabularGymGame if tabular else GymGame
-    return type(type(core).__name__, (parent,), {"inner_id": inner_id, "draws": draws})
+    return type(type(core).__name__, (parent,), {"inner_id": inner_id, "draws": draws, "limit": limit})
 
 
 def _own_wrappers(made: Any) -> list[str]:

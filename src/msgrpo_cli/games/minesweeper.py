@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from msgrpo_cli.common.numbers import counted
+
 from .core import Observation, TextMediatedStochasticGame
 from .facts import Fact
 
@@ -137,7 +139,7 @@ class Minesweeper(TextMediatedStochasticGame):
         return (
             f"You open cells of a board of {self.size} rows and {self.size} columns with {self._mine_count} mines. "
             "Opening a mine ends the game. Opening all other cells wins; each brings its share of 1. A cell without "
-            f"mines around it opens its neighbours, too. You may open at most {self.max_steps} cells."
+            f"mines around it opens its neighbours, too. You may open at most {counted(self.max_steps, 'cell')}."
         )
 
     def state_key(self) -> bytes:

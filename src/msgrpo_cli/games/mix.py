@@ -86,6 +86,9 @@ class Mix(TextMediatedStochasticGame):
     def success(self) -> bool | None:
         return self.present.success
 
+    def declares_success(self) -> bool:
+        return all(game.declares_success() for game in self._games.values())
+
     def game_metrics(self) -> dict[str, float]:
         return {f"{self._name}/{name}": value for name, value in self.present.game_metrics().items()}
 

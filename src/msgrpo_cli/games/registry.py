@@ -25,7 +25,7 @@ from msgrpo_cli.common.text import did_you_mean, one_line, reason_of
 from msgrpo_cli.errors import UsageError
 
 from .core import InitialStates, Observation, TextMediatedStochasticGame
-from .guard import BrokenPromise, check_length, checked_outcome, reason, returning_within
+from .guard import BrokenPromise, NeverReturned, check_length, checked_outcome, reason, returning_within
 
 
 class GameSpec(Protocol):
@@ -64,7 +64,7 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 _TO_FILL_IN = ("new_game", "play", "describe", "rules", "state_key")
 _SEEDS = range(3)
 _MOST_STEPS = 50  # of a longer game only the beginning is tried
-_LONGEST = 120.0  # seconds for all of it
+_LONGEST = 30.0  # seconds for each part of the trial: making the game, a start, the beginning of an episode
 _SAME_START = "new_game must draw everything from the generator it is given, and keep nothing from before"
 
 
@@ -186,11 +186,12 @@ def _type_problems(keys: Mapping[str, Any], hints: Mapping[str, Any]) -> list[st
 def _refusal(cls: type[TextMediatedStochasticGame], keys: Mapping[str, Any]) -> list[str]:
     """What the constructor itself says against its keys; by convention "key=value: reason"."""
     try:
-        cls(**keys)
+        with returning_within(_LONGEST):
+            cls(**keys)
     except ValueError as problem:
         said = one_line(problem)
         return [f"env.{said}" if said.partition("=")[0] in keys else f"env.id: {cls.__name__} cannot be made: {said}"]
-    except Exception as problem:  # noqa: BLE001 - a user's constructor may raise anything
+    except (Exception, NeverReturned) as problem:  # noqa: BLE001 - a user's constructor may raise anything
         return [f"env.id: {cls.__name__} cannot be made: {reason(problem)}"]
     return []
 
@@ -203,15 +204,19 @@ def missing_parts(cls: type[TextMediatedStochasticGame]) -> list[str]:
 
 def broken_promise(make_game: Callable[[], TextMediatedStochasticGame], observation: Observation) -> str | None:
     """The first promise that a game breaks, in words; None where none was broken."""
+    place = "when it was made or first reset"
     try:
         with returning_within(_LONGEST):
             game, other = make_game(), make_game()
             _check_actions(game)
-            for seed in _SEEDS:
+        for seed, play in [*((seed, False) for seed in _SEEDS), *((seed, True) for seed in _SEEDS)]:
+            place = f"when it was played at random with seed {seed}" if play else f"at the start with seed {seed}"
+            with returning_within(_LONGEST):
+                if play:
+                    _check_play(game, seed)
                 _check_start(game, other, seed, observation)
-            for seed in _SEEDS:
-                _check_play(game, seed)
-                _check_start(game, other, seed, observation)
+    except NeverReturned as problem:
+        return f"{reason(problem)}, {place}"
     except Exception as problem:  # noqa: BLE001 - a user's code may raise anything
         return reason(problem)
     return None

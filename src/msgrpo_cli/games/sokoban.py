@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from msgrpo_cli.common.numbers import counted
+
 from .core import Observation, TextMediatedStochasticGame
 from .facts import Fact, Moves
 
@@ -153,7 +155,7 @@ class Sokoban(TextMediatedStochasticGame):
         return (
             f"Push {boxes} (reward 1). You move one cell up, down, left or right; moving into a box pushes it, where "
             "the cell behind it holds neither wall nor box. Boxes cannot be pulled. A move that is not possible "
-            f"changes nothing. You have at most {self.max_steps} moves."
+            f"changes nothing. You have at most {counted(self.max_steps, 'move')}."
         )
 
 

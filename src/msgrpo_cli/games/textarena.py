@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from msgrpo_cli.common.numbers import counted
+
 from .core import InitialStates, Observation, TextMediatedStochasticGame
 
 _INSTALL = "needs TextArena: pip install 'msgrpo[textarena]'"
@@ -100,7 +102,7 @@ class TextArenaGame(TextMediatedStochasticGame):
         return "\n".join(filter(None, [self._board, self._said])) or "Nothing has been said yet."
 
     def rules(self) -> str:
-        return f"{self._rules}\nYou have at most {self.max_steps} moves."
+        return f"{self._rules}\nYou have at most {counted(self.max_steps, 'move')}."
 
     def state_key(self) -> bytes:
         """Every plain value that the game and its state hold, its log of messages apart; its own count of turns too."""

@@ -19,7 +19,8 @@ from msgrpo_cli.config import hydra_app
 from msgrpo_cli.config.compose import compose, config_dir, config_folders, make_importable, validated, with_games
 from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.errors import UsageError
+from msgrpo_cli.config.trainer_fields import fields
+from msgrpo_cli.errors import UsageError, shown
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.precision import check_precision, check_steps
 from msgrpo_cli.planning.architecture import adapter_count
@@ -33,6 +34,8 @@ from msgrpo_cli.runs.resume import changed
 
 from .engine_checks import check_machine
 
+_UNKEYED = ("constant", "constant_with_warmup")
+"""Schedules that read no keys of their own: transformers drops them without a word."""
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +75,8 @@ def job_config(data: dict[str, Any], config_dirs: Sequence[Path], source: Path |
     """The config of a job that Hydra calls, with the weights of `source`."""
     with hydra_app.apart_from_the_callers():  # which is the Hydra that calls this
         whole = with_games(data, config_dirs)
+    if source is not None:  # of `model=any`, whose path is not to be given twice
+        whole = {**whole, "model": {**whole["model"], "path": str(source)}}
     return with_weights(validated(whole), source)
 
 
@@ -86,11 +91,13 @@ def ready(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | 
 
 def sound(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
     """As `ready`, for whatever machine it is meant."""
-    config = with_weights(compose("train", overrides, config_dirs), source)
+    named = [] if source is None else [f"model.path={hydra_app.quoted(str(source))}"]
+    config = with_weights(compose("train", [*overrides, *named], config_dirs), source)
     refuse_players(config)
     if config.trainer.get("learning_rate") is None:
         raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
     check_steps(config)
+    check_schedule(config)
     if config.lora.enabled:
         adapter_count(config.model, config.lora)  # refuses targets that fit no layer
     check_starts(config)
@@ -102,6 +109,25 @@ def refuse_players(config: RunConfig) -> None:
     """Raise UsageError where somebody else than a model is to be trained."""
     if config.policy != "model":
         raise UsageError(f"policy={config.policy}: only a model is trained; use msgrpo eval policy={config.policy}")
+
+
+def check_schedule(config: RunConfig) -> None:
+    """Raise UsageError for a schedule of the learning rate that cannot be made, or that does not read what is given."""
+    trainer = {"lr_scheduler_type": fields()["lr_scheduler_type"]["default"], **config.trainer}
+    kind, keys = trainer["lr_scheduler_type"], trainer.get("lr_scheduler_kwargs")
+    if kind in _UNKEYED and keys:
+        raise UsageError(
+            f"trainer.lr_scheduler_kwargs={keys}: trainer.lr_scheduler_type={kind} reads none; leave it out"
+        )
+    if kind == "constant" and trainer.get("warmup_steps"):
+        raise UsageError(
+            f"trainer.warmup_steps={trainer['warmup_steps']}: trainer.lr_scheduler_type=constant has no warm-up; use "
+            "trainer.lr_scheduler_type=constant_with_warmup"
+        )
+    if kind not in _UNKEYED:  # which takes torch
+        from msgrpo_cli.training.schedule import try_schedule
+
+        try_schedule(kind, keys, trainer.get("learning_rate"))
 
 
 def check_starts(config: RunConfig) -> None:
@@ -164,8 +190,12 @@ def go_on(
     return train_job(config, run, command=command, overrides=list(overrides), resume=run)
 
 
-def weights_of(text: str) -> Path:
-    """The directory that `--from` names: a checkpoint or model directory, or a run."""
+def weights_of(text: str, overrides: Sequence[str]) -> Path:
+    """The directory that `--from` names: a checkpoint or model directory, or a run. Raises UsageError where other
+    weights are named beside it."""
+    for given in overrides:
+        if given.lstrip("+~").partition("=")[0] in ("model.path", "model.init", "model.revision"):
+            raise UsageError(f"{shown(given)}: changes nothing beside --from, which names the weights; leave one out")
     path = Path(text)
     return path if (path / "config.json").is_file() or is_adapter(path) or is_checkpoint(path) else find_run(text)
 

@@ -74,6 +74,8 @@ def plan(prompts: Sequence[Tokens], kept: Sequence[int] = (), *, a_pass: int | N
 def distinct_beginnings(prompts: Iterable[Tokens]) -> int:
     """Nodes of the trie of these prompts: the tokens of all of their distinct beginnings."""
     whole = sorted(set(prompts))
+    if not whole:
+        return 0
     return sum(map(len, whole)) - int(_alike(whole).sum())
 
 

@@ -25,16 +25,30 @@ PLAIN_TEMPLATE = (
 """For base models, whose tokenizers bring no template."""
 SystemRole = Literal["auto", "user", "system"]
 _ANSWER, _QUESTION, _RULES, _NEXT = "an answer 7351", "a question 7352", "some rules 7353", "a question 7354"
-_DAYS = (datetime.date(2001, 2, 3), datetime.date(2014, 11, 25))
+_TURNS = (("assistant", _ANSWER), ("user", _NEXT))
+_SHAPES = tuple(
+    (*system, ("user", _QUESTION), *_TURNS * history) for system in ((), (("system", _RULES),)) for history in (0, 1, 4)
+)
+"""A run's conversations, with and without a system message and a history: a template may read the clock in some."""
+_MIDNIGHT, _LATER = datetime.time(), datetime.time(13, 47, 59, 123456)
+"""The time of day that a template reads, which is always the same, and another."""
+_UNTOLD = "msgrpo: strftime_now of "
 
 
-def _on(day: datetime.date, template: str) -> str:
-    """The template, with `strftime_now` telling this day: a macro hides transformers' own, which asks the clock."""
+def _on(told: Mapping[str, str], template: str) -> str:
+    """The template, with `strftime_now` telling what these formats give, and failing with `_UNTOLD` for any other.
+
+    A macro hides transformers' own, which asks the clock. The line break behind it is none of the template: blanks at
+    the template's beginning are read as ever.
+    """
     if "strftime_now" not in template:
         return template
-    directives = ["%-d", "%-m", *(f"%{letter}" for letter in "aAwdbBmyYjUWuGVexXcHIpMS")]
-    filters = "".join(f" | replace({directive!r}, {day.strftime(directive)!r})" for directive in directives)
-    return f"{{%- macro strftime_now(format) -%}}{{{{ format{filters} }}}}{{%- endmacro -%}}{template}"
+    known = ", ".join(f"{format!a}: {said!a}" for format, said in told.items())
+    return (
+        f"{{%- macro strftime_now(format) -%}}{{%- set told = {{{known}}} -%}}{{%- if format not in told -%}}"
+        f"{{{{- raise_exception({_UNTOLD!r} ~ format) -}}}}{{%- endif -%}}{{{{- told[format] -}}}}{{%- endmacro %}}\n"
+        f"{template}"
+    )
 
 
 class Conversation:
@@ -58,6 +72,8 @@ class Conversation:
         self.tokenizer = tokenizer
         self._kwargs = dict(chat_template_kwargs or {})
         self._day = datetime.date.fromisoformat(date) if date else datetime.date.today()
+        self._chosen = date is not None
+        self._told: dict[str, str] = {}  # what the template's formats give on this day, found as it asks for them
         self.notes: list[str] = []
         """What a user should know about how prompts and answers are read, a line each."""
         if tokenizer.chat_template == PLAIN_TEMPLATE:
@@ -65,9 +81,6 @@ class Conversation:
                 "the tokenizer has no chat template: turns are written as plain text, 'User: ...' and 'Assistant: ...' "
                 "(model.chat_template_file)"
             )
-        self.reads_the_clock = len({self._try([("user", _QUESTION)], day) for day in _DAYS}) > 1
-        if self.reads_the_clock:
-            self.notes.append(f"the chat template prints the date: {self._day} (prompt.date)")
         self._fold = system_role == "user" or (system_role == "auto" and self._refuses_system())
         self._special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
         tails = self._behind_an_answer()
@@ -75,6 +88,14 @@ class Conversation:
         """Every one of these ids ends an answer."""
         self._ends = frozenset(self.ends)
         self._turns = self._ends | self._special.intersection(*tails[1:])
+        for shape in _SHAPES:
+            self._try(shape)
+        self.reads_the_clock = bool(self._told)
+        """Whether the template asks for the date, in whatever conversation."""
+        if self.reads_the_clock:
+            timed = any(self._said(format, _LATER) != said for format, said in self._told.items())
+            time = f"; where it reads the time of day, that is {_MIDNIGHT:%H:%M}" if timed else ""
+            self.notes.append(f"the chat template reads the date: {self._day} (prompt.date){time}")
 
     @property
     def date(self) -> str:
@@ -89,7 +110,12 @@ class Conversation:
 
     def prompt_ids(self, messages: Messages) -> tuple[int, ...]:
         """A conversation as the model reads it, ending where its answer begins. Raises UsageError."""
-        encoded = self._rendered(self._folded(messages) if self._fold else messages, self._day, tokenize=True)
+        encoded = self._rendered(self._folded(messages) if self._fold else messages, tokenize=True)
+        if self._told and not (self.reads_the_clock or self._chosen):
+            raise UsageError(
+                f"prompt.date: missing; the chat template reads the date in a conversation of {len(messages)} turns, "
+                f"though in none that was tried: give prompt.date={self._day}"
+            )
         return tuple(encoded["input_ids"])
 
     def text(self, token_ids: Sequence[int]) -> str:
@@ -108,30 +134,41 @@ class Conversation:
         """The ids of an answer that a model might give, its end of turn included."""
         return [*self.tokenizer.encode(text, add_special_tokens=False), self.ends[0]]
 
-    def _rendered(self, messages: Messages, day: datetime.date, *, tokenize: bool, prompt: bool = True) -> Any:
+    def _rendered(self, messages: Messages, *, tokenize: bool, prompt: bool = True) -> Any:
         conversation = [{"role": role, "content": content} for role, content in messages]
         try:
-            return self.tokenizer.apply_chat_template(
-                conversation,
-                chat_template=_on(day, self.tokenizer.get_chat_template()),
-                add_generation_prompt=prompt,
-                tokenize=tokenize,
-                return_dict=tokenize,
-                **self._kwargs,
-            )
+            while True:
+                try:
+                    return self.tokenizer.apply_chat_template(
+                        conversation,
+                        chat_template=_on(self._told, self.tokenizer.get_chat_template()),
+                        add_generation_prompt=prompt,
+                        tokenize=tokenize,
+                        return_dict=tokenize,
+                        **self._kwargs,
+                    )
+                except TemplateError as problem:
+                    _, asked, format = str(problem.message).partition(_UNTOLD)
+                    if not asked or format in self._told:
+                        raise
+                    self._told[format] = self._said(format, _MIDNIGHT)
         except (TemplateError, ValueError, TypeError, KeyError) as problem:
             raise UsageError(f"model: its chat template fails on the prompt: {problem}") from problem
 
-    def _try(self, messages: Sequence[tuple[str, str]], day: datetime.date, *, prompt: bool = True) -> str | None:
+    def _said(self, format: str, time: datetime.time) -> str:
+        """As transformers says it, at this time of the day."""
+        return datetime.datetime.combine(self._day, time).strftime(format)
+
+    def _try(self, messages: Messages, *, prompt: bool = True) -> str | None:
         """The text, or None where the template refuses."""
         try:
-            return str(self._rendered(tuple(messages), day, tokenize=False, prompt=prompt))
+            return str(self._rendered(messages, tokenize=False, prompt=prompt))
         except UsageError:
             return None
 
     def _refuses_system(self) -> bool:
         """Some templates raise on a system message, others leave it out without a word."""
-        said = self._try([("system", _RULES), ("user", _QUESTION)], self._day)
+        said = self._try((("system", _RULES), ("user", _QUESTION)))
         if said is not None and _RULES in said:
             return False
         how = "refuses" if said is None else "leaves out"
@@ -188,7 +225,7 @@ class Conversation:
         """What the template writes behind an answer: behind the last one, and between one and the next user's words."""
         tails = []
         for later in ((), (("user", _NEXT),)):
-            said = self._try([("user", _QUESTION), ("assistant", _ANSWER), *later], self._day, prompt=False)
+            said = self._try((("user", _QUESTION), ("assistant", _ANSWER), *later), prompt=False)
             written = said.rpartition(_ANSWER)[2].partition(_NEXT)[0] if said is not None and _ANSWER in said else ""
             tails.append(list(map(int, self.tokenizer.encode(written.lstrip(), add_special_tokens=False))))
         return tails

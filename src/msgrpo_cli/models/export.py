@@ -19,6 +19,7 @@ import yaml
 
 from msgrpo_cli.common.files import put_in_place, read_json, write_json, write_text
 from msgrpo_cli.config.schema import ModelConfig
+from msgrpo_cli.episode import part_in_words
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.checkpoint import base_of, describe, find_checkpoint, is_adapter, read_metadata
 from msgrpo_cli.runs.directory import Run
@@ -50,7 +51,9 @@ def export(target: str, folder: Path, *, merge: bool) -> Path:
         raise UsageError(f"{folder}: not empty; give a new folder")
     checkpoint, run = find_checkpoint(target)
     score = read_metadata(checkpoint).get("score")
-    told = "not scored yet" if score is None else f"{score['mean_total_reward']:.3f}, split {score.get('split')}"
+    told = "not scored yet"
+    if score is not None:
+        told = f"total reward {score['mean_total_reward']:.3f}, {part_in_words(score.get('split'))}"
     print(f"exporting {checkpoint} ({told})", file=sys.stderr)
     quiet_libraries()
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def language_agent(
         generator=generator,
         prefix_memory=config.rollout.prefix_memory * 2**20,
     )
-    policy.check(make_game(config.env), config.prompt.observation, config.prompt.history)
+    policy.check(make_game(config.env), config.prompt.observation, config.prompt.history, config.env.name)
     return policy
 
 

@@ -31,6 +31,7 @@ from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import ModelConfig, RunConfig
 from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.runs.checkpoint import CONFIG as ADAPTER
 from msgrpo_cli.runs.checkpoint import base_of, is_adapter, is_checkpoint, own_base, plain_base, read_metadata
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import architecture_file, is_local, local_path, reach
@@ -58,7 +59,12 @@ def load_model(
     """
     source = local_path(config.path)
     if is_adapter(Path(source)) and not is_checkpoint(Path(source)):
-        base, _ = load_model(plain_base(Path(source), config), seed)
+        named = plain_base(Path(source), config)
+        try:
+            base, _ = load_model(named, seed)
+        except RunError as problem:  # the hub has no such model
+            remedy = f"where it is a directory, write its absolute path into {Path(source) / ADAPTER}"
+            raise RunError(f"model.path={config.path}: an adapter of {named.path}, {problem}; {remedy}") from problem
         return read_adapter(base, Path(source), merge=True), load_tokenizer(config)
     if is_adapter(Path(source)):
         return _adapted(Path(source), config, merge), _tokenizer(source, None, config.chat_template_file)

@@ -6,7 +6,7 @@ Knows prompts, tokens and a transformers model. Knows nothing about rewards, tra
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, Protocol
@@ -62,13 +62,11 @@ class LanguageAgentPolicy:
         self._prefix_memory = prefix_memory
         self._kept: KeptBeginnings | None = None
         self._context = context_of(model.config)
-        self._encode = lru_cache(maxsize=100_000)(self._encode_messages)
+        self._encode = lru_cache(maxsize=100_000)(conversation.prompt_ids)
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
         """One sampled completion for each decision, all in one batch."""
-        prompts = [
-            self._encode(self._template.messages(asked.game, asked.observation, asked.history)) for asked in decisions
-        ]
+        prompts = [self._prompt(asked) for asked in decisions]
         with self._precision():
             keys = [asked.key for asked in decisions]
             sampling, talk = self.sampling, self.conversation
@@ -103,21 +101,30 @@ class LanguageAgentPolicy:
             action = asked.game.parse(self.conversation.spoken(answer.token_ids))
         return Completion(text, action, prompt, answer.token_ids, answer.logprobs, answer.truncated)
 
-    def _encode_messages(self, messages: Messages) -> tuple[int, ...]:
-        ids = self.conversation.prompt_ids(messages)
-        problem = too_long(len(ids), self._max_prompt_tokens, self.sampling.max_new_tokens, self._context)
-        if problem is not None:
-            raise RunError(problem)
+    def _prompt(self, asked: Decision) -> tuple[int, ...]:
+        game = asked.game
+        messages = self._template.messages(game, asked.observation, asked.history)
+        name, history = game.label or type(game).__name__, len(asked.history)
+        return self._fitting(messages, name, history, lambda: game.describe("compact") == asked.observation)
+
+    def _fitting(self, messages: Messages, of: str, history: int, compact: Callable[[], bool]) -> tuple[int, ...]:
+        """The ids of a prompt. Raises RunError where it does not fit."""
+        ids = self._encode(messages)
+        most, answer, context = self._max_prompt_tokens, self.sampling.max_new_tokens, self._context
+        if too_long(len(ids), most, answer, context) is not None:
+            raise RunError(too_long(len(ids), most, answer, context, of, history=history, compact=compact()))
         return ids
 
-    def check(self, game: TextMediatedStochasticGame, observation: Observation, history: int = 0) -> None:
+    def check(
+        self, game: TextMediatedStochasticGame, observation: Observation, history: int = 0, name: str = "the game"
+    ) -> None:
         """Encode the first prompt of some games, behind as much `history` of its like as there will be.
 
-        Raises UsageError where one is too long, or cannot be encoded.
+        Raises UsageError where one is too long, or cannot be encoded; `name` is what the game is called there.
         """
         for messages in self._template.first(game, observation, history):
             try:
-                self._encode(messages)
+                self._fitting(messages, game.label or name, history, lambda: observation == "compact")
             except RunError as problem:
                 raise UsageError(str(problem)) from problem
 
@@ -131,19 +138,43 @@ class LanguageAgentPolicy:
         return sum(token == unknown for token in ids)
 
 
-def too_long(tokens: int, most: int, answer: int, context: int | None = None) -> str | None:
-    """Why a prompt of so many tokens is refused, in words; None where it is not.
+def too_long(
+    tokens: int,
+    most: int,
+    answer: int,
+    context: int | None = None,
+    of: str = "the game",
+    *,
+    history: int = 0,
+    compact: bool = False,
+) -> str | None:
+    """Why a prompt of so many tokens is refused, in words, and what can help; None where it is not.
 
-    `most` is rollout.max_prompt_tokens, `answer` rollout.max_new_tokens, `context` what the model has for both.
+    `most` is rollout.max_prompt_tokens, `answer` rollout.max_new_tokens, `context` what the model has for both. `of` is
+    what the game is called; `history` and `compact` say how its prompts are made.
     """
+    room = None if context is None else context - tokens
+    fits = room is None or room >= answer
+    if tokens <= most and fits:
+        return None
+    shorter = [
+        *(["prompt.observation=compact"] if not compact else []),
+        *(["less prompt.history"] if history else []),
+        "a smaller game",
+        "a shorter prompt",
+    ]
+    if fits:
+        said = "and prompts are never cut: raise the limit, or choose "
+        return f"rollout.max_prompt_tokens={most}: a prompt of {of} has {tokens} tokens, {said}{_or(shorter)}"
+    key, lower = f"rollout.max_new_tokens={answer}", f"lower it to at most {room}, or "
     if tokens > most:
-        return (
-            f"rollout.max_prompt_tokens={most}: a prompt has {tokens} tokens, and prompts are never cut: raise the "
-            "limit, or choose prompt.observation=compact or a smaller game, or less prompt.history"
-        )
-    if context is not None and tokens + answer > context:
-        return (
-            f"rollout.max_new_tokens={answer}: a prompt has {tokens} tokens and the model's context is {context}: "
-            "lower it, or choose a shorter prompt or a model with a longer context"
-        )
-    return None
+        key, lower = f"rollout.max_prompt_tokens={most}", f"raise the limit and lower {key} to at most {room}, or "
+    lower = lower if room is not None and room > 0 else ""
+    return (
+        f"{key}: a prompt of {of} has {tokens} tokens and the model's context is {context}: {lower}choose "
+        f"{_or([*shorter, 'a model with a longer context'])}"
+    )
+
+
+def _or(choices: Sequence[str]) -> str:
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"

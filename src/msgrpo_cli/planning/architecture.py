@@ -161,6 +161,9 @@ def _counted(whole: Mapping[str, Any], settings: Mapping[str, Any], quick: bool)
 
 
 _MATRIX = 2
+_FUSED_IN = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+_FUSED = "out_proj"
+"""In these architectures a fused kernel reads this layer's own weights, past an adapter: peft refuses one there."""
 _NO_LAYERS = {"model.embed_tokens", "lm_head"}  # matrices that `all-linear` leaves alone
 Shapes = dict[str, tuple[int, ...]]
 """The shape of every weight, by its name as it is stored."""
@@ -178,17 +181,32 @@ def parameter_count(model: ModelConfig) -> int | None:
 def adapter_count(model: ModelConfig, lora: LoraConfig) -> int | None:
     """Parameters that a LoRA run trains; None where the model's layers are not known without loading it.
 
-    Raises UsageError where a target fits none of them.
+    Raises UsageError where a target fits none of them, or is one that peft refuses.
     """
     named = _named_architecture(model)
     shapes = _stored_shapes(Path(local_path(model.path))) if is_local(model.path) else linear_shapes(named or {})
     layers = {name.removesuffix(".weight"): shape for name, shape in shapes.items() if len(shape) == _MATRIX}
+    _refuse_fused(model, lora, list(layers))
     linear = {name: shape for name, shape in layers.items() if name.endswith("_proj")}
     if not linear or set(layers) - set(linear) - _NO_LAYERS:
         return None  # not Llama-like
     if (problem := lora.unfit(linear)) is not None:
         raise UsageError(problem)
     return adapter_size(linear, lora)
+
+
+def _refuse_fused(model: ModelConfig, lora: LoraConfig, layers: list[str]) -> None:
+    """Raise UsageError where peft would: an adapter is meant for a layer that a fused kernel reads by itself."""
+    folder = Path(local_path(model.path))
+    if is_local(model.path) and not (folder / "config.json").is_file() and not is_adapter(folder):
+        return
+    _, settings = _settings_of(model, quick=True)
+    names = [name for name in layers if name.rpartition(".")[2] == _FUSED] or [f"backbone.layers.0.mixer.{_FUSED}"]
+    if (settings or {}).get("model_type") in _FUSED_IN and any(_is_target(name, lora.target_modules) for name in names):
+        raise UsageError(
+            f"lora.target_modules={lora.target_modules}: peft refuses it: in this architecture a fused kernel would "
+            f"pass over the adapter of {_FUSED}; give a list without it, such as lora.target_modules=[in_proj]"
+        )
 
 
 def adapter_size(linear: Shapes, lora: LoraConfig) -> int:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.config.saved import as_yaml, dumped
 from msgrpo_cli.config.schema import RunConfig
@@ -87,16 +89,17 @@ def in_all(numbers: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def as_data(config: RunConfig, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """For `--dry-run --json`."""
-    return {"config": dumped(config), "derived": dict(numbers)}
+def as_data(config: RunConfig, numbers: Mapping[str, Any], *, read: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """For `--dry-run --json`; `read` is the part of the config that is told, where it is not all."""
+    return {"config": dumped(config) if read is None else dict(read), "derived": dict(numbers)}
 
 
-def as_text(config: RunConfig, numbers: Mapping[str, Any]) -> str:
-    """For `--dry-run`: YAML, with the derived values as comments."""
+def as_text(config: RunConfig, numbers: Mapping[str, Any], *, read: Mapping[str, Any] | None = None) -> str:
+    """For `--dry-run`: YAML, with the derived values as comments; `read` as above."""
     lines = [f"# {name}: {_shown(name, value)}" for name, value in numbers.items()]
     lines[:0] = [f"# {note}" for note in (config.note, config.engine.note) if note]
-    return as_yaml(config) + "\n".join(lines)
+    text = as_yaml(config) if read is None else yaml.safe_dump(dict(read), sort_keys=False, allow_unicode=True)
+    return text + "\n".join(lines)
 
 
 def _shown(name: str, value: Any) -> str:

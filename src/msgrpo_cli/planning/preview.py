@@ -5,6 +5,7 @@ Knows prompts, tokenizers, games and reference players. Loads no weights.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from msgrpo_cli.config.schema import EnvConfig, RunConfig
@@ -53,7 +54,7 @@ def shown(config: RunConfig) -> dict[str, Any]:
 def as_text(found: dict[str, Any]) -> str:
     """For people."""
     lines = [f"{found['env']} ({found['id']}):"]
-    lines += [f"  env.{key}={_first_line(value)}" for key, value in found["keys"].items()]
+    lines += [f"  env.{key}={_typed(value)}" for key, value in found["keys"].items()]
     for message in found["messages"]:
         lines += [f"--- {message['role']}", message["content"]]
     tokens = f"{found['prompt_tokens']} tokens for {found['model']}, at most {found['max_prompt_tokens']}"
@@ -64,8 +65,11 @@ def as_text(found: dict[str, Any]) -> str:
     return "\n".join([*lines, f"total reward {found['total_reward']:g}, ended by {found['ended_by']}"])
 
 
-def _first_line(value: Any) -> str:
-    first, more, _ = str(value).partition("\n")
+def _typed(value: Any) -> str:
+    """As one would type it, games of a mixture by name; of a text its first line."""
+    if isinstance(value, list):
+        return f"[{','.join(str(one['name']) if isinstance(one, dict) else _typed(one) for one in value)}]"
+    first, more, _ = (value if isinstance(value, str) else json.dumps(value)).partition("\n")
     return first + (" ..." if more else "")
 
 

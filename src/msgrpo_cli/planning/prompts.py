@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from msgrpo_cli.config.schema import RunConfig, stages
+from msgrpo_cli.config.schema import RunConfig, stage_names, stages
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.prompt import PromptTemplate
@@ -18,9 +18,19 @@ from .workload import Encode
 
 def longest_first_prompt(config: RunConfig, encode: Encode) -> int:
     """Tokens of the longest of some first prompts, behind as much history of its like as there will be."""
+    return _longest(config, encode)[0]
+
+
+def _longest(config: RunConfig, encode: Encode) -> tuple[int, str]:
+    """The same, and what its game or stage is called."""
     template, prompt = PromptTemplate(config.prompt.system, config.prompt.user), config.prompt
-    games = [make_game(env) for env in stages(config.env, config.curriculum)]
-    return max(len(encode(one)) for game in games for one in template.first(game, prompt.observation, prompt.history))
+    named = zip(stages(config.env, config.curriculum), stage_names(config.env, config.curriculum), strict=True)
+    return max(
+        (len(encode(one)), game.label or name)
+        for env, name in named
+        for game in [make_game(env)]
+        for one in template.first(game, prompt.observation, prompt.history)
+    )
 
 
 def measured_prompt(config: RunConfig) -> int | None:
@@ -40,9 +50,17 @@ def _measured(key: str) -> int | None:
     from msgrpo_cli.models.loading import declared_context
     from msgrpo_cli.models.policy import too_long
 
-    longest, rollout = longest_first_prompt(config, encode), config.rollout
-    context = declared_context(config.model)
-    if (problem := too_long(longest, rollout.max_prompt_tokens, rollout.max_new_tokens, context)) is not None:
+    (longest, name), rollout, prompt = _longest(config, encode), config.rollout, config.prompt
+    problem = too_long(
+        longest,
+        rollout.max_prompt_tokens,
+        rollout.max_new_tokens,
+        declared_context(config.model),
+        name,
+        history=prompt.history,
+        compact=prompt.observation == "compact",
+    )
+    if problem is not None:
         raise UsageError(problem)
     return longest
 

@@ -25,7 +25,7 @@ from msgrpo_cli.algo.episode_sampling import (
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.core import TextMediatedStochasticGame
-from msgrpo_cli.games.guard import GameError
+from msgrpo_cli.games.guard import AT_START, GameError, blaming
 
 from .play import GameFactory, Judge, PlayRules, Policy, play_episodes
 from .split import keyed_seed
@@ -63,6 +63,8 @@ class PlayedUpdate:
     seconds: float
     mixed: bool = False
     """The episodes come from a mixture of games."""
+    success_declared: bool = True
+    """Of a mixture: by all of its games, whichever of them were played in this update."""
 
     @property
     def advantage_E(self) -> np.ndarray:
@@ -115,6 +117,9 @@ def play_update(
     """
     began = time.perf_counter()
     game = make_game()
+    mixed = game.label is not None
+    with blaming(play_rules.env, AT_START, 0):
+        success_declared = not mixed or game.declares_success()
     episodes: list[Episode] = []
     for groups in _groups_to_play(episodes, rules):
         starts = starts_of_update(game, rules, update, groups)
@@ -139,7 +144,8 @@ def play_update(
         draw=draw,
         zero_advantage_groups=float(equal_rewards(reward_GK).mean()),
         seconds=time.perf_counter() - began,
-        mixed=game.label is not None,
+        mixed=mixed,
+        success_declared=success_declared,
     )
 
 
@@ -208,7 +214,7 @@ def _of_all(played: PlayedUpdate) -> dict[str, float | int | None]:
     return {
         "total_reward": float(rewards.mean()),
         "total_reward_std": float(rewards.std(ddof=1)),
-        "success_rate": float(np.mean(won)) if won else None,
+        "success_rate": float(np.mean(won)) if played.success_declared and len(won) == len(episodes) else None,
         "episode_length": len(steps) / len(episodes),
         "valid_action_rate": sum(step.valid for step in steps) / len(steps),
         "truncated_completion_rate": sum(step.completion.truncated for step in steps) / len(steps),

@@ -25,11 +25,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.seeding import np_random
 
 from msgrpo_cli.common.checklist import Check
+from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.games.core import TextMediatedStochasticGame
-from msgrpo_cli.games.guard import returning_within
+from msgrpo_cli.games.guard import NeverReturned, returning_within
 from msgrpo_cli.games.gym import GymGame, as_plain
 from msgrpo_cli.games.registry import GameBlock, GameSpec, make_game
 
@@ -40,7 +41,7 @@ from .visits import OBSERVATIONS, SEEDS, Fault, Game, again, played, steps_of, v
 _PAIRS, _CONTINUED = 400, 6
 _STRINGS = 10_000
 _ROUNDING = 1e-9
-_LONGEST = 300.0  # seconds for one check; those of the games that ship take a few
+_LONGEST = 120.0  # seconds for one check; those of the games that ship take a few
 _NEVER = "did not return within"
 
 
@@ -62,7 +63,7 @@ def _result(name: str, look: Callable[[GameSpec], str], env: GameSpec) -> Check:
             return Check(name, True, look(env))
     except Fault as fault:
         return Check(name, False, str(fault))
-    except Exception as problem:  # noqa: BLE001 - a user's game may raise anything
+    except (Exception, NeverReturned) as problem:  # noqa: BLE001 - a user's game may raise anything
         return Check(name, False, one_line(problem))
 
 
@@ -101,9 +102,9 @@ def _state_key(env: GameSpec) -> str:
             again(game, visit)
             game.np_random = generator(("continued", number))
         if (difference := _difference(first, second, number)) is not None:
-            places = " and ".join(f"seed {visit.seed} after {len(visit.actions)} moves" for visit in pair)
+            places = " and ".join(f"seed {visit.seed} after {counted(len(visit.actions), 'move')}" for visit in pair)
             raise Fault(f"equal keys, unequal states ({places}): {difference}")
-    return f"{len(visits_of)} keys; {min(len(pairs), _PAIRS)} pairs of equal ones went on alike"
+    return f"{counted(len(visits_of), 'key')}; {counted(min(len(pairs), _PAIRS), 'pair')} of equal ones went on alike"
 
 
 def _difference(first: Game, second: Game, number: int) -> str | None:
@@ -112,17 +113,17 @@ def _difference(first: Game, second: Game, number: int) -> str | None:
     same_time = first.elapsed == second.elapsed
     for step in range(_CONTINUED + 1):
         if same_time and [first.describe(o) for o in OBSERVATIONS] != [second.describe(o) for o in OBSERVATIONS]:
-            return f"their texts differ after {step} further moves"
+            return f"their texts differ after {counted(step, 'further move')}"
         if max(first.elapsed, second.elapsed) >= first.max_steps:
             return None
         action = int(rng.integers(len(first.actions)))
         (_, reward, ended, *_), (_, other_reward, other_ended, *_) = first.step(action), second.step(action)
         if (reward, ended) != (other_reward, other_ended):
-            return f"rewards or ends differ after {step + 1} further moves"
+            return f"rewards or ends differ after {counted(step + 1, 'further move')}"
         if ended:
             return None
         if first.state_key() != second.state_key():
-            return f"their keys part after {step + 1} further moves"
+            return f"their keys part after {counted(step + 1, 'further move')}"
     return None
 
 
@@ -154,7 +155,8 @@ def _physics(env: GameSpec) -> str:
         return "the game lists no facts: nothing was compared"
     said = [f"{where}: {', '.join(name for place, name in sorted(stated) if place == where)}"
             for where in ("rules", "full", "compact") if any(place == where for place, _ in stated)]  # fmt: skip
-    return "; ".join([*said, *([f"{moved} moves led where the coordinates say"] if moved is not None else [])])
+    led = [] if moved is None else [f"{counted(moved, 'move')} led where the coordinates say"]
+    return "; ".join([*said, *led])
 
 
 def _moves(env: GameSpec) -> int | None:
@@ -239,7 +241,7 @@ def _gymnasium(env: GameSpec) -> str:
 
 def _as_registered(game: GymGame, seed: int) -> None:
     """One episode beside a plain loop of gymnasium's over the same environment, with the same chance."""
-    plain, rng = game.plain(), generator(("plain", seed))
+    plain, rng = game.registered(), generator(("plain", seed))
     game.reset(seed=seed)
     plain.reset(seed=int(np_random(seed)[0].integers(2**31)))
     game.np_random, plain.unwrapped.np_random = (generator(("plain", seed, "noise")) for _ in range(2))
@@ -247,7 +249,8 @@ def _as_registered(game: GymGame, seed: int) -> None:
         action = int(rng.integers(len(game.actions)))
         _, reward, terminated, _, _ = game.step(action)
         observation, expected, ended, cut, _ = plain.step(int(plain.action_space.start) + action)
-        ours, theirs = (reward, terminated, game.seen), (float(expected), bool(ended or cut), as_plain(observation))
+        over = bool(ended or (cut and step + 1 < game.max_steps))  # at max_steps either may cut
+        ours, theirs = (reward, terminated, game.seen), (float(expected), over, as_plain(observation))
         if repr(ours) != repr(theirs):
             raise Fault(
                 f"at step {step + 1} of seed {seed} {game.inner_id} by itself gives {theirs!r}, the game {ours!r}"

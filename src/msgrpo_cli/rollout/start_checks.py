@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.games.core import Observation
 from msgrpo_cli.games.registry import GameSpec, make_game
@@ -44,7 +45,7 @@ def seeds_differ(env: GameSpec) -> str:
     _starts_are_apart(env)
     unheld = len(keys) == SEEDS and game.initial_states == "few"
     hint = "; with 'many' some would be held out for evaluation" if unheld else ""
-    return f"{len(keys)} starts from {SEEDS} seeds, initial_states {game.initial_states}{hint}"
+    return f"{counted(len(keys), 'start')} from {SEEDS} seeds, initial_states {game.initial_states}{hint}"
 
 
 def _starts_are_apart(env: GameSpec) -> None:
@@ -66,8 +67,9 @@ def _starts_are_apart(env: GameSpec) -> None:
             others = {key: seed for key, seed in starts.get((shown, text), {}).items() if key != part}
             if text == began[shown] or not others:
                 continue
+            lead = counted(len(visit.actions), "move leads", "moves lead")
             raise Fault(
-                f"{len(visit.actions)} moves lead from the start of seed {visit.seed} to what reads ({shown}) like "
-                f"that of seed {min(others.values())}: say initial_states = 'connected', so that none counts as held "
-                "out, or let split_key name what play never changes"
+                f"{lead} from the start of seed {visit.seed} to what reads ({shown}) like that of seed "
+                f"{min(others.values())}: say initial_states = 'connected', so that none counts as held out, or let "
+                "split_key name what play never changes"
             )

@@ -25,6 +25,7 @@ from msgrpo_cli.common.files import (
     write_json,
     write_text,
 )
+from msgrpo_cli.config.saved import base_folder
 from msgrpo_cli.config.schema import ModelConfig, RunConfig
 from msgrpo_cli.errors import RunError, UsageError
 
@@ -214,8 +215,8 @@ def _is_interim(checkpoint: Path) -> bool:
 def from_weights(config: RunConfig, source: Path) -> RunConfig:
     """The config with the weights of another run's best checkpoint, of a checkpoint or of a model directory as base."""
     found = source if not is_run(source) and not is_checkpoint(source) else find_checkpoint(str(source))[0]
-    model = config.model.model_copy(update={"path": str(found.resolve()), "init": "pretrained", "revision": None})
-    return config.model_copy(update={"model": model})
+    place = {"path": str(found.resolve()), "init": "pretrained", "revision": None, "adapter_base": None}
+    return config.model_copy(update={"model": config.model.model_copy(update=place)})
 
 
 def find_checkpoint(target: str) -> tuple[Path, Path | None]:
@@ -251,15 +252,14 @@ def is_adapter(folder: Path) -> bool:
 
 
 def plain_base(adapter: Path, model: ModelConfig) -> ModelConfig:
-    """What an adapter that is no checkpoint of ours was trained on, as peft wrote it down. Raises UsageError where it
-    names nothing."""
+    """What an adapter that is no checkpoint of ours was trained on, as peft wrote it down; a relative path as the run
+    that `model` is from has found it. Raises UsageError where it names nothing."""
     found = read_json(adapter / CONFIG)
     named = found.get("base_model_name_or_path") if isinstance(found, dict) else None
     if not isinstance(named, str) or not named:
         raise UsageError(f"{adapter / CONFIG}: names no base_model_name_or_path; write there what it was trained on")
-    beside = adapter / named
-    path = str(beside.resolve()) if (beside / "config.json").is_file() else named
-    return model.model_copy(update={"path": path, "init": "pretrained", "revision": None})
+    path = model.adapter_base or base_folder(adapter, named) or named
+    return model.model_copy(update={"path": path, "init": "pretrained", "revision": None, "adapter_base": None})
 
 
 def own_base(run: Run) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.common.jsonl import cut_lines, length_of_lines
 from msgrpo_cli.config.compose import validated
+from msgrpo_cli.config.ignored import in_vain
 from msgrpo_cli.config.saved import dumped
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Episode
@@ -46,7 +47,10 @@ def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
         if "." in name:
             raise UsageError(f"{text}: unknown key '{key}'")
         (data[section] if name else data)[name or section] = value
-    return validated(data)
+    found = validated(data)
+    if lines := in_vain(found, overrides):
+        raise UsageError("\n".join(lines))
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 from msgrpo_cli.common.files import write_text
 from msgrpo_cli.config.engines import trainer_settings
 from msgrpo_cli.config.saved import config_hash, saved_text
-from msgrpo_cli.config.schema import RunConfig, stages
+from msgrpo_cli.config.schema import RunConfig, stage_names, stages
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.evaluation.evaluator import Evaluator
 from msgrpo_cli.games.registry import make_game
@@ -86,8 +86,8 @@ def connected(
         config, run, policy, validation, display, stopping, curriculum, ModelCards(config, run), trained
     )
     games = [game_factory(env, evaluation=False) for env in stages(config.env, config.curriculum)]
-    for make in games:
-        policy.check(make(), config.prompt.observation, config.prompt.history)
+    for make, name in zip(games, stage_names(config.env, config.curriculum), strict=True):
+        policy.check(make(), config.prompt.observation, config.prompt.history, name)
     rules, rules_of_play, judge = update_rules(config), play_rules(config, evaluation=False), ExactPlayer()
 
     def played(update: int) -> PlayedUpdate:

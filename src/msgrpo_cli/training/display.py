@@ -105,12 +105,13 @@ class Display:
             self._last_line = time.monotonic()
             self.say(f"update {metrics['update']}/{self._total}  {self._news}")
 
-    def evaluated(self, update: int, split: str, row: dict[str, Any]) -> None:
-        """An evaluation is finished."""
+    def evaluated(self, update: int, split: str, row: dict[str, Any], of: str = "") -> None:
+        """An evaluation is finished; `of` are other weights than those of the run's last update."""
+        part = f"{'all starts' if split == 'any' else split}{of and ', '}{of}"
         success = "" if row["success_rate"] is None else f", success {percent(row['success_rate'])}"
         greedy = row["greedy_success_rate"]
         decoded = "" if greedy is None else f", greedy {percent(greedy)}"
-        self.say(f"after update {update}, {split}: reward {row['mean_total_reward']:.3f}{success}{decoded}")
+        self.say(f"after update {update}, {part}: reward {row['mean_total_reward']:.3f}{success}{decoded}")
 
     def show(self, what: RenderableType) -> None:
         """A table that stays."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,18 @@ def explained(
         )
         return RunError(f"{error}; {again} a lower trainer.learning_rate")
     return None
+
+
+def not_finite(update: int, taken: int, loss: float, grad_norm: float, rows: Sequence[Row]) -> NotFinite:
+    """Of an update that has `taken` so many optimizer steps before the one that its `rows` were to make."""
+    left, were = "the weights were not changed", "was" if taken == 1 else "were"
+    if taken:
+        left = f"this optimizer step was not taken, but {taken} of the update {were} before it"
+    return NotFinite(
+        f"update {update}: loss {loss} or gradient norm {grad_norm} is not finite; {left}",
+        {"update": update, "loss": loss, "grad_norm": grad_norm},
+        rows,
+    )
 
 
 def _says(error: Exception, pattern: re.Pattern[str], kinds: type[Exception] | tuple[type[Exception], ...]) -> bool:

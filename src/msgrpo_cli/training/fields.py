@@ -32,17 +32,21 @@ rows, for every field that enters them (`test_trainer_loss_fields.py`, `test_tra
 |---|---|---|
 """
 _NOTES = {
+    "disable_dropout": "also where functions read a rate, and the jitter of mixtures' routers; TRL knows layers alone",
     "fp16": "not run: no GPU was at hand",
     "bf16": "null: where the device has it",
     "learning_rate": "null: the default of the model or of its adapter",
+    "lr_scheduler_kwargs": "refused where `lr_scheduler_type` is constant or constant_with_warmup, which read none",
     "mask_truncated_completions": "cut answers do not enter the loss; what divides it does not count their tokens, "
-    "but their rows where TRL's own loss does",
+    "but their rows where TRL's own loss does; cut is what no end of turn ends, those of the chat template and of "
+    "model.end_of_turn included, which TRL would not know",
     "per_device_train_batch_size": "the most distinct rows of a micro-batch; it does not change the gradient",
     "router_aux_loss_coef": "rows are then read separately; the auxiliary loss is a mean over micro-batches, as in TRL",
     "tf32": "not run: no GPU was at hand",
     "top_entropy_quantile": "the quantile is that of all tokens of the update, where TRL takes each micro-batch's",
     "use_bias_correction_kl": "true in TRL: the KL term is multiplied by the ratio, which changes its gradient",
     "use_liger_kernel": "not run: no GPU was at hand",
+    "warmup_steps": "refused where `lr_scheduler_type` is constant, which has no warm-up",
 }
 """What is worth knowing about a field that is taken."""
 

@@ -6,14 +6,16 @@ Knows the bound on that gap. Knows nothing about models, engines, games or files
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgrpo_cli.errors import RunError
 
 if TYPE_CHECKING:
     import torch
+
+    from .micro_batch import Batch
 
 
 @dataclass
@@ -32,7 +34,21 @@ class Far:
         """False also where it is no number."""
         return self.mean <= bound.mean and self.largest <= bound.largest
 
+    @classmethod
+    def of(cls, batch: Mapping[str, Any], trained: torch.Tensor) -> Far:
+        """Of a micro-batch: from the log-probabilities that its tokens were sampled with, shape (N, T)."""
+        far = cls()
+        far.add((trained - batch["sampling_per_token_logps"]).abs()[batch["completion_mask"].bool()])
+        return far
+
+    def join(self, other: Far) -> None:
+        self.total += other.total
+        self.largest = max(self.largest, other.largest)
+        self.tokens += other.tokens
+
     def add(self, distance: torch.Tensor) -> None:
+        if not distance.numel():
+            return
         self.total += float(distance.sum())
         self.largest = max(self.largest, float(distance.max()))
         self.tokens += distance.numel()
@@ -61,12 +77,32 @@ def gap_bound(largest: float | None, mean: float | None, *, exact: bool, truncat
     return GapBound(usual.largest if largest is None else largest, usual.mean if mean is None else mean)
 
 
-def check_gap(gap: Far, bound: GapBound, update: int, cause: Callable[[], str]) -> None:
-    """Raises RunError where sampling and training disagree by more than the bound, or by no number at all."""
-    if gap.within(bound):
-        return
+def checked_gap(
+    part: Sequence[Batch],
+    trained: Sequence[torch.Tensor],
+    bound: GapBound,
+    update: int,
+    cause: Callable[[Sequence[Batch]], str],
+    number: tuple[int, int] = (1, 1),
+) -> Far:
+    """The gap of those rows of an update that train in one optimizer step, the first of the pair `number` of so many.
+
+    `trained` are the log-probabilities that its micro-batches train from, computed before the update changed a weight.
+    Raises RunError where sampling and training disagree by more than the bound, or by no number at all; `cause` is
+    asked about the micro-batch that is farthest. Where `trained` itself is no number the loss is none, which stops the
+    run and says so.
+    """
+    gaps = [Far.of(batch, logprobs) for batch, logprobs in zip(part, trained, strict=False)]
+    gap = Far()
+    for one in gaps:
+        gap.join(one)
+    if gap.within(bound) or not all(bool(logprobs.isfinite().all()) for logprobs in trained):
+        return gap
+    farthest = max(range(len(gaps)), key=lambda i: (math.isnan(gaps[i].mean), gaps[i].largest))
+    of_step = f" of optimizer step {number[0]} of {number[1]}" if number[1] > 1 else ""
     raise RunError(
-        f"update {update}: sampling and training disagree about the tokens: log-probability gap {gap.mean:.2g} on "
-        f"average (engine.mean_logprob_gap {bound.mean:g}), {gap.largest:.2g} at most (engine.max_logprob_gap "
-        f"{bound.largest:g}); the weights were not changed. Likely cause: {cause()}"
+        f"update {update}: sampling and training disagree about the tokens{of_step}: log-probability gap "
+        f"{gap.mean:.2g} on average (engine.mean_logprob_gap {bound.mean:g}), {gap.largest:.2g} at most "
+        f"(engine.max_logprob_gap {bound.largest:g}); the weights were not changed. "
+        f"Likely cause: {cause([part[farthest]])}"
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from msgrpo_cli.algo.batching import Row
+from msgrpo_cli.models.beginnings import distinct_beginnings
 from msgrpo_cli.rollout.collect import PlayedUpdate, rollout_metrics
 
 from .gap import Far
@@ -31,6 +32,7 @@ class UpdateFigures:
     rows: int = 0
     tokens_prompt: int = 0
     tokens_completion: int = 0
+    tokens_distinct: int = 0
     tokens_read: int = 0
     tokens_padding: int = 0
     loss: float = 0.0
@@ -38,7 +40,7 @@ class UpdateFigures:
     learning_rate: float = 0.0
     withheld_steps: int = 0
     logprob_gap: Far = field(default_factory=Far)
-    """Between sampling and training log-probabilities, of each token once."""
+    """Between sampling and training log-probabilities, of each token once, before any weight is changed."""
     log_ratio_max: float = 0.0
     log_ratio_of_step: float = 0.0
     """The farthest token of the present optimizer step from the policy that it was sampled from."""
@@ -50,27 +52,21 @@ class UpdateFigures:
         self.rows = len(rows)
         self.tokens_prompt = sum(len(row.prompt_ids) for row in rows)
         self.tokens_completion = sum(len(row.completion_ids) for row in rows)
+        self.tokens_distinct = distinct_beginnings((*row.prompt_ids, *row.completion_ids[:-1]) for row in rows)
         self.tokens_read = sum(read for read, _ in work)
         self.tokens_padding = sum(padding for _, padding in work)
         self.seconds_scoring = seconds
 
-    def trained(
-        self, batch: Mapping[str, Any], trl: Mapping[str, list[float]], seen: torch.Tensor | None, first_pass: bool
-    ) -> None:
+    def trained(self, batch: Mapping[str, Any], trl: Mapping[str, list[float]], seen: torch.Tensor | None) -> None:
         """A micro-batch: TRL's means, weighed by its tokens; `seen` are the log-probabilities of the loss, (N, T)."""
         tokens = batch["tokens"]
         self._weight += tokens
         for ours, theirs in _FROM_TRL.items():
             if trl.get(theirs):
                 self._trl[ours] += tokens * trl[theirs][-1]
-        sampled, mask = batch.get("sampling_per_token_logps"), batch["completion_mask"].bool()
-        trained = batch.get("old_per_token_logps", seen)
-        if first_pass and sampled is not None and trained is not None:
-            self.logprob_gap.add((trained - sampled).abs()[mask])
-        if sampled is not None and seen is not None:
-            far = float((seen - sampled).abs()[mask].max())
-            self.log_ratio_of_step = max(self.log_ratio_of_step, far)
-            self.log_ratio_max = max(self.log_ratio_max, far)
+        far = 0.0 if seen is None else Far.of(batch, seen).largest
+        self.log_ratio_of_step = max(self.log_ratio_of_step, far)
+        self.log_ratio_max = max(self.log_ratio_max, far)
 
     def stepped(self, loss: float, learning_rate: float, *, seconds: float) -> None:
         """An optimizer step's forward and backward passes are done."""
@@ -91,6 +87,7 @@ class UpdateFigures:
             "rows": self.rows,
             "tokens_prompt": self.tokens_prompt,
             "tokens_completion": self.tokens_completion,
+            "tokens_distinct": self.tokens_distinct,
             "tokens_read": self.tokens_read,
             "tokens_padding": self.tokens_padding,
             "loss": unless_skipped(self.loss, optimizer_steps),

@@ -40,8 +40,9 @@ class Read(Protocol):
         """Log-probabilities and entropies of the completions, shape (N, T), with equal prompts shared or not."""
 
 
-def entropy_quantile(batches: Sequence[Batch], read: Read, share: float) -> float:
-    """Of the entropy (nats) of all completion tokens of these micro-batches."""
+def entropy_quantile(parts: Sequence[Sequence[Batch]], read: Read, share: float) -> float:
+    """Of the entropy (nats) of all completion tokens of the micro-batches of these parts."""
+    batches = [batch for part in parts for batch in part]
     entropies = [read(batch)[1][batch["completion_mask"].bool()].float() for batch in batches]
     return float(np.quantile(torch.cat(entropies).cpu().numpy(), share))
 

@@ -97,7 +97,7 @@ class Session:
         row = evaluation_row(played, update, update * self.trainer.args.steps_per_update)
         append_lines(self.run.metrics, [row])
         self.recorder.write_card(best, update, played.evaluation.to_json())
-        self.display.evaluated(update, f"{played.evaluation.split}, best checkpoint", row)
+        self.display.evaluated(update, played.evaluation.split, row, "best checkpoint")
         self._draw_curve()
         summary = {**self.run.record()["summary"], "best": row}
         self.run.update_record(summary=summary, stopped=self.recorder.stopping.reason)  # last: all else is there

@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +25,6 @@ from trl import GRPOTrainer
 from msgrpo_cli.algo.batching import Row, deal, micro_batches, step_rows, times_read, weighed_rows
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.errors import NotFinite
 from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.models.dropout import switch_off
 from msgrpo_cli.rollout.collect import PlayedUpdate
@@ -32,7 +32,8 @@ from msgrpo_cli.rollout.collect import PlayedUpdate
 from .display import OnPhase
 from .end_of_update import AfterUpdate, EndOfUpdate, FinishedUpdate
 from .experts import tell_experts
-from .gap import GapBound, check_gap
+from .failures import not_finite
+from .gap import Far, GapBound, checked_gap
 from .gap_cause import cause
 from .metrics import UpdateFigures
 from .micro_batch import Batch, entropy_quantile, model_inputs, no_reward, normalise, rows_in_hand, work
@@ -66,8 +67,9 @@ class MSGRPOTrainer(GRPOTrainer):
     So for a micro-batch with t of the t_step tokens of its optimizer step, and T tokens in the update, the
     accumulation factor is t_step / t and num_items_in_batch is T t / t_step: the policy term and the KL term are then
     divided by T / optimizer_steps, and the entropy bonus is the token mean of the optimizer step, whatever the
-    micro-batches. Rows weigh through `batching.weighed_rows`. An update without drawn rows does no backward pass: the
-    gradients stay None and the optimizer moves nothing, momentum and weight decay included.
+    micro-batches. Rows weigh through `batching.weighed_rows`. An optimizer step whose rows all have advantage 0 does no
+    backward pass: the gradients stay None and the optimizer moves nothing, momentum and weight decay included. TRL
+    counts it, so schedule and seeds go on as ever; T counts its tokens, entropy and gap are those of what is read.
     """
 
     args: MSGRPOConfig
@@ -112,6 +114,7 @@ class MSGRPOTrainer(GRPOTrainer):
                 raise ValueError("beta > 0 needs a reference model")
             ready = as_trl_reads_it(reference, args, self.temperature)
             self.ref_model = self.accelerator.prepare_model(ready, evaluation_mode=True)
+        self.mask_truncated_completions = False  # cut rows are left out: TRL does not know all ends of a conversation
         self.num_generations = 1  # to TRL every row is a group of its own; the real groups are in PlayedUpdate
         self.play = play
         self.on_checkpoint = on_checkpoint
@@ -168,7 +171,7 @@ class MSGRPOTrainer(GRPOTrainer):
             step_rows(self.played.trained),
             self.args.length_normalization,
             self.args.max_completion_length or 1,
-            mask_truncated=self.mask_truncated_completions,
+            mask_truncated=self.args.mask_truncated_completions,
         )
         if not any(row.advantage for row in rows):  # a draw may miss the only signal: no step is taken without any
             rows, factors = [], factors[:0]
@@ -177,17 +180,25 @@ class MSGRPOTrainer(GRPOTrainer):
         self._parts, self._rows_of_parts = [], []
         for part in deal(len(rows), self.args.optimizer_steps, rng):
             self.on_phase("scoring", len(self._parts), self.args.optimizer_steps, safe=True)
-            cut = micro_batches(part, rows, self.args.rows_per_micro_batch, shared=bool(self.sharing))
+            learnt = part if any(rows[i].advantage for i in part) else part[:0]
+            cut = micro_batches(learnt, rows, self.args.rows_per_micro_batch, shared=bool(self.sharing))
             self._rows_of_parts.append([rows[i] for i in part])
-            self._parts.append(
-                [self._batch([rows[i] for i in numbers], [factors[i] for i in numbers]) for numbers in cut]
-            )
+            self._parts.append([self._batch([rows[i] for i in few], [factors[i] for i in few]) for few in cut])
             normalise(self._parts[-1], tokens, self.args.device)
         if self.top_entropy_quantile < 1.0 and rows:
-            everything = [batch for part in self._parts for batch in part]
-            self._least_entropy = entropy_quantile(everything, self._read, 1 - self.top_entropy_quantile)
-        read = [batch["work"] for part in self._parts for batch in part]
+            self._least_entropy = entropy_quantile(self._parts, self._read, 1 - self.top_entropy_quantile)
+        read = [batch["work"] for batches in self._parts for batch in batches]
+        for number, batches in enumerate(self._parts):
+            old = [batch["old_per_token_logps"] for batch in batches if "old_per_token_logps" in batch]
+            self.figures.logprob_gap.join(self._checked_gap(number, old))
         self.figures.scored(rows, read, seconds=time.perf_counter() - began)
+
+    def _checked_gap(self, number: int, trained: list[torch.Tensor]) -> Far:
+        """Of a part of the update, none of whose steps was taken: `trained` has a tensor for every micro-batch."""
+        bound, steps = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap), self.args.optimizer_steps
+        assert self.model is not None
+        find = partial(cause, self.model, read=self._read, bound=bound, shares=bool(self.sharing))
+        return checked_gap(self._parts[number], trained, bound, self.update + 1, find, (number + 1, steps))
 
     def _batch(self, rows: list[Row], factors: Sequence[float]) -> Batch:
         """Rows as TRL's tensors, old and reference log-probabilities included where they are needed."""
@@ -214,6 +225,7 @@ class MSGRPOTrainer(GRPOTrainer):
         began = time.perf_counter()
         batches = self._parts[within % self.args.optimizer_steps]
         total = torch.zeros((), device=self.args.device)
+        seen: list[torch.Tensor] = []
         self.figures.log_ratio_of_step = 0.0
         model.train()
         for number, batch in enumerate(batches):
@@ -221,21 +233,16 @@ class MSGRPOTrainer(GRPOTrainer):
             last = batch is batches[-1]
             self.accelerator.gradient_state._set_sync_gradients(last)
             self.current_gradient_accumulation_steps = batch["accumulation"]
-            if last:
+            with nullcontext() if last else self.accelerator.no_sync(model):
                 total += super().training_step(model, batch, num_items_in_batch)  # type: ignore[no-untyped-call]
-            else:
-                with self.accelerator.no_sync(model):
-                    total += super().training_step(model, batch, num_items_in_batch)  # type: ignore[no-untyped-call]
-            self.figures.trained(batch, self._metrics["train"], self._seen_logps, within < self.args.optimizer_steps)
+            self.figures.trained(batch, self._metrics["train"], self._seen_logps)
+            seen += [] if self._seen_logps is None else [self._seen_logps]
             self._metrics["train"].clear()
         self.accelerator.gradient_state._set_sync_gradients(True)
-        if within < self.args.optimizer_steps and math.isfinite(float(total)):  # else that is the news
-            bound = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap)
-            assert self.model is not None
-            find = partial(cause, self.model, batches[:1], self._read, bound, shares=bool(self.sharing))
-            check_gap(self.figures.logprob_gap, bound, self.update + 1, find)
-        learning_rate = float(self._get_learning_rate())
-        self.figures.stepped(float(total), learning_rate, seconds=time.perf_counter() - began)
+        if within == 0 and math.isfinite(float(total)):
+            gap = self._checked_gap(0, seen)
+            self.figures.logprob_gap = self.figures.logprob_gap if self.figures.logprob_gap.tokens else gap
+        self.figures.stepped(float(total), float(self._get_learning_rate()), seconds=time.perf_counter() - began)
         return total
 
     @torch.no_grad()
@@ -272,13 +279,9 @@ class MSGRPOTrainer(GRPOTrainer):
         scaled_down = self.args.fp16  # a gradient beyond fp16: the scaler takes no step and halves its scale
         figures = self.figures
         if not ((math.isfinite(value) or scaled_down) and math.isfinite(figures.loss)):
-            part = int(self.state.global_step) % self.args.optimizer_steps
-            raise NotFinite(
-                f"update {self.update + 1}: loss {figures.loss} or gradient norm {value} is not finite; "
-                "the weights were not changed",
-                {"update": self.update + 1, "loss": figures.loss, "grad_norm": value},
-                self._rows_of_parts[part],
-            )
+            within = int(self.state.global_step) % self.args.steps_per_update
+            rows = self._rows_of_parts[within % self.args.optimizer_steps]
+            raise not_finite(self.update + 1, within, figures.loss, value, rows)
         figures.grad_norm += value
         guard, far = self.args.guard_grad_norm, self.args.guard_log_ratio
         if (guard is not None and value > guard) or (far is not None and figures.log_ratio_of_step > far):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from msgrpo_cli.analysis.report.build import report_on
+from msgrpo_cli.analysis.report.figures import figures_of
 from msgrpo_cli.analysis.report.findings import ranking
 from msgrpo_cli.analysis.report.records import Report
+from msgrpo_cli.analysis.report.text import show
 from msgrpo_cli.cli.app import main
 from msgrpo_cli.errors import UsageError
 from support.run_copies import change_json, copy_of, seeds_of, sweep_json
@@ -90,6 +94,55 @@ def test_other_games_are_compared_by_normalised_score_or_not_at_all(finished_run
 def test_a_game_of_the_same_name_with_other_keys_is_another_game(finished_run: Path, tmp_path: Path) -> None:
     runs = [*seeds_of(finished_run, tmp_path, "a", LOW), *seeds_of(finished_run, tmp_path, "b", HIGH, env__p=0.9)]
     assert [group.game for group in report_on(runs).groups] == ["frozenlake (env.p=0.8)", "frozenlake (env.p=0.9)"]
+
+
+def mixed(run: Path, to: Path, *games: str, weights: list[int] | None = None, size: int = 4) -> Path:
+    """A copy that played a mixture, and each game by its whole block."""
+    blocks = [{"name": name, "id": f"msgrpo/{name}", "max_steps": 8, "size": size} for name in games]
+    env = {"name": "mix", "id": "msgrpo/Mix-v0", "max_steps": 8, "games": blocks, "weights": weights}
+    return copy_of(run, to, config={"env": env}, record={"overrides": ["env=mix", f"env.games=[{','.join(games)}]"]})
+
+
+def test_a_mixture_is_told_by_the_names_of_its_games(finished_run: Path, tmp_path: Path) -> None:
+    report = report_on(
+        [
+            mixed(finished_run, tmp_path / "a", "frozenlake", "taxi"),
+            mixed(finished_run, tmp_path / "b", "frozenlake", "snake_8", weights=[1, 3]),
+        ]
+    )
+    assert [group.game for group in report.groups] == [
+        "mix (env.games=[frozenlake,taxi], env.weights=null)",
+        "mix (env.games=[frozenlake,snake_8], env.weights=[1,3])",
+    ]
+    assert report.groups[1].label == "env.games=[frozenlake,snake_8]"
+    assert dict(report.differences) == {
+        "env.games": ("[frozenlake,taxi]", "[frozenlake,snake_8]"),
+        "env.weights": ("null", "[1,3]"),
+    }
+
+
+def test_mixtures_of_the_same_names_differ_in_the_keys_of_their_games(finished_run: Path, tmp_path: Path) -> None:
+    runs = [mixed(finished_run, tmp_path / str(size), "frozenlake", "taxi", size=size) for size in (4, 5)]
+    report = report_on(runs)
+    assert len({group.game for group in report.groups}) == 2
+    assert set(report.differences) == {"env.games.frozenlake.size", "env.games.taxi.size"}
+
+
+def test_long_values_are_cut_where_they_are_shown(finished_run: Path, tmp_path: Path) -> None:
+    runs = [
+        copy_of(finished_run, tmp_path / name, config={"prompt.system": f"{name}\n" + "word " * 100}) for name in "ab"
+    ]
+    report, out = report_on(runs), io.StringIO()
+    show(report, Console(file=out, width=200))
+    assert "A: a word word" in out.getvalue() and "word ..." in out.getvalue()
+    assert out.getvalue().count("word") < 80
+    assert report.differences["prompt.system"][0].count("word") == 100
+
+
+def test_one_seed_on_a_side_has_no_probability(finished_run: Path, tmp_path: Path) -> None:
+    report = report_on(two_groups(finished_run, tmp_path, LOW, [0.9]))
+    assert [pair.probability_of_improvement for pair in report.comparisons] == [None]
+    assert not [figure for figure in figures_of(report) if figure.id.startswith("improvement")]
 
 
 def test_what_a_choice_brings_along_is_not_in_the_label(finished_run: Path, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from msgrpo_cli._version import __version__
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.directory import is_run, now
-from msgrpo_cli.runs.reader import NOT_STARTED, RunData, differences, finite, read_run, written
+from msgrpo_cli.runs.reader import NOT_STARTED, RunData, finite, read_run
 
 from .findings import compare, notes_on
-from .groups import Group, grouped
+from .groups import Group, differing_keys, grouped
 from .measures import cost_of, curves_of, notable_episodes
 from .records import GroupReport, Measure, Report, Score, Unfinished
 from .seeds import interquartile_mean, seed_interval
@@ -43,16 +43,12 @@ def report_on(targets: Sequence[Path]) -> Report:
             notes += [note] if note else []
     groups = grouped(runs.values())
     found = tuple(_group_report(group) for group in groups)
-    table = differences([group.config for group in groups])
     return Report(
         title=_title(targets, len(runs)),
         made=now(),
         version=__version__,
         groups=found,
-        differences={
-            key: tuple(written(group.config[key]) if key in group.config else "-" for group in groups)
-            for key in sorted(table)
-        },
+        differences=differing_keys([group.config for group in groups]),
         comparisons=tuple(compare(*pair) for pair in itertools.combinations(found, 2)),
         unfinished=tuple(_unfinished(run) for run in runs.values() if not run.counts),
         notes=(*notes, *notes_on(groups)),

@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from msgrpo_cli.episode import part_in_words
+
+from ..labels import apart, heights, name_levels
 from .records import MEASURES, Comparison, GroupReport, Measure, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 _IN_ONE = 6  # groups in one panel; more lines than that nobody tells apart
 _MOST_PAIRS = 28  # in the figure; the table has them all
+_LETTER = 8.5  # points between letters, and between a letter and a dashed line
 _LABEL = 70  # characters of a label in a legend
 _GREY = "#595959"
 _COLOURS = ("#0072B2", "#D55E00", "#007A5A", "#A84A86", "#8F5F00", "#000000")  # after Okabe and Ito, dark enough
@@ -67,7 +72,7 @@ def _learning(report: Report) -> list[Picture]:
         for first in range(0, len(alike), _IN_ONE):
             some = alike[first : first + _IN_ONE]
             part = f", groups {', '.join(group.letter for group in some)}" if len(alike) > _IN_ONE else ""
-            what = "training episodes" if source == "training" else f"{source} part"
+            what = "training episodes" if source == "training" else part_in_words(source)
             pictures.append(
                 Picture(
                     (name := f"curves-{len(pictures)}"),
@@ -82,7 +87,10 @@ def _learning(report: Report) -> list[Picture]:
 
 
 def _curves(groups: Sequence[GroupReport]) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     figure, panel = _panel(3.6)
+    letters: list[Annotation] = []
     for number, group in enumerate(groups):
         color, dashes, marker = _COLOURS[number], _DASHES[number], _MARKERS[number]
         curve = group.curve
@@ -113,31 +121,35 @@ def _curves(groups: Sequence[GroupReport]) -> Figure:
             alpha=0.15,
             linewidth=0,
         )
-        panel.annotate(
-            group.letter,
-            (updates[-1], means[-1]),
-            (5, 0),
-            textcoords="offset points",
-            va="center",
-            color=color,
-            fontweight="bold",
+        letters.append(
+            panel.annotate(
+                group.letter,
+                (updates[-1], means[-1]),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                color=color,
+                fontweight="bold",
+            )
         )
     best = "optimal" if all(group.optimal_is_exact for group in groups) else "best known"
     levels = [(group.curve.random_score, group.curve.optimal_score) for group in groups]
-    for name, level in zip(("random", best), zip(*levels, strict=True), strict=True):
-        if level[0] is not None and len(set(level)) == 1:
-            panel.axhline(level[0], color="black", linestyle="--", linewidth=0.9)
-            panel.annotate(
-                f"{name} {level[0]:.3g}",
-                (0.01, level[0]),
-                (0, 2),
-                xycoords=panel.get_yaxis_transform(),
-                textcoords="offset points",
-                fontsize=8,
-            )
+    named = [
+        (f"{name} {level[0]:.3g}", level[0], "black")
+        for name, level in zip(("random", best), zip(*levels, strict=True), strict=True)
+        if level[0] is not None and len(set(level)) == 1
+    ]
+    for _, level, _ in named:
+        panel.axhline(level, color="black", linestyle="--", linewidth=0.9)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     panel.set_xlabel("update")
     panel.set_ylabel("total reward per episode")
     figure.legend(loc="outside lower left", ncols=1, frameon=False, fontsize=8)
+    name_levels(panel, named)
+    wanted = heights(panel, [note.xy[1] for note in letters])
+    lines = heights(panel, [level for _, level, _ in named])
+    for note, place, own in zip(letters, apart(wanted, _LETTER, lines), wanted, strict=True):
+        note.set_position((5, place - own))
     return figure
 
 
@@ -157,7 +169,7 @@ def _final_scores(report: Report) -> list[Picture]:
 def _score_picture(
     groups: Sequence[GroupReport], measure: Measure, part: tuple[str, str | None] | None, number: int
 ) -> Picture:
-    where = f"{part[0]}, {part[1]} part" if part else "all games"
+    where = f"{part[0]}, {part_in_words(part[1])}" if part else "all games"
     caption = (
         "Filled: mean over seeds and its 95 % bootstrap interval (none with one seed); bar: interquartile mean; open "
         "circles: single seeds. Dashed: "

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from msgrpo_cli.episode import part_in_words
+
 from .groups import Group
 from .records import MEASURES, Comparison, GroupReport, Measure, Report, Score
 from .seeds import coverage, overlap, probability_of_improvement, smallest_p
@@ -22,7 +24,9 @@ def compare(a: GroupReport, b: GroupReport) -> Comparison:
     one, other = (a.scores[measure], b.scores[measure]) if measure else (None, None)
     if measure is None or one is None or other is None:
         return Comparison(a.letter, b.letter, None, None, None, "not compared", why)
-    probability, interval = probability_of_improvement(one.values, other.values)
+    probability, interval = None, None
+    if min(len(one.values), len(other.values)) > 1:  # with one seed on a side it would say 0 or 1 of a single race
+        probability, interval = probability_of_improvement(one.values, other.values)
     verdict, reason = _verdict(a, b, one, other)
     reasons = "; ".join(text for text in (reason, why) if text)
     return Comparison(a.letter, b.letter, measure, probability, interval, verdict, reasons)
@@ -37,7 +41,8 @@ def _common_measure(a: GroupReport, b: GroupReport) -> tuple[Measure | None, str
         return None, f"{a.letter if not a.seeds else b.letter} has no finished run"
     if (a.game, a.split) == (b.game, b.split):
         return "total_reward", ""
-    what = "different games" if a.game != b.game else f"different parts, {a.split} and {b.split}"
+    parts = f"different parts, {part_in_words(a.split)} and {part_in_words(b.split)}"
+    what = "different games" if a.game != b.game else parts
     for report in (a, b):
         if report.scores["normalized_score"] is None:
             reason = report.normalized_reason or "unknown"

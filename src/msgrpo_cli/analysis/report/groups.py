@@ -17,6 +17,8 @@ from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.runs.reader import RunData, canonical, differences, flat, written
 
 _CHANGES_NOTHING = ("seed", "note", "engine.note", "schema")
+_GAMES, _WEIGHTS = "env.games", "env.weights"
+_LONGEST = 60  # characters of a value in a label
 _CHOICES = ("env", "model", "prompt", "engine")
 """Config groups that are known by a name, which brings other keys along."""
 
@@ -74,7 +76,16 @@ def _of_group(config: Mapping[str, Any]) -> dict[str, Any]:
         data = RunConfig.model_validate({k: v for k, v in config.items() if k != "schema"}).model_dump(mode="json")
     except ValidationError:
         data = dict(config)  # of another version: its keys still tell what is equal
-    return {key: value for key, value in flat(data).items() if key not in _CHANGES_NOTHING}
+    return _by_name({key: value for key, value in flat(data).items() if key not in _CHANGES_NOTHING})
+
+
+def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the games of a mixture by name, and their blocks below: env.games.taxi.max_steps."""
+    games = config.get(_GAMES)
+    if not (isinstance(games, list) and games and all(isinstance(game, dict) and "name" in game for game in games)):
+        return dict(config)
+    blocks = {f"{_GAMES}.{game['name']}": {k: v for k, v in game.items() if k != "name"} for game in games}
+    return {**config, _GAMES: [game["name"] for game in games], **flat(blocks)}
 
 
 def _one_for_each_seed(runs: Sequence[RunData]) -> tuple[RunData, ...]:
@@ -89,13 +100,30 @@ def _one_for_each_seed(runs: Sequence[RunData]) -> tuple[RunData, ...]:
 def _labels(configs: Sequence[Mapping[str, Any]], typed: set[str]) -> list[str]:
     differing = differences(configs)
     if not differing:
-        return [_told(config, ("env.name", "model.name")) for config in configs]
+        return [_told(config, ("env.name", "model.name", _GAMES)) for config in configs]
     chosen: list[str] = [key for key in ("env.name", "model.name") if key in differing]
     chosen += [key for key in differing if key not in chosen and _is_typed(key, typed)]
     for key in differing:  # what the chosen ones bring along tells nothing more
         if key not in chosen and _kinds([*chosen, key], differing) > _kinds(chosen, differing):
             chosen.append(key)
-    return [_told(config, chosen) for config in configs]
+    labels = [_told(config, chosen) for config in configs]
+    return labels if len(set(labels)) == len(labels) else [_told(config, chosen, None) for config in configs]
+
+
+def differing_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Every key that is not the same in all configs, with its value in each as written, `-` where there is none.
+
+    Keys of a game that not every mixture holds are left out where no two mixtures differ in them.
+    """
+    return {
+        key: tuple(as_typed(config[key]) if key in config else "-" for config in configs)
+        for key in sorted(differences(configs))
+        if not key.startswith(f"{_GAMES}.") or _differ(key, configs)
+    }
+
+
+def _differ(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    return len({canonical(config[key]) for config in configs if key in config}) > 1
 
 
 def _games(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -104,17 +132,42 @@ def _games(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         {key: value for key, value in config.items() if key.startswith("env.")} for config in configs
     ]
     distinct = {canonical(game): game for game in of_config}
-    told = {}
+    told: dict[str, str] = {}
     for key, game in distinct.items():
         name = str(game.get("env.name"))
-        own = list(differences([other for other in distinct.values() if str(other.get("env.name")) == name]))
-        told[key] = f"{name} ({_told(game, own)})" if own else name
+        own = _telling([other for other in distinct.values() if str(other.get("env.name")) == name])
+        said = f"{name} ({_told(game, own)})" if own else name
+        told[key] = said if said not in told.values() else f"{name} ({_told(game, own, None)})"
     return [told[canonical(game)] for game in of_config]
 
 
-def _told(config: Mapping[str, Any], keys: Sequence[str]) -> str:
-    told = [f"{_short(key)}={written(config[key])}" for key in keys if key in config]
+def _telling(games: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that differ; of mixtures the names and weights of their games, unless those are the same."""
+    differing = differences(games)
+    if _GAMES not in games[0]:
+        return list(differing)
+    named = [_GAMES, *[_WEIGHTS] * (_WEIGHTS in differing)]
+    table = {key: [game.get(key) for game in games] for key in (*named, *differing)}
+    return named if _kinds(named, table) == len(games) else [*named, *(key for key in differing if key not in named)]
+
+
+def _told(config: Mapping[str, Any], keys: Sequence[str], longest: int | None = _LONGEST) -> str:
+    values = {key: as_typed(config[key]) for key in keys if key in config}
+    told = [f"{_short(key)}={value if longest is None else brief(value, longest)}" for key, value in values.items()]
     return ", ".join(told) or "without what the others add"
+
+
+def as_typed(value: Any) -> str:
+    """A value as one would type it: a list without quotes and blanks."""
+    if isinstance(value, list):
+        return f"[{','.join(map(written, value))}]"
+    return written(value)
+
+
+def brief(text: str, longest: int) -> str:
+    """The text on one line, cut to so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 4].rstrip()} ..."
 
 
 def _is_typed(key: str, typed: set[str]) -> bool:

@@ -15,9 +15,11 @@ from msgrpo_cli.errors import UsageError, shown
 from msgrpo_cli.runs.reader import finite
 
 from .findings import ranking
+from .groups import brief
 from .records import MEASURES, Report
 from .seeds import RESAMPLES
 
+_LONGEST = 300  # characters of a value in the table of differences; --json has all
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 MARK = '<meta name="generator" content="msgrpo report">'
 """Among the first lines of every page: what has it may be overwritten."""
@@ -59,6 +61,7 @@ def as_html(report: Report) -> str:
         loose=lambda value: number(finite(value)),  # of a file that nobody has checked
         interval=interval,
         count=count,
+        brief=lambda text: brief(text, _LONGEST),
         name=lambda path: PurePath(path).name,
         svg=Markup,
     )

@@ -74,7 +74,7 @@ class Comparison:
     measure: Measure | None
     """What they are compared by; None where nothing is comparable."""
     probability_of_improvement: float | None
-    """That a seed of the first scores above one of the second, ties counted half."""
+    """That a seed of the first scores above one of the second, ties counted half; None with one seed on a side."""
     probability_ci95: Interval | None
     verdict: Literal["above", "below", "not ranked", "not compared"]
     reason: str

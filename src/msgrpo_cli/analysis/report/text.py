@@ -16,8 +16,10 @@ from rich.text import Text
 from msgrpo_cli.common.numbers import NONE, count, estimate, interval, number
 
 from .findings import ranking
+from .groups import brief
 from .records import MEASURES, GroupReport, Measure, Report, Score
 
+_LONGEST = 60  # characters of a value; the page has more, and --json all
 _MOST_PAIRS = 12  # of groups on a terminal; the page has them all
 
 
@@ -122,7 +124,7 @@ def _show_differences(report: Report, console: Console) -> None:
         having: dict[str, list[str]] = {}
         for letter, value in zip(letters, values, strict=True):
             having.setdefault(value, []).append(letter)
-        told = "; ".join(f"{', '.join(found)}: {value}" for value, found in having.items())
+        told = "; ".join(f"{', '.join(found)}: {brief(value, _LONGEST)}" for value, found in having.items())
         table.add_row(Text(key), Text(told))
     console.print(table)
 

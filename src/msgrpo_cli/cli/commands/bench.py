@@ -17,14 +17,16 @@ from rich.table import Table
 from msgrpo_cli.common.console import talk_on_stderr
 
 from ..exit import ending
-from ..options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
+from ..options import AsJson, ConfigDirs, Overrides, Verbose, at_least, only_overrides
 
 if TYPE_CHECKING:
     from msgrpo_cli.config.schema import RunConfig
 
 app = typer.Typer(rich_markup_mode=None, help="Measure a phase beside what the bare model needs.")
 
-Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Rounds, of which the median is told.")]
+Repeats = Annotated[
+    int, typer.Option("--repeats", metavar="N", callback=at_least(1), help="Rounds, of which the median is told.")
+]
 
 _SHOWN = {
     "seconds": "of one update's phase, median of the rounds",

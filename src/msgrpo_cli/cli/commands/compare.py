@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from msgrpo_cli.common.numbers import interval, number
+from msgrpo_cli.episode import part_in_words
 from msgrpo_cli.errors import UsageError
 
 from ..exit import ending
@@ -50,8 +51,8 @@ def _show_comparison(found: PairedComparison, console: Console) -> None:
     top = Table.grid(padding=(0, 2))
     for letter, side in (("A", found.first), ("B", found.second)):
         top.add_row(Text(letter, style="bold"), Text(f"{side.run}, {Path(side.checkpoint).name}, {side.evaluation}"))
-    where = f"{found.env}, {found.split} part: {found.episodes} episodes from {found.distinct_initial_states} starts"
-    top.add_row("on", Text(f"{where}, each played by both"))
+    played = f"{found.episodes} episodes from {found.distinct_initial_states} starts, each played by both"
+    top.add_row("on", Text(f"{found.env}, {part_in_words(found.split)}: {played}"))
     console.print(top)
     effects = [found.total_reward]
     if found.success is not None and found.success.means != found.total_reward.means:

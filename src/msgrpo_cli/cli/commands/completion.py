@@ -15,7 +15,8 @@ from ..options import Verbose
 
 
 def completion(
-    shell: Annotated[Shell, typer.Argument(help="The shell that will read it.")], verbose: Verbose = False
+    shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", help="The shell that will read it.")],
+    verbose: Verbose = False,
 ) -> None:
     """Print a shell's script for commands, keys and values.
 

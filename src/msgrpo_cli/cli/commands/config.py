@@ -51,12 +51,13 @@ def schema(
 def show_config(overrides: list[str], folders: list[Path], as_json: bool, *, measure: bool = False) -> None:
     """What `config show` and `train --dry-run` print; the latter measures prompts as well, which takes seconds."""
     from msgrpo_cli.config.compose import compose
-    from msgrpo_cli.launch.run import check_starts, refuse_players
+    from msgrpo_cli.launch.run import check_schedule, check_starts, refuse_players
     from msgrpo_cli.planning import dry_run
     from msgrpo_cli.planning.prompts import measured_prompt
 
     config = compose("train", overrides, folders)
     refuse_players(config)
+    check_schedule(config)
     check_starts(config)
     numbers = dry_run.derived(config) | ({"first_prompt_tokens": measured_prompt(config)} if measure else {})
     print(json.dumps(dry_run.as_data(config, numbers)) if as_json else dry_run.as_text(config, numbers))

@@ -62,6 +62,7 @@ def evaluate(
 
 
 def _show(configs: Sequence[RunConfig], as_json: bool) -> None:
+    from msgrpo_cli.config.ignored import read_by_eval
     from msgrpo_cli.planning import dry_run
     from msgrpo_cli.planning.prompts import measured_prompt
 
@@ -71,9 +72,9 @@ def _show(configs: Sequence[RunConfig], as_json: bool) -> None:
         for plays in [config.policy == "model"]
     ]
     if as_json:
-        data = [dry_run.as_data(*pair) for pair in numbers]
+        data = [dry_run.as_data(*pair, read=read_by_eval(pair[0])) for pair in numbers]
         print(json.dumps(data if len(data) > 1 else data[0]))
     else:
-        print("\n---\n".join(dry_run.as_text(*pair) for pair in numbers))
+        print("\n---\n".join(dry_run.as_text(*pair, read=read_by_eval(pair[0])) for pair in numbers))
         if len(numbers) > 1:
             print("\n".join(["---", *dry_run.in_all([found for _, found in numbers])]))

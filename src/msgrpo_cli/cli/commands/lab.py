@@ -17,12 +17,22 @@ from rich.table import Table
 from msgrpo_cli.common.console import talk_on_stderr
 
 from ..exit import ending
-from ..options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
+from ..options import AsJson, ConfigDirs, Overrides, Verbose, at_least, only_overrides
 
 app = typer.Typer(rich_markup_mode=None, help="Compare ways of giving credit on the same episodes.")
 
-Batches = Annotated[int, typer.Option("--batches", min=2, help="Updates that are played, each with starts of its own.")]
-Samples = Annotated[int, typer.Option("--samples", min=1, help="Answers in every state, to estimate the policy.")]
+Batches = Annotated[
+    int,
+    typer.Option(
+        "--batches", metavar="N", callback=at_least(2), help="Updates that are played, each with starts of its own."
+    ),
+]
+Samples = Annotated[
+    int,
+    typer.Option(
+        "--samples", metavar="N", callback=at_least(1), help="Answers in every state, to estimate the policy."
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where lab-credit.json and lab-credit.png go.")]
 
 _COLUMNS = {

@@ -14,23 +14,26 @@ from msgrpo_cli.common.console import has_person, print_anything
 from msgrpo_cli.errors import UsageError
 
 from ..exit import ending
-from ..options import AsJson, RunArgument, Verbose
+from ..options import AsJson, RunArgument, Verbose, at_least
 
 
 def replay(
     run: RunArgument,
     worst: Annotated[
-        int | None, typer.Option("--worst", min=1, metavar="N", help="The N worst, by total regret.")
+        int | None, typer.Option("--worst", callback=at_least(1), metavar="N", help="The N worst, by total regret.")
     ] = None,
     update: Annotated[
-        int | None, typer.Option("--update", min=0, metavar="N", help="What the policy did in this update.")
+        int | None,
+        typer.Option("--update", callback=at_least(0), metavar="N", help="What the policy did in this update."),
     ] = None,
     ended_by: Annotated[
         str | None, typer.Option("--ended-by", metavar="REASON", help="Only episodes that ended so.")
     ] = None,
     invalid: Annotated[bool, typer.Option("--invalid", help="Only with an answer that holds no action.")] = False,
     loop: Annotated[bool, typer.Option("--loop", help="Only where an observation came again.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="At most N episodes.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", callback=at_least(1), metavar="N", help="At most N episodes.")
+    ] = None,
     evaluation: Annotated[
         str | None, typer.Option("--eval", metavar="NAME", help="Of an evaluation, such as best, base, validation-60.")
     ] = None,

@@ -6,6 +6,7 @@ Knows options and how lists are shown. The work is `analysis/listing`.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,9 @@ Filters = Annotated[
     list[str] | None,
     typer.Option("--filter", metavar="KEY=VALUE", help="Of the list, a config or run.json; may be repeated."),
 ]
+_COLUMNS = ("run", "status", "env", "model", "seed", "updates", "score", "on", "age")
 _FOLDED = ("run", "env", "model")
+_DROPPED = ("age", "on", "seed", "model")  # one after the other, where the terminal is narrower than all need
 _UNFOLDED = 400  # columns of a list in a pipe, whose lines others cut
 _SHOWN = 8  # evaluations of a run
 
@@ -74,27 +77,66 @@ def show_one(run: RunArgument, as_json: AsJson = False, verbose: Verbose = False
 
 
 def _show_list(found: Sequence[Listed], console: Console) -> None:
-    columns = ("run", "status", "env", "model", "seed", "updates", "score", "on", "age")
+    cells = {name: [_cells(line)[name] for line in found] for name in _COLUMNS}
+    widths = _widths(cells, console.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in columns:  # where it is narrow, names are folded
+    for name, width in widths.items():
         right = name in ("seed", "updates", "score", "age")
-        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name not in _FOLDED)
-    for line in found:
-        table.add_row(
-            Text(line.name),
-            Text("process gone" if line.process_is_gone else line.status),
-            Text(line.env or NONE),
-            Text(line.model or NONE),
-            NONE if line.seed is None else str(line.seed),
-            f"{line.updates}/{line.max_updates or '?'}",
-            number(line.score),
-            Text(line.score_split or NONE),
-            age(line.age_seconds),
-        )
+        table.add_column(name, justify="right" if right else "left", overflow="fold", min_width=width)
+    for row in range(len(found)):
+        table.add_row(*(Text(_folded(cells[name][row], width)) for name, width in widths.items()))
     console.print(table)
+    if console.is_terminal and "on" in widths:
+        everything = (
+            "; any: all that the game draws, none held out" if any(x.score_split == "any" for x in found) else ""
+        )
+        console.print(Text(f"on: the part of the starts that the score was played on{everything}", style="dim"))
     for line in found:
         if line.status == "broken":
             console.print(Text(f"{line.name} is broken: {line.problem}"))
+
+
+def _cells(line: Listed) -> dict[str, str]:
+    return {
+        "run": line.name,
+        "status": "process gone" if line.process_is_gone else line.status,
+        "env": line.env or NONE,
+        "model": line.model or NONE,
+        "seed": NONE if line.seed is None else str(line.seed),
+        "updates": f"{line.updates}/{line.max_updates or '?'}",
+        "score": number(line.score),
+        "on": line.score_split or NONE,
+        "age": age(line.age_seconds),
+    }
+
+
+def _widths(cells: Mapping[str, Sequence[str]], room: int) -> dict[str, int]:
+    """Of each column that there is room for: as wide as its cells, or where it is narrow as the parts of its names."""
+    widths = {name: max(len(name), *map(len, column)) for name, column in cells.items()}
+    least = dict(widths)
+    for name in _FOLDED:
+        least[name] = max(len(name), *(len(part) for cell in cells[name] for part in _parts(cell)))
+    for name in _DROPPED:
+        if sum(least.values()) + 2 * len(least) > room:  # two blanks between, one at each edge
+            del widths[name], least[name]
+    while sum(widths.values()) + 2 * len(widths) > room and widths != least:
+        widest = max((name for name in widths if widths[name] > least[name]), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
+
+
+def _parts(name: str) -> list[str]:
+    """Where a name may be folded: behind hyphens and underscores."""
+    return re.findall(r"[^-_]*[-_]+|[^-_]+", name) or [""]
+
+
+def _folded(name: str, width: int) -> str:
+    lines = [""]
+    for part in _parts(name) if len(name) > width else [name]:
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _show_run(found: Mapping[str, Any], console: Console) -> None:
@@ -131,7 +173,7 @@ def _show_run(found: Mapping[str, Any], console: Console) -> None:
         if row:
             scores.add_row(
                 Text(name),
-                Text(str(row.get("split"))),
+                Text("all starts" if row.get("split") == "any" else str(row.get("split"))),
                 number(row.get("mean_total_reward")),
                 number(row.get("success_rate")),
                 number(row.get("normalized_score")),

@@ -19,6 +19,8 @@ from msgrpo_cli.errors import RunError, UsageError
 from ..exit import ending
 from ..options import AsJson, ConfigDirs, DryRun, Overrides, Verbose, only_overrides
 
+_SHORTEST = 0.1  # minutes
+
 
 def sweep(
     overrides: Overrides = None,
@@ -90,9 +92,17 @@ def _listed(plan: dict[str, Any] | None) -> str:
         return "the sweeper decides while it runs"
     lines = [f"{job['run']}\t{_hours(job['hours'])}\t{' '.join(job['overrides'])}" for job in plan["jobs"]]
     known = [job["hours"] for job in plan["jobs"] if job["hours"] is not None]
-    total = f", about {_hours(sum(known))} one after the other" if len(known) == len(lines) else ""
+    total = (
+        f", {'' if sum(known) * 60 < _SHORTEST else 'about '}{_hours(sum(known))} one after the other"
+        if len(known) == len(lines)
+        else ""
+    )
     return "\n".join([*lines, f"{len(lines)} jobs{total}"])
 
 
 def _hours(hours: float | None) -> str:
-    return "?" if hours is None else f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+    if hours is None:
+        return "?"
+    if 60 * hours < _SHORTEST:
+        return f"under {_SHORTEST} min"
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"

@@ -53,7 +53,7 @@ def train(
         _refuse_both({"--resume": resume, "--dry-run": dry_run}, {"--resume": resume, "--cfg": cfg})
         from msgrpo_cli.launch.run import go_on, print_config, start, weights_of
 
-        weights = weights_of(from_) if from_ else None
+        weights = weights_of(from_, texts) if from_ else None
         if cfg:
             print_config(cfg.value, texts, folders)
         elif multirun:

@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from msgrpo_cli.common.numbers import counted
+
 from ..core import Observation, TextMediatedStochasticGame
 from ..facts import Moves
 from .board import MOVES, POISON, Body, Cell, distance, moved
@@ -237,7 +239,7 @@ class Snake(TextMediatedStochasticGame):
             + (", or the cell that another head enters." if self.opponents else "."),
             f"Dying gives {_DEATH + self.death_reward:g} and ends the game.",
             "The game ends, too, when yours is the only snake left." if self.opponents else "",
-            f"It has at most {self.max_steps} moves.",
+            f"It has at most {counted(self.max_steps, 'move')}.",
         ]
         return " ".join(filter(None, sentences))
 

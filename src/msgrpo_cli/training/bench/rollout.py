@@ -5,6 +5,7 @@ Knows how an update is played and what is measured. Knows nothing about training
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from transformers import PreTrainedModel
@@ -13,6 +14,7 @@ from msgrpo_cli.common.console import say
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.models.beginnings import distinct_beginnings
 from msgrpo_cli.models.factory import game_factory, load_policy, play_rules
 from msgrpo_cli.models.generation import Generated, Generator, Request
 from msgrpo_cli.models.loading import quiet_libraries
@@ -45,6 +47,11 @@ def play(config: RunConfig, policy: LanguageAgentPolicy) -> PlayedUpdate:
     """The episodes of update 1, as training plays them, without the judge that looks up the best action."""
     rules = play_rules(config, evaluation=False)
     return play_update(1, update_rules(config), game_factory(config.env, evaluation=False), policy, rules)
+
+
+def _trie(batch: Sequence[Pair]) -> int:
+    """Distinct beginnings of one decision's prompts and answers: what must be read of them where nothing is kept."""
+    return distinct_beginnings((*prompt, *answer[:-1]) for prompt, answer in batch)
 
 
 def _no_trainer() -> NoReturn:
@@ -88,6 +95,7 @@ def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
         "prompt_tokens": sum(len(prompt) for prompt, _ in pairs),
         "answer_tokens": tokens,
         "positions": watch.positions,
+        "trie_tokens": sum(map(_trie, recording.batches)),
         "padding_share": watch.padding_share,
         "duplicate_prompt_share": 1 - distinct_prompts / len(pairs),
         "peak_memory_bytes": memory,

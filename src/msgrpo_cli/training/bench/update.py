@@ -107,6 +107,7 @@ class _Bench:
             "tokens_without_loss": last["tokens_prompt"],
             "tokens_with_loss": last["tokens_completion"],
             "positions": last["tokens_read"],
+            "trie_tokens": last["tokens_distinct"],
             "padding_share": last["tokens_padding"] / last["tokens_read"],
             "duplicate_prompt_share": 1 - len({answer.prompt_ids for answer in trained}) / len(trained),
             "peak_memory_bytes": self.rows[0]["perf/memory_bytes"],
