@@ -47,7 +47,8 @@ def test_random_trees() -> None:
                     assert [one.positions[place] for place in seen] == list(range(len(prompt) + step))
                     assert one.labels[first + step] == token
             ends = [len(one.token_ids) for one in packed]
-            assert all(end <= most or len({answers[n][0] for n in one.first}) == 1 for end, one in zip(ends, packed, strict=True))
+            alone = [len({answers[number][0] for number in one.first}) == 1 for one in packed]
+            assert all(end <= most or single for end, single in zip(ends, alone, strict=True))
             if most == 10_000:
                 beginnings = distinct_beginnings([prompt[:-1] for prompt in prompts])
                 assert ends == [beginnings + sum(len(answer) for _, answer in answers)], "each is read once"

@@ -57,8 +57,8 @@ def plan(prompts: Sequence[Tokens], kept: Sequence[int] = (), *, a_pass: int | N
     empty at least one token is read in the last level.
 
     Ways to read them: apart; after what all begin with; after bundles as well, and bundles within these; and each of
-    these with whatever is much longer than the others shortened in passes of its own. Of all whichever reads fewest tokens, padding and `a_pass`
-    for each pass counted (by default `PASS`).
+    these with whatever is much longer than the others shortened in passes of its own. Of all whichever reads fewest
+    tokens, padding and `a_pass` for each pass counted (by default `PASS`).
     """
     begun = np.array(kept or [0] * len(prompts))
     a_pass = PASS if a_pass is None else a_pass

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import DynamicLayer
 
 from .beginnings import Tokens
 
@@ -60,7 +60,7 @@ class KeptBeginnings:
         self._places |= {one: (self._made, row) for row, one in enumerate(beginnings)}
 
     def fit(self, budget: int) -> None:
-        """Drop what no beginning needs any more, then the blocks that were not used for longest, down to so many bytes."""
+        """Drop what no beginning needs, then the blocks that were not used for longest, down to so many bytes."""
         used = {number for number, _ in self._places.values()}
         sizes = {number: block.size for number, block in self._blocks.items() if number in used}
         while sizes and sum(sizes.values()) > budget:
@@ -96,10 +96,12 @@ class KeptBeginnings:
         for index, layer in enumerate(filled.layers):
             pairs = [pair for block in blocks if (pair := block.layers[index]) is not None]
             if pairs:
+                assert isinstance(layer, DynamicLayer)
                 layer.update(gathered([keys for keys, _ in pairs]), gathered([values for _, values in pairs]))
         return filled, gathered([block.mask[..., None] for block in blocks])[..., 0]
 
 
-def _held(layer: CacheLayerMixin) -> tuple[torch.Tensor, torch.Tensor] | None:
-    keys, values = layer.keys, layer.values
-    return None if keys is None or values is None or not keys.numel() else (keys, values)
+def _held(layer: object) -> tuple[torch.Tensor, torch.Tensor] | None:
+    if not isinstance(layer, DynamicLayer) or not layer.get_seq_length():
+        return None
+    return layer.keys, layer.values

@@ -94,5 +94,3 @@ class Packed:
         self.positions.append(position)
         self.labels.append(label)
         self.behind.append(behind)
-
-

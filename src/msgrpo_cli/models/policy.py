@@ -81,7 +81,7 @@ class LanguageAgentPolicy:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """While the weights stay the same: the keys and values of prompts' beginnings are kept in `prefix_memory` bytes."""
+        """While the weights stay the same: keys and values of prompts' beginnings are kept in `prefix_memory` bytes."""
         self._kept = KeptBeginnings(self.model) if self._prefix_memory else None
         try:
             yield

@@ -37,6 +37,7 @@ _SHOWN = {
     "time_over_limit": "below 1: prompts, and answers that begin alike, are computed once",
     "model_share": "share of the seconds inside the model",
     "positions": "tokens that the model reads, padding included",
+    "trie_tokens": "distinct beginnings, each counted by its last token: of every decision, or of the update",
     "padding_share": "of the positions",
     "duplicate_prompt_share": "prompts that repeat an earlier one of their batch, or of the update",
     "tokens_without_loss": "prompts of the rows",
