@@ -102,6 +102,6 @@ class KeptBeginnings:
 
 
 def _held(layer: object) -> tuple[torch.Tensor, torch.Tensor] | None:
-    if not isinstance(layer, DynamicLayer) or not layer.get_seq_length():
+    if not isinstance(layer, DynamicLayer) or layer.keys is None or layer.values is None or not layer.keys.numel():
         return None
     return layer.keys, layer.values
