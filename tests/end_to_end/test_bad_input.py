@@ -523,13 +523,14 @@ VALUE_ROWS = [
         (
             f"{command} model.attn_implementation=flash_attention_2",
             2,
-            f"model.path=embedded:{name}: cannot be loaded: FlashAttention2 has been toggled on, but it cannot be used "
+            f"model.path={path}: cannot be {verb}: FlashAttention2 has been toggled on, but it cannot be used "
             "due to the following error: <more>",
         )
-        for command, name in (
-            ("SMOKE", "tiny"),
-            ("SMOKE model=tiny_random", "tiny_random"),
-            ("eval eval.episodes=4", "tiny"),
+        for command, path, verb in (
+            ("SMOKE", "embedded:tiny", "loaded"),
+            ("SMOKE model=tiny_random", "embedded:tiny_random", "loaded"),
+            ("SMOKE model=qwen2-30m", "qwen2-30m", "made"),
+            ("eval eval.episodes=4", "embedded:tiny", "loaded"),
         )
     ),
     (

@@ -95,8 +95,9 @@ def config_hash(config: RunConfig) -> str:
     """Equal for equal configs, whatever way they were written; notes count for nothing."""
     data = {key: value for key, value in dumped(anchored(config)).items() if key != "note"}
     data["engine"].pop("note")
-    if data["model"]["adapter_base"] is None:  # equal to before it existed
-        data["model"].pop("adapter_base")
+    for section, key, usual in (("model", "adapter_base", None), ("rollout", "prefix_memory", 512)):
+        if data[section][key] == usual:  # equal to before it existed
+            data[section].pop(key)
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -73,9 +73,12 @@ def load_model(
         architecture = _architecture(config)
         architecture._name_or_path = config.path
         kwargs = _attention(config)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            architecture, dtype=_dtype(config, torch.float32), **kwargs
-        )
+        try:
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                architecture, dtype=_dtype(config, torch.float32), **kwargs
+            )
+        except ImportError as error:  # of a package that an attention wants
+            raise UsageError(f"model.path={config.path}: cannot be made: {one_line(error)}") from error
         tokenizer: PreTrainedTokenizerBase = load_tokenizer(config)
         model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.config.eos_token_id = tokenizer.eos_token_id
