@@ -6,11 +6,13 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from msgrpo_cli.cli.app import main
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.saved import anchored, config_hash, dumped, load_saved
 from msgrpo_cli.errors import RunError, UsageError
@@ -143,5 +145,24 @@ def test_weights_that_from_names_are_those_of_any_model(place: str, adapter: Pat
     run = adapter.parent / "run"
     chosen = [text for text in SMALL if not text.startswith("model=")]
     short = ["prompt=action_only", "prompt.observation=compact", "rollout.max_new_tokens=8"]
-    start(["model=any", *chosen, *FEW, *short, f"hydra.run.dir={run}"], [], ["test"], source)
+    asked = ["model=any", *chosen, *FEW, *short]
+    start([*asked, f"hydra.run.dir={run}"], [], ["test"], source)
     assert load_saved(run / "config.yaml").model.path == str(source.resolve())
+
+
+def test_a_dry_run_shows_the_weights_that_from_names(
+    adapter: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = [text for text in SMALL if not text.startswith("model=")]
+    short = ["prompt=action_only", "prompt.observation=compact", "rollout.max_new_tokens=8"]
+    asked = ["train", "model=any", *chosen, *FEW, *short, "--from", str(adapter), "--dry-run", "--json"]
+
+    def shown(*further: str) -> Any:
+        monkeypatch.setattr("sys.argv", ["msgrpo", *asked, *further])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        return json.loads(capsys.readouterr().out)
+
+    assert shown()["config"]["model"]["path"] == str(adapter)
+    assert len(shown("--multirun", "seed=0,1")["jobs"]) == 2

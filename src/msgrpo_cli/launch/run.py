@@ -91,8 +91,7 @@ def ready(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | 
 
 def sound(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
     """As `ready`, for whatever machine it is meant."""
-    named = [] if source is None else [f"model.path={hydra_app.quoted(str(source))}"]
-    config = with_weights(compose("train", [*overrides, *named], config_dirs), source)
+    config = composed(overrides, config_dirs, source)
     refuse_players(config)
     if config.trainer.get("learning_rate") is None:
         raise UsageError("trainer.learning_rate: missing; give a number, or choose a model that brings one")
@@ -103,6 +102,12 @@ def sound(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | 
     check_starts(config)
     measured_prompt(config)  # refuses one that is too long
     return config
+
+
+def composed(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
+    """The composed config, with the weights of `source`, whose path `model=any` need not be told twice."""
+    named = [] if source is None else [f"model.path={hydra_app.quoted(str(source))}"]
+    return with_weights(compose("train", [*overrides, *named], config_dirs), source)
 
 
 def refuse_players(config: RunConfig) -> None:

@@ -75,12 +75,14 @@ def _check_search(overrides: Sequence[str], config_dirs: Sequence[Path]) -> None
             raise UsageError("hydra/sweeper=optuna: nothing to search; give a key several values, or an interval")
 
 
-def planned(overrides: Sequence[str], config_dirs: Sequence[Path]) -> dict[str, Any] | None:
+def planned(
+    overrides: Sequence[str], config_dirs: Sequence[Path], from_checkpoint: Path | None = None
+) -> dict[str, Any] | None:
     """What `sweep --dry-run --json` prints; None where a sweeper chooses the jobs while it runs.
 
     `hours` are those of `msgrpo plan`, on this machine; null where they are unknown.
     """
-    jobs = plan(overrides, config_dirs, check=sound)
+    jobs = plan(overrides, config_dirs, from_checkpoint, check=sound)
     if jobs is None:
         return None
     directory = _directory(overrides, config_dirs, jobs)

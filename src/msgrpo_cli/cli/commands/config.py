@@ -48,14 +48,18 @@ def schema(
         print(json.dumps(config_schema(partial=partial), indent=2))
 
 
-def show_config(overrides: list[str], folders: list[Path], as_json: bool, *, measure: bool = False) -> None:
-    """What `config show` and `train --dry-run` print; the latter measures prompts as well, which takes seconds."""
-    from msgrpo_cli.config.compose import compose
-    from msgrpo_cli.launch.run import check_schedule, check_starts, refuse_players
+def show_config(
+    overrides: list[str], folders: list[Path], as_json: bool, source: Path | None = None, *, measure: bool = False
+) -> None:
+    """What `config show` and `train --dry-run` print; the latter measures prompts as well, which takes seconds.
+
+    `source`: the weights that `--from` names.
+    """
+    from msgrpo_cli.launch.run import check_schedule, check_starts, composed, refuse_players
     from msgrpo_cli.planning import dry_run
     from msgrpo_cli.planning.prompts import measured_prompt
 
-    config = compose("train", overrides, folders)
+    config = composed(overrides, folders, source)
     refuse_players(config)
     check_schedule(config)
     check_starts(config)

@@ -59,7 +59,7 @@ def run_or_show(
     from msgrpo_cli.launch import sweep as sweeps
 
     if dry_run:
-        plan = sweeps.planned(overrides, folders)
+        plan = sweeps.planned(overrides, folders, weights)
         print(json.dumps(plan, allow_nan=False) if as_json else _listed(plan))
         return
     with talk_on_stderr():

@@ -59,7 +59,7 @@ def train(
         elif multirun:
             run_or_show(texts, folders, weights, dry_run=dry_run, as_json=as_json)
         elif dry_run:
-            show_config(texts, folders, as_json, measure=True)
+            show_config(texts, folders, as_json, weights, measure=True)
         else:
             with talk_on_stderr():
                 if resume:
