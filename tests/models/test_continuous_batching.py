@@ -18,6 +18,7 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.models.continuous_batching import ContinuousBatchingGenerator
 from msgrpo_cli.models.generation import Generated, Generator, Request, Sampling, generate
+from msgrpo_cli.models.kept_beginnings import KeptBeginnings
 from msgrpo_cli.training.train import train_job
 from support.parts import WITH_CONTINUOUS_BATCHING, small_model
 
@@ -87,6 +88,35 @@ def test_weights_that_change_between_calls_are_the_ones_that_answer(model: Llama
     after = answers(generator, model, sampling)
     assert [answer.token_ids for answer in after] == [a.token_ids for a in answers(generate, model, sampling)]
     assert [answer.token_ids for answer in after] != [answer.token_ids for answer in before]
+
+
+def test_beginnings_are_read_once_while_weights_stay_and_again_when_they_change(model: LlamaForCausalLM) -> None:
+    rules = [7 + number % 9 for number in range(100)]
+    prompts = [[*rules, 8 + number % 4, 5, 4] for number in range(16)]
+    sampling, generator = Sampling(max_new_tokens=4), ContinuousBatchingGenerator()
+    read: list[int] = []
+    hook = model.model.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+
+    def answered(kept: KeptBeginnings | None) -> tuple[list[tuple[int, ...]], int]:
+        read.clear()
+        found = generator(model, Request(prompts, KEYS[:16], sampling, 0, [END], kept))
+        tokens = sum(read)
+        wanted = generate(model, Request(prompts, KEYS[:16], sampling, 0, [END]))
+        assert [answer.token_ids for answer in found] == [answer.token_ids for answer in wanted]
+        return [answer.token_ids for answer in found], tokens
+
+    kept = KeptBeginnings(model)
+    (_, apart), (before, first), (_, again) = answered(None), answered(kept), answered(kept)
+    assert first <= apart
+    assert again < first / 3
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(-0.5)
+    after, tokens = answered(KeptBeginnings(model))
+    hook.remove()
+    assert after != before
+    assert tokens == first
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -27,6 +27,7 @@ from msgrpo_cli.common.text import one_line
 from msgrpo_cli.errors import RunError, UsageError
 
 from .generation import Generated, Request, Sampling, cut, draw, keyed_numbers, warpers_of
+from .kept_beginnings import KeptBeginnings
 
 
 class KeyedRequestSampler(ContinuousBatchingLogitsProcessor):
@@ -80,6 +81,8 @@ class _Engine:
 
     model: PreTrainedModel
     pages: int
+    kept: KeptBeginnings | None
+    """What it was made for: its own cache of beginnings is as old as this."""
     sampler: KeyedRequestSampler
     manager: ContinuousBatchingManager
     processor: ContinuousBatchProcessor
@@ -89,7 +92,9 @@ class ContinuousBatchingGenerator:
     """A `generation.Generator` on transformers' continuous batching; it reads the weights of the model it is given.
 
     The loop runs in the calling thread, so that the precision, the interruption and the thread count of the caller
-    hold. Cached keys and values are never shared between requests, so none outlives the weights that made it.
+    hold. Where the weights stay the same (`Request.kept`) transformers keeps and shares blocks of prompts that begin
+    alike, in the pages that there are; an engine is made anew for other weights, so that no block outlives those that
+    made it.
     """
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
@@ -107,7 +112,7 @@ class ContinuousBatchingGenerator:
         prompts, sampling, ends = request.prompts, request.sampling, set(request.eos_token_ids)
         was_training = model.training
         try:
-            engine = self._engine_for(model, self._pages(prompts, sampling.max_new_tokens), request.pad_token_id)
+            engine = self._engine_for(model, self._pages(prompts, sampling.max_new_tokens), request)
             self._engine = None  # lost where anything below fails, with whatever was left in its queues
             engine.sampler.begin(request.keys, sampling)
             model.eval()
@@ -121,18 +126,19 @@ class ContinuousBatchingGenerator:
         """Pages of cache that hold all requests at once, so that none is ever put off."""
         return sum(math.ceil((len(prompt) + new_tokens) / self._settings["page_size"]) + 1 for prompt in prompts)
 
-    def _engine_for(self, model: Any, pages: int, pad_token_id: int) -> _Engine:
+    def _engine_for(self, model: Any, pages: int, request: Request) -> _Engine:
         """The kept engine where it fits, else a new one."""
-        if self._engine is not None and self._engine.model is model and self._engine.pages >= pages:
-            return self._engine
+        old = self._engine
+        if old is not None and old.model is model and old.pages >= pages and old.kept is request.kept:
+            return old
         self._engine = None  # its memory is free for the next
         _check(model)
         sampler = KeyedRequestSampler(model.device)
         manager: ContinuousBatchingManager = model.init_continuous_batching(
-            GenerationConfig(do_sample=False, pad_token_id=pad_token_id, eos_token_id=-1),
+            GenerationConfig(do_sample=False, pad_token_id=request.pad_token_id, eos_token_id=-1),
             ContinuousBatchingConfig(
                 num_blocks=pages,
-                allow_block_sharing=False,
+                allow_block_sharing=request.kept is not None,
                 use_cuda_graph=False,
                 use_async_batching=False,
                 auto_switch_to_flash=False,  # sampling with other kernels than training would widen the gap
@@ -149,7 +155,7 @@ class ContinuousBatchingGenerator:
                 f"continuous batching has no room for {pages} pages of cache ({error}); lower "
                 "rollout.max_live_episodes or rollout.max_new_tokens"
             ) from error
-        return _Engine(model, pages, sampler, manager, processor)
+        return _Engine(model, pages, request.kept, sampler, manager, processor)
 
 
 def _check(model: PreTrainedModel) -> None:
