@@ -91,8 +91,3 @@ class Episode:
     def state_key(self) -> bytes:
         """The whole initial state."""
         return self.steps[0].state_key
-
-
-def part_in_words(split: str | None) -> str:
-    """What a part of the state space is called to people; `any` is no part but all that the game draws."""
-    return "all starts" if split == "any" else f"{split} part"

@@ -336,6 +336,7 @@ def test_keys_of_an_adapter_without_one_are_refused(given: str) -> None:
         ("stop.score=0.9", ["eval.every=0"], "with eval.every=0, which evaluates at the end alone", []),
         ("stop.success=0.9", ["eval.every=0"], "with eval.every=0", ["eval.every=5"]),
         ("save.keep_best=true", ["eval.every=0"], "with eval.every=0", []),
+        ("rollout.prefix_memory=7", ["rollout.share_prompts=false"], "with rollout.share_prompts=false", []),
         ("prompt.system_role=user", ["prompt.system=null"], "with prompt.system=null", ["prompt.system=x"]),
         ("trainer.entropy_target=0.3", [], "without trainer.use_adaptive_entropy=true; add that, or", None),
         ("trainer.entropy_coef_max=0.3", [], "without trainer.use_adaptive_entropy=true", None),

@@ -30,6 +30,9 @@ ARCHIVE = ROOT / "tests/support/data/old_run.tar.gz"
 
 _OTHERWISE = {
     "wall_seconds",
+    "tokens_read",  # beginnings of prompts were read for each
+    "tokens_padding",
+    "tokens_distinct",  # was not there
     "success_ci95",  # resampled starts
     "mean_total_reward_ci95",
     "overlap_with_training",  # was that of states, by the part that they belong to

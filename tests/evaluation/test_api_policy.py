@@ -298,7 +298,7 @@ def as_json(body: bytes) -> Any:
         (answering("", None, message={"content": "", "error": "worker lost"}), "worker lost"),
         (answering("<action>up</action>", None, finish_reason="insufficient_system_resource"), "insufficient_system"),
         (answering("<action>up</action>", None, finish_reason=["stop"]), "finish_reason"),
-        (answering("<action>up</action>", None, message=None), "another protocol.*finish_reason"),
+        (answering("<action>up</action>", None, message=None), "without a message.*finish_reason"),
         (lambda *_: (200, {"Content-Type": "text/html"}, b"<h1>back in a minute</h1>"), "back in a minute"),
     ],
 )
@@ -311,6 +311,15 @@ def test_a_failure_of_the_server_is_never_scored_nor_kept(
             score(gate.url, "api.retries=1", "api.concurrency=1", episodes=1)
         assert len(gate.bodies) == 2
     assert not file_of_answers().exists()
+
+
+def test_choices_are_told_apart_by_their_index_and_not_by_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    choices = [
+        {"index": index, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        for index, said in ((1, "nothing"), (0, "<action>up</action>"))
+    ]
+    with Gate("", broken(id="1", object="chat.completion", created=1, model="m", choices=choices)).open() as gate:
+        assert score(gate.url, "api.concurrency=1", episodes=1)["valid_action_rate"] == 1.0
 
 
 def test_only_retries_that_a_failure_had_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def test_the_table_says_which_question_its_intervals_answer_and_what_was_seen_in
     assert "of 95 %, for more episodes from starts of the test part as the game draws them" in text
     assert "0.0 % of the starts and 12.5 % of all decisions read as in training" in text
     unknown = replace(EVALUATION, overlap_with_training=None, overlap_of_decisions=None)
-    assert "what this model was trained on is not known" in flat(shown([unknown]))
+    assert "not known, or prompts were shown in another way in training" in flat(shown([unknown]))
     assert "trained on" not in flat(shown([replace(unknown, policy="random")]))
 
 
@@ -177,7 +177,7 @@ def test_same_sampling_as_in_training_says_so() -> None:
 
 
 def test_no_spread_detects_nothing() -> None:
-    assert "unknown: too few episodes, or hardly any that differ" in flat(
+    assert "unknown: all episodes score alike, or fewer than six differ from those of the base" in flat(
         shown([replace(EVALUATION, smallest_detectable_difference=None)])
     )
 

@@ -13,7 +13,7 @@ from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.models.generation import Generated, Request, Sampling, generate
 from msgrpo_cli.models.shared_generation import generate_shared, has_plain_cache
 from support.parts import small_model
-from support.small_models import adapted, qwen2, recurrent, sliding
+from support.small_models import adapted, biased, local, qwen2, recurrent, sliding
 
 ENDS = [5, 6]
 KEYS: list[Key] = [(0, 1, number) for number in range(96)]
@@ -74,7 +74,7 @@ def test_an_answer_depends_on_its_key_and_prompt_only(model: LlamaForCausalLM) -
 
 
 def test_other_architectures_and_adapters() -> None:
-    for model in (qwen2(), adapted().get_base_model(), sliding(), recurrent()):  # the last two are generated as ever
+    for model in (qwen2(), biased(), adapted().get_base_model(), sliding(), local(), recurrent()):  # the last as ever
         sampling = Sampling(max_new_tokens=9)
         assert_same(answers(generate_shared, model, sampling), answers(generate, model, sampling))
 

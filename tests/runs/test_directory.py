@@ -222,6 +222,9 @@ def test_run_is_found_by_directory_last_and_beginning(tmp_path: Path) -> None:
     assert find_run("1200", tmp_path) == later
     assert find_run("130000-frozenlake-tiny-cd34", tmp_path) == older
     assert find_run("2", tmp_path) == oldest
+    again = run_in(tmp_path / "outputs", "2025-08-04", "130000-frozenlake-tiny-cd34-again-f277", start="2025-08-01")
+    assert find_run("130000-frozenlake-tiny-cd34", tmp_path) == older, "a whole name is that run's"
+    assert find_run("130000-frozenlake-tiny-cd34-a", tmp_path) == again
     job = run_in(tmp_path / "multirun" / "2025-08-03", "140000-ab12", "0f3c", start="2025-08-03T14:00:00+00:00")
     assert find_run("last", tmp_path) == find_run("0f3c", tmp_path) == job, "a sweep's jobs are runs too"
 

@@ -9,6 +9,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     Lfm2Config,
     Lfm2ForCausalLM,
     MistralConfig,
@@ -55,6 +59,30 @@ def half_sliding() -> Any:
     model = Qwen2ForCausalLM(Qwen2Config(**_SIZES, use_sliding_window=True, sliding_window=4, max_window_layers=1))
     assert model.config.layer_types == ["full_attention", "sliding_attention"]
     return model
+
+
+def local() -> Any:
+    """Windows that do not show in its cache."""
+    torch.manual_seed(2)
+    kinds: Any = [[["global", "local"], 1]]
+    return GPTNeoForCausalLM(
+        GPTNeoConfig(
+            vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=64, window_size=4,
+            attention_types=kinds, bos_token_id=0, eos_token_id=5, attention_dropout=0.0, embed_dropout=0.0,
+            resid_dropout=0.0,
+        )
+    )  # fmt: skip
+
+
+def biased() -> Any:
+    """Positions are biases of attention, made of its mask."""
+    torch.manual_seed(2)
+    return FalconForCausalLM(
+        FalconConfig(
+            vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=True, bos_token_id=0,
+            eos_token_id=5, attention_dropout=0.0, hidden_dropout=0.0, new_decoder_architecture=False,
+        )
+    )  # fmt: skip
 
 
 def recurrent() -> Any:

@@ -27,9 +27,11 @@ from support.small_models import (
     adapted,
     adapter_dropping_out,
     attention_dropping_out,
+    biased,
     eager,
     half_sliding,
     llama,
+    local,
     qwen2,
     recurrent,
     sliding,
@@ -200,6 +202,12 @@ def test_only_attention_that_takes_a_mask_of_its_own_is_packed(attention: str, p
     assert Sharing.of(model, packed=False) == Sharing(packed=None)
 
 
+def test_attention_that_makes_biases_of_its_mask_is_not_packed() -> None:
+    model = biased()
+    assert Sharing.of(model, packed=True) is None
+    assert Sharing.of(model, packed=False) is not None
+
+
 @pytest.mark.parametrize(
     ("make", "plain"),
     [
@@ -207,6 +215,8 @@ def test_only_attention_that_takes_a_mask_of_its_own_is_packed(attention: str, p
         (qwen2, True),
         (sliding, False),
         (half_sliding, False),
+        (local, False),
+        (biased, True),
         (recurrent, False),
         (without_positions, False),
     ],

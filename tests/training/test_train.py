@@ -150,6 +150,17 @@ def test_resume_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     assert resumed == [row for row in rows_straight if row["kind"] == "train"]
 
 
+def test_a_run_that_goes_on_for_longer_follows_the_longer_line(tmp_path: Path) -> None:
+    """The shorter one ends at 0, which is no rate to go on with."""
+    run, few = tmp_path / "run", ["eval.every=0", "eval.episodes=4", "algo.groups_per_update=2"]
+    train(run, "max_updates=2", *few)
+    train_job(compose("train", [*SMALL, *few, "max_updates=4"]), run, command=["test"], overrides=[], resume=run)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rates = [row["learning_rate"] for row in rows if row["kind"] == "train"]
+    whole = float(compose("train", SMALL).trainer["learning_rate"])
+    assert rates == pytest.approx([whole, whole / 2, whole / 2, whole / 4])
+
+
 def test_resume_of_a_finished_run_has_nothing_to_do(finished_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "copy"
     shutil.copytree(finished_run, run)

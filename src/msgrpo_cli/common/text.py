@@ -50,3 +50,8 @@ def reason_of(message: str) -> str:
     """pydantic's message as the end of a line."""
     text = message.removeprefix("Value error, ").removeprefix("Input ")
     return text[0].lower() + text[1:]
+
+
+def part_in_words(split: str | None) -> str:
+    """What a part of the state space is called to people; `any` is no part but all that the game draws."""
+    return "all starts" if split == "any" else f"{split} part"

@@ -147,6 +147,7 @@ _IN_VAIN: Mapping[str, Callable[[RunConfig], str | None]] = {
     "stop.score": _of_evaluations,
     "stop.success": _of_evaluations,
     "save.keep_best": lambda config: _of_evaluations(config) if config.save.keep_best else None,
+    "rollout.prefix_memory": lambda config: None if config.rollout.share_prompts else "rollout.share_prompts=false",
     "prompt.system_role": lambda config: None if config.prompt.system else "prompt.system=null",
     "trainer.adam_beta1": _reads_no(("adam", "ademamix", "lion"), but=("grokadamw",)),
     "trainer.adam_beta2": _reads_no(("adam", "ademamix", "lion"), but=("grokadamw",)),

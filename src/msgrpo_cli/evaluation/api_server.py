@@ -109,9 +109,12 @@ class Server:
         except (ValueError, openai.APIError) as problem:
             raise _NoAnswer(f"an answer that is not whole ({one_line(problem)}): {text!r}") from problem
         choices = getattr(said, "choices", None)
-        first = choices[0] if choices and isinstance(choices, list) else None
+        listed = choices if isinstance(choices, list) else []
+        first = min(listed, key=lambda choice: getattr(choice, "index", None) or 0, default=None)  # in whatever order
         if any(getattr(part, "error", None) for part in (said, first, getattr(first, "message", None))):
             raise _NoAnswer(f"an error with status 200: {text}")
+        if first is not None and getattr(first, "message", None) is None:
+            raise _NoAnswer(f"speaks another protocol: an answer without a message: {text}")
         if first is None:
             if _FAILED & getattr(said, "model_fields_set", set()):
                 raise _NoAnswer(f"no answer, though status 200: {text}")

@@ -164,7 +164,7 @@ def _trained(evaluation: Evaluation) -> str:
     """How much of what was played was trained on."""
     starts, decisions = evaluation.overlap_with_training, evaluation.overlap_of_decisions
     if starts is None or decisions is None:
-        return "" if evaluation.policy != "model" else "what this model was trained on is not known"
+        return "" if evaluation.policy != "model" else "not known, or prompts were shown in another way in training"
     return f"{percent(starts)} of the starts and {percent(decisions)} of all decisions read as in training"
 
 
@@ -177,7 +177,7 @@ def _resolution(evaluation: Evaluation) -> str:
     smallest = evaluation.smallest_detectable_difference
     what = "total reward" if evaluation.success_rate is None else "success"
     if smallest is None:
-        return "unknown: too few episodes, or hardly any that differ"
+        return "unknown: all episodes score alike, or fewer than six differ from those of the base"
     return f"detects a difference of {smallest:.3f} in {what} (power 0.80, two-sided level 0.05)"
 
 

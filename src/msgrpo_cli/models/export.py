@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from msgrpo_cli.common.files import put_in_place, read_json, write_json, write_text
+from msgrpo_cli.common.text import part_in_words
 from msgrpo_cli.config.schema import ModelConfig
-from msgrpo_cli.episode import part_in_words
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.checkpoint import base_of, describe, find_checkpoint, is_adapter, read_metadata
 from msgrpo_cli.runs.directory import Run

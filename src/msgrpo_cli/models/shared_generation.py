@@ -143,9 +143,11 @@ def has_plain_cache(model: PreTrainedModel) -> bool:
     """Whether every layer keeps the keys and values of all tokens, at positions that are told to it.
 
     Then a beginning is computed once and handed to several rows by selecting them. Sliding windows and recurrent layers
-    keep something else.
+    keep something else. GPT-Neo's windows keep all, but count from place to place, padding between them included.
     """
     layers = DynamicCache(config=model.config).layers
+    if "local" in getattr(model.config, "attention_layers", ()):
+        return False
     needed = {"position_ids", "logits_to_keep", cache_name(model)}
     return bool(layers) and all(type(layer) is DynamicLayer for layer in layers) and _told(model) >= needed
 

@@ -222,7 +222,7 @@ def find_run(text: str, root: Path = Path(".")) -> Path:
     known = known_runs(root)
     if text == "last" and known:
         return max(known, key=lambda p: str(read_json(p / "run.json").get("start")))
-    fitting = [p for p in known if p.name.startswith(text)]
+    fitting = [p for p in known if p.name == text] or [p for p in known if p.name.startswith(text)]
     if len(fitting) == 1 and text != "last":
         return fitting[0]
     found = f"{len(fitting)} runs begin so: " + ", ".join(p.name for p in fitting[:5]) if fitting else "no such run"

@@ -1,7 +1,7 @@
 """What the end of an update tells, and the hook that takes the answer to TRL: save a checkpoint, stop the run.
 
-Knows TRL's hook after an optimizer step. Knows nothing about how an update is made, or what is decided at its end: the
-recorder does.
+Knows TRL's hooks at the beginning and after an optimizer step. Knows nothing about how an update is made, or what is
+decided at its end: the recorder does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from msgrpo_cli.rollout.collect import PlayedUpdate
+
+from .schedule import take_place
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,19 @@ class EndOfUpdate(TrainerCallback):
         on_update: Callable[[FinishedUpdate], AfterUpdate],
     ) -> None:
         self._steps_per_update, self._finished, self._on_update = steps_per_update, finished, on_update
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        optimizer: Any = None,
+        lr_scheduler: object = None,
+        **_: Any,
+    ) -> None:
+        """A run that goes on for longer follows the longer schedule from its first step."""
+        take_place(lr_scheduler, optimizer)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

@@ -1,4 +1,4 @@
-"""Whether the chosen schedule of the learning rate can be made, tried on an optimizer of one number.
+"""The schedule of the learning rate: whether the chosen one can be made, and where a resumed run stands in it.
 
 Knows transformers' schedulers by the one function that makes them all, as its Trainer calls it. Knows nothing about
 models, games or TRL.
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from transformers.optimization import get_scheduler
 
 from msgrpo_cli.common.text import one_line
@@ -35,3 +36,16 @@ def try_schedule(kind: str, keys: Mapping[str, Any] | str | None, learning_rate:
             f"trainer.lr_scheduler_type={kind}{given}: {one_line(error)}; what a schedule takes is given as "
             "+trainer.lr_scheduler_kwargs.KEY=VALUE"
         ) from error
+
+
+def take_place(schedule: object, optimizer: Any) -> None:
+    """Give the optimizer the rate that the schedule has at its present step.
+
+    What is loaded is the rate that the former schedule had there: 0 at the end of a line, where a run goes on for
+    longer. Of an unchanged schedule it is the same number.
+    """
+    if isinstance(schedule, LambdaLR):
+        rates = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        schedule._last_lr = [rate * share(schedule.last_epoch) for rate, share in rates]
+        for group, rate in zip(optimizer.param_groups, schedule._last_lr, strict=True):
+            group["lr"] = rate

@@ -40,9 +40,10 @@ class Sharing:
 
     @classmethod
     def of(cls, model: PreTrainedModel, *, packed: bool) -> Sharing | None:
-        """None where rows stay separate: caches that forget, attention that takes no mask of its own, and dropout,
-        which separate rows would draw each for itself."""
-        takes_masks = model.config._attn_implementation in ("eager", "sdpa")
+        """None where rows stay separate: caches that forget, attention that takes no mask of its own (ALiBi makes its
+        biases of a plain one), and dropout, which separate rows would draw each for itself."""
+        config = model.config
+        takes_masks = config._attn_implementation in ("eager", "sdpa") and not getattr(config, "alibi", False)
         possible = has_plain_cache(model) and (takes_masks or not packed) and not active_dropout(model)
         return cls(most_tokens(model.config.get_text_config().hidden_size) if packed else None) if possible else None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from msgrpo_cli.episode import part_in_words
+from msgrpo_cli.common.text import part_in_words
 
 from ..labels import apart, heights, name_levels
 from .records import MEASURES, Comparison, GroupReport, Measure, Report

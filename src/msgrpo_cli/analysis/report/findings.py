@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from msgrpo_cli.episode import part_in_words
+from msgrpo_cli.common.text import part_in_words
 
 from .groups import Group
 from .records import MEASURES, Comparison, GroupReport, Measure, Report, Score

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from msgrpo_cli.common.numbers import interval, number
-from msgrpo_cli.episode import part_in_words
+from msgrpo_cli.common.text import part_in_words
 from msgrpo_cli.errors import UsageError
 
 from ..exit import ending
