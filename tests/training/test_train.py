@@ -18,7 +18,7 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.saved import load_saved
 from msgrpo_cli.config.trainer_fields import problems
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.runs.checkpoint import from_weights, read_metadata
+from msgrpo_cli.runs.checkpoint import from_weights, read_metadata, taught_otherwise
 from msgrpo_cli.training.recorder import Recorder
 from msgrpo_cli.training.train import train_job
 from support.small_qwen import small_qwen
@@ -187,6 +187,20 @@ def test_from_another_run_starts_with_its_weights(finished_run: Path, tmp_path: 
     if scored["checkpoint"].endswith("checkpoint-3"):
         assert base["success_rate"] == scored["success_rate"]
     assert load_saved(tmp_path / "next" / "config.yaml").model.path == str(source)
+
+
+def test_from_a_run_of_another_game_or_prompt_says_so(finished_run: Path) -> None:
+    source = finished_run / "checkpoints" / "checkpoint-3"
+
+    def otherwise(*overrides: str) -> list[str]:
+        return taught_otherwise(from_weights(compose("train", [*SMALL, *overrides]), source))
+
+    assert otherwise() == []
+    fuller = ["prompt.observation=full", "prompt.history=2", "rollout.max_prompt_tokens=900"]
+    assert otherwise(*fuller) == ["prompt.observation=compact", "prompt.history=0"]
+    other = ["env=snake_8", "prompt.user='Now: {{ observation }}'"]
+    assert otherwise(*other) == ["env.name=frozenlake", "another prompt.user"]
+    assert taught_otherwise(compose("train", SMALL)) == []
 
 
 def test_the_kl_reference_is_the_policy_at_update_0_and_survives_a_resume(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,14 @@ from msgrpo_cli.planning.architecture import adapter_count
 from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.planning.prompts import measured_prompt
 from msgrpo_cli.rollout.split import check_parts
-from msgrpo_cli.runs.checkpoint import checkpoints, from_weights, is_adapter, is_checkpoint, own_base
+from msgrpo_cli.runs.checkpoint import (
+    checkpoints,
+    from_weights,
+    is_adapter,
+    is_checkpoint,
+    own_base,
+    taught_otherwise,
+)
 from msgrpo_cli.runs.directory import Run, find_run, is_run, now, tell_how_to_go_on
 from msgrpo_cli.runs.pretrained import check_reachable
 from msgrpo_cli.runs.resume import changed
@@ -146,6 +154,9 @@ def start(
 ) -> dict[str, Any]:
     """One new run. Returns what `train --json` prints."""
     config = ready(overrides, config_dirs, from_checkpoint)
+    if from_checkpoint is not None and (otherwise := taught_otherwise(config)):
+        told = f"--from takes weights alone, and these were trained with {', '.join(otherwise)}"
+        print(f"note: {told}; give it here too if it is meant", file=sys.stderr)
     folders = config_folders(config_dirs)
     directory = hydra_app.job_directory(config_dir(), "train", overrides, folders, multirun=False)
     check_room(config, directory)

@@ -219,6 +219,22 @@ def from_weights(config: RunConfig, source: Path) -> RunConfig:
     return config.model_copy(update={"model": config.model.model_copy(update=place)})
 
 
+def taught_otherwise(config: RunConfig) -> list[str]:
+    """Of a checkpoint of ours as base: keys of game and prompt that it was trained with, where the config has others.
+
+    None of models of other origin, of which nothing is known. Texts are named alone.
+    """
+    if not is_checkpoint(Path(config.model.path)):
+        return []
+    metadata, now = read_metadata(Path(config.model.path)), config.model_dump(mode="json")
+    found = []
+    for section, key in (("env", "name"), *(("prompt", key) for key in ("observation", "history", "system", "user"))):
+        then = (metadata.get(section) or {}).get(key)
+        if then != now[section][key]:
+            found.append(f"another {section}.{key}" if key in ("system", "user") else f"{section}.{key}={then}")
+    return found
+
+
 def find_checkpoint(target: str) -> tuple[Path, Path | None]:
     """(checkpoint, its run or None) for a checkpoint directory or a run, whose best one is meant.
 
