@@ -425,6 +425,7 @@ def test_scenarios_are_refused_in_training() -> None:
     ("given", "why"),
     [
         ("max_updates=3", ", which trains nothing"),
+        ("seed=4", ", but for random weights; eval.seed draws the starts"),
         ("max_hours=1", ", which trains nothing"),
         ("lora.enabled=true", ", where a checkpoint brings its adapter"),
         ("lora.r=8", ", where a checkpoint brings its adapter"),
@@ -479,7 +480,7 @@ def test_what_a_dry_run_tells_of_an_evaluation_is_what_may_be_typed() -> None:
         told, whole = flat(read_by_eval(config)), flat(config.model_dump(mode="json"))
         told.pop("eval.split")  # null, which is no wish
         typed = {key: value for key, value in told.items() if not key.startswith("env.") and value is not None}
-        assert typed.keys() >= {"seed", "policy", "eval.episodes", "trainer.use_cpu", "prompt.observation"}
+        assert typed.keys() >= {"policy", "eval.episodes", "trainer.use_cpu", "prompt.observation"}
         assert ("model.path" in typed) == ("rollout.temperature" in typed) == (player == "model")
         assert not {key.partition(".")[0] for key in told} & {"save", "stop", "guard", "lora", "curriculum", "api"}
         plain = [f"{key}={value}" for key, value in typed.items() if isinstance(value, (int, float))]
@@ -491,6 +492,7 @@ def test_what_a_dry_run_tells_of_an_evaluation_is_what_may_be_typed() -> None:
 def test_what_an_evaluation_reads_is_taken() -> None:
     """`seed` makes random weights; a choice may hold what is read, as an experiment may hold what is not."""
     read = ["algo.invalid_action=noop", "trainer.use_cpu=true", "trainer.bf16=false", "trainer.fp16=false", "seed=1"]
+    read.append("model.init=random")
     config = compose("eval", [*read, "experiment=smoke", "algo=dapo", "trainer=large", "engine=single"])
     assert (config.algo.invalid_action, config.trainer["use_cpu"], config.seed) == ("noop", True, 1)
 

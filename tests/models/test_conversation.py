@@ -100,6 +100,13 @@ def test_a_date_in_any_branch_is_noticed(template: str) -> None:
     ]
 
 
+def test_a_date_that_nothing_reads_is_said_to_change_nothing() -> None:
+    words = tokenizer(CHATML)
+    told = "prompt.date=2025-03-04 changes nothing: the chat template reads no date"
+    assert told in Conversation(words, date="2025-03-04").notes
+    assert not [note for note in Conversation(words).notes if "date" in note]
+
+
 def test_a_date_that_no_trial_brings_to_light_is_refused_rather_than_read_anew_each_day() -> None:
     words = tokenizer("{% if 'the state' in messages[-1].content %}" + TODAY + "{% endif %}" + CHATML)
     found = Conversation(words)

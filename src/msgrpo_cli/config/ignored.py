@@ -239,6 +239,8 @@ def _why_unread(config: RunConfig, key: str) -> str | None:
         return f"in msgrpo eval{why}"
     if name and (read := _READ_BY_EVAL.get(section)) is not None and name not in read:
         return f"in msgrpo eval{_alone(section, read)}"
+    if key == "seed" and config.model.init != "random":
+        return "in msgrpo eval, but for random weights; eval.seed draws the starts"
     if config.policy in ("model", "api"):
         return None
     if key == "eval.temperature":

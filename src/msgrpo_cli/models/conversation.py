@@ -96,6 +96,8 @@ class Conversation:
             timed = any(self._said(format, _LATER) != said for format, said in self._told.items())
             time = f"; where it reads the time of day, that is {_MIDNIGHT:%H:%M}" if timed else ""
             self.notes.append(f"the chat template reads the date: {self._day} (prompt.date){time}")
+        elif self._chosen:
+            self.notes.append(f"prompt.date={self._day} changes nothing: the chat template reads no date")
 
     @property
     def date(self) -> str:
