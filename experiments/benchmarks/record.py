@@ -22,6 +22,7 @@ OFF = {"rollout": "rollout.share_prompts=false", "update": "algo.share_prompts=f
 MODELS = {"tiny": [], "30m": ["experiment=bench"]}
 MICRO = ["trainer.per_device_train_batch_size=32"]  # full at 64 episodes already
 SEEDS = (1, 2, 3)
+FULL = ["prompt=action_only", "prompt.observation=full", "rollout.max_prompt_tokens=500"]
 
 
 def bench(what: str, *arguments: str) -> list[str]:
@@ -45,6 +46,12 @@ COMMANDS = {
     "costs tiny separate": ["costs.py", *OFF.values()],
     "costs 30m": ["costs.py", "experiment=bench"],
     "levers 30m": ["levers.py"],
+    **{
+        f"beginnings tiny {name}": ["beginnings.py", *FULL, *chosen]
+        for name, chosen in {"frozenlake": [], "snake_8": ["env=snake_8", "algo.groups_per_update=4"]}.items()
+    },
+    "beginnings tiny frozenlake compact": ["beginnings.py"],
+    "beginnings 30m": ["beginnings.py", "experiment=bench", "algo.groups_per_update=1"],
     **{
         f"{what} {model} separate": bench(what, *chosen, switch, "--repeats", "3" if chosen else "5")
         for model, chosen in MODELS.items()
