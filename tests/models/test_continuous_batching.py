@@ -20,7 +20,7 @@ from msgrpo_cli.models.continuous_batching import ContinuousBatchingGenerator
 from msgrpo_cli.models.generation import Generated, Generator, Request, Sampling, generate
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
 from msgrpo_cli.training.train import train_job
-from support.parts import WITH_CONTINUOUS_BATCHING, small_model
+from support.parts import WITH_CONTINUOUS_BATCHING, sharp_model
 
 pytestmark = WITH_CONTINUOUS_BATCHING
 
@@ -32,11 +32,7 @@ SMOKE = ["experiment=smoke", "model=tiny", "eval.episodes=16"]
 
 @pytest.fixture(name="model")
 def _model() -> LlamaForCausalLM:
-    """Larger weights than at the start of training, so that the distributions are far from uniform."""
-    model, _ = small_model(seed=3)
-    with torch.no_grad():
-        model.model.embed_tokens.weight.mul_(8.0)
-    return model
+    return sharp_model()
 
 
 def answers(

@@ -13,7 +13,7 @@ from msgrpo_cli.models import shared_generation
 from msgrpo_cli.models.generation import Request, Sampling, generate
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
 from msgrpo_cli.models.shared_generation import generate_shared
-from support.parts import small_model
+from support.parts import sharp_model
 
 ENDS = [5, 6]
 RULES = tuple(7 + n % 9 for n in range(300))
@@ -29,10 +29,7 @@ def decision(number: int) -> Request:
 
 @pytest.fixture(name="model")
 def _model() -> Any:
-    model, _ = small_model(seed=3)
-    with torch.no_grad():
-        model.model.embed_tokens.weight.mul_(8.0)
-    return model
+    return sharp_model()
 
 
 def answered(model: Any, request: Request, kept: KeptBeginnings | None) -> list[tuple[int, ...]]:

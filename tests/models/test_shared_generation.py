@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM
 from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.models.generation import Generated, Request, Sampling, generate
 from msgrpo_cli.models.shared_generation import generate_shared, has_plain_cache
-from support.parts import small_model
+from support.parts import sharp_model
 from support.small_models import adapted, biased, local, qwen2, recurrent, sliding
 
 ENDS = [5, 6]
@@ -29,11 +29,7 @@ def prompts() -> list[list[int]]:
 
 @pytest.fixture(name="model")
 def _model() -> LlamaForCausalLM:
-    """Larger weights than at the start of training, so that the distributions are far from uniform."""
-    model, _ = small_model(seed=3)
-    with torch.no_grad():
-        model.model.embed_tokens.weight.mul_(8.0)
-    return model
+    return sharp_model()
 
 
 def answers(function: Any, model: Any, sampling: Sampling, rows: slice = slice(None)) -> list[Generated]:

@@ -39,6 +39,14 @@ def small_model(seed: int = 0) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFas
     return make_model(tokenizer, seed, hidden=32, layers=2), tokenizer
 
 
+def sharp_model() -> LlamaForCausalLM:
+    """Larger weights than at the start of training, so that the distributions are far from uniform."""
+    model, _ = small_model(seed=3)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(8.0)
+    return model
+
+
 def agent(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, temperature: float = 1.0) -> LanguageAgentPolicy:
     return LanguageAgentPolicy(
         model,

@@ -51,17 +51,20 @@ def schema(
 def show_config(
     overrides: list[str], folders: list[Path], as_json: bool, source: Path | None = None, *, measure: bool = False
 ) -> None:
-    """What `config show` and `train --dry-run` print; the latter measures prompts as well, which takes seconds.
+    """What `config show` and `train --dry-run` print; the latter refuses what a run would, and measures prompts, which
+    takes seconds.
 
     `source`: the weights that `--from` names.
     """
-    from msgrpo_cli.launch.run import check_schedule, check_starts, composed, refuse_players
+    from msgrpo_cli.launch.run import check_starts, composed, refuse_players, sound
     from msgrpo_cli.planning import dry_run
     from msgrpo_cli.planning.prompts import measured_prompt
 
-    config = composed(overrides, folders, source)
-    refuse_players(config)
-    check_schedule(config)
-    check_starts(config)
+    if measure:
+        config = sound(overrides, folders, source)
+    else:
+        config = composed(overrides, folders, source)
+        refuse_players(config)
+        check_starts(config)
     numbers = dry_run.derived(config) | ({"first_prompt_tokens": measured_prompt(config)} if measure else {})
     print(json.dumps(dry_run.as_data(config, numbers)) if as_json else dry_run.as_text(config, numbers))
