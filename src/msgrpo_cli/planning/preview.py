@@ -5,7 +5,6 @@ Knows prompts, tokenizers, games and reference players. Loads no weights.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from msgrpo_cli.config.schema import EnvConfig, RunConfig
@@ -15,6 +14,7 @@ from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer, players_of
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.rollout.visits import played
 from msgrpo_cli.runs.pretrained import check_reachable
+from msgrpo_cli.runs.reader import written
 
 _STARTS = 200  # of every player, for the list of games
 
@@ -67,9 +67,8 @@ def as_text(found: dict[str, Any]) -> str:
 
 def _typed(value: Any) -> str:
     """As one would type it, games of a mixture by name; of a text its first line."""
-    if isinstance(value, list):
-        return f"[{','.join(str(one['name']) if isinstance(one, dict) else _typed(one) for one in value)}]"
-    first, more, _ = (value if isinstance(value, str) else json.dumps(value)).partition("\n")
+    named = [one["name"] if isinstance(one, dict) else one for one in value] if isinstance(value, list) else value
+    first, more, _ = written(named).partition("\n")
     return first + (" ..." if more else "")
 
 

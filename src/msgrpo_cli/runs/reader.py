@@ -188,7 +188,9 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def written(value: Any) -> str:
-    """A value as it is written in YAML and on the command line."""
+    """A value as one would type it: text and lists without quotes."""
+    if isinstance(value, list):
+        return f"[{','.join(map(written, value))}]"
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 

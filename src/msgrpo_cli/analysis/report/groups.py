@@ -116,7 +116,7 @@ def differing_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str,
     Keys of a game that not every mixture holds are left out where no two mixtures differ in them.
     """
     return {
-        key: tuple(as_typed(config[key]) if key in config else "-" for config in configs)
+        key: tuple(written(config[key]) if key in config else "-" for config in configs)
         for key in sorted(differences(configs))
         if not key.startswith(f"{_GAMES}.") or _differ(key, configs)
     }
@@ -152,16 +152,9 @@ def _telling(games: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _told(config: Mapping[str, Any], keys: Sequence[str], longest: int | None = _LONGEST) -> str:
-    values = {key: as_typed(config[key]) for key in keys if key in config}
+    values = {key: written(config[key]) for key in keys if key in config}
     told = [f"{_short(key)}={value if longest is None else brief(value, longest)}" for key, value in values.items()]
     return ", ".join(told) or "without what the others add"
-
-
-def as_typed(value: Any) -> str:
-    """A value as one would type it: a list without quotes and blanks."""
-    if isinstance(value, list):
-        return f"[{','.join(map(written, value))}]"
-    return written(value)
 
 
 def brief(text: str, longest: int) -> str:
