@@ -92,6 +92,9 @@ def test_jobs_that_a_sweeper_chose_are_found(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True)
         file.write_text(f"- seed={when}\n")
         os.utime(file, (when, when))
+    begins = tmp_path / "begins" / ".hydra" / "overrides.yaml"  # made by Hydra, not yet written
+    begins.parent.mkdir(parents=True)
+    begins.touch()
     assert [job.overrides for job in sweep.jobs()] == [("seed=a",), ("seed=1000",), ("seed=2000",)]
 
 
