@@ -2,8 +2,9 @@
 
 Knows recorded decisions and rows, the plan of passes and both readers. Usage: python beginnings.py [KEY=VALUE]...;
 prints one JSON object. Rollout: *apart* reads every distinct prompt of a decision whole, *levels* what prompts begin
-with once in each decision, *kept* once while the weights stay. Update: *apart*, *levels*, *packed* behind a mask. Every
-round runs all ways one after the other; figures are medians of `ROUNDS` rounds, `_least` and `_most` their range.
+with once in each decision, *kept* once while the weights stay. Update: *apart* reads every distinct prompt whole, then
+the answers to it, *levels* what texts begin with once, *packed* the same behind a mask. Every round runs all ways one
+after the other; figures are medians of `ROUNDS` rounds, `_least` and `_most` their range.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ from trl.trainer.utils import add_fused_lm_head
 from msgrpo_cli.algo.batching import Row, micro_batches, step_rows
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.models import beginnings, shared_generation
-from msgrpo_cli.models.beginnings import distinct_beginnings
+from msgrpo_cli.models.beginnings import Level, Tokens, distinct_beginnings
 from msgrpo_cli.models.factory import load_policy
 from msgrpo_cli.models.generation import Generated, Request
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
 from msgrpo_cli.models.loading import quiet_libraries
+from msgrpo_cli.training import shared_logprobs
 from msgrpo_cli.training.bench.meter import machine, watching
 from msgrpo_cli.training.bench.rollout import play
 from msgrpo_cli.training.shared_logprobs import Sharing
 
 ROUNDS = 5
-PASSES = dict.fromkeys(("levels", "kept", "packed"), (beginnings.PASS, beginnings.PASS_KEPT))
-PASSES["apart"] = (2**60, 2**60)  # no pass pays
+PASSES = dict.fromkeys(("levels", "kept", "packed"), beginnings.PASS)
+PASSES["apart"] = 2**60  # no pass pays
 ROLLOUT, UPDATE = ("apart", "levels", "kept"), ("apart", "levels", "packed")
 Tensors = tuple[torch.Tensor, torch.Tensor, int]
 
@@ -84,16 +86,15 @@ def _measured(
     figures: dict[str, float | int] = {}
     for number in range(ROUNDS + 1):
         for way, work in ways.items():
-            beginnings.PASS, shared_generation.PASS_KEPT = PASSES[way]
-            shared_generation.PASS = beginnings.PASS
+            beginnings.PASS = PASSES[way]
             with watching(model) as watch:
                 began = time.perf_counter()
                 work()
                 taken = time.perf_counter() - began
             if number:  # the first warms up
                 seconds[way].append(taken)
-            figures[f"{phase}_{way}_tokens_read"] = watch.positions
-            figures[f"{phase}_{way}_read_over_trie"] = watch.positions / trie
+            figures[f"{phase}_{way}_tokens_read"] = watch.tokens_read
+            figures[f"{phase}_{way}_read_over_trie"] = watch.tokens_read / trie
     for way, taken in seconds.items():
         ratios = [one / apart for one, apart in zip(taken, seconds["apart"], strict=True)]
         figures[f"{phase}_{way}_seconds"] = median(taken)
@@ -115,10 +116,15 @@ def _answer(model: PreTrainedModel, asked: Sequence[Request], way: str) -> None:
 def _learn(model: PreTrainedModel, batches: Sequence[Tensors], way: str) -> None:
     sharing = Sharing.of(model, packed=way == "packed")
     assert sharing is not None
+    shared_logprobs.plan = _prompts_apart if way == "apart" else beginnings.plan
     for ids, mask, width in batches:
         logprobs, _ = sharing.logprobs(model, ids, mask, width, entropy=False)
         logprobs.sum().backward()
     model.zero_grad(set_to_none=True)
+
+
+def _prompts_apart(texts: Sequence[Tokens], *, repeating: Sequence[int], a_pass: int) -> list[Level]:
+    return beginnings._levels(texts, [0] * len(texts), [repeating])
 
 
 def _tensors(rows: Sequence[Row]) -> Tensors:

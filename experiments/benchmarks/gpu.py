@@ -52,7 +52,7 @@ def measured(model: str, case: str, overrides: list[str], peak: float) -> dict[s
     found.pop("machine")
     if what == "update":
         tokens = found["tokens_without_loss"] + found["tokens_with_loss"]
-        found["share_of_peak"] = 6 * found["parameters"] * found["positions"] / found["seconds"] / peak
+        found["share_of_peak"] = 6 * found["parameters"] * found["tokens_read"] / found["seconds"] / peak
         found["unshared_share_of_peak"] = 6 * found["parameters"] * tokens / found["seconds"] / peak
         found["seconds_for_4096_rows"] = found["seconds"] / found["rows"] * ROWS_OF_AN_UPDATE
     else:

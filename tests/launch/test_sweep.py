@@ -25,7 +25,7 @@ from msgrpo_cli.runs.sweep import Job, Sweep
 TINY = [
     "experiment=smoke", "max_updates=1", "eval.episodes=4", "algo.groups_per_update=1", "eval.every=0",
 ]  # fmt: skip
-GRID = [*TINY, "seed=0,1,2", "env=frozenlake,frozenlake_slippery", "algo.sample_fraction=0.25,1"]
+GRID = [*TINY, "seed=0,1", "env=frozenlake,frozenlake_slippery", "algo.sample_fraction=0.25,1"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 LAUNCHERS = {
     "basic": "hydra_core",
@@ -163,7 +163,7 @@ def test_an_experiment_may_bring_its_grid(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """2 x 2 configurations with 3 seeds each, never interrupted, one after the other."""
+    """2 x 2 configurations with 2 seeds each, never interrupted, one after the other."""
     folder = tmp_path_factory.mktemp("whole")
     return folder / "all", swept(folder, *GRID, "hydra.sweep.dir=all")
 
@@ -186,9 +186,9 @@ def test_a_sweep_killed_midway_ends_as_an_uninterrupted_one(
     wait_for(lambda: not any(str(tmp_path) in " ".join(_words(child)) for child in psutil.process_iter()))
     finished = [file.parent for file in tmp_path.glob("killed/*/run.json") if '"done"' in file.read_text()]
     before = {file: file.stat().st_mtime_ns for folder in finished for file in folder.glob("eval/best.json")}
-    assert 1 <= len(before) < 12
+    assert 1 <= len(before) < 8
     killed, (directory, straight) = swept(tmp_path, "--resume", "killed"), whole
-    assert [job["status"] for job in killed["jobs"]] == [job["status"] for job in straight["jobs"]] == ["done"] * 12
+    assert [job["status"] for job in killed["jobs"]] == [job["status"] for job in straight["jobs"]] == ["done"] * 8
     assert [job["overrides"] for job in killed["jobs"]] == [job["overrides"] for job in straight["jobs"]]
     assert figures(tmp_path / "killed") == figures(directory)
     assert said_by_report(tmp_path / "killed") == said_by_report(directory)

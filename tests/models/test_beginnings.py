@@ -37,16 +37,18 @@ def test_what_all_begin_with_then_bundles_then_the_rest() -> None:
     levels = plan(prompts)
     first = board[:4]
     assert levels == [
-        Level(((),), (first,)),
-        Level((first, first), (board[4:], other[4:])),
-        Level((board, other, board, other), ((7,), (7,), (8,), (9,))),
+        Level(((),), (first,), (0, 0, 0, 0)),
+        Level((first, first), (board[4:], other[4:]), (0, 1, 0, 1)),
+        Level((board, other, board, other), ((7,), (7,), (8,), (9,)), (0, 1, 2, 3)),
     ]
     assert sum(level.read for level in levels) == 4 + 8 + 4 == distinct_beginnings(prompts)
 
 
 def test_a_pass_that_saves_too_little_is_not_made() -> None:
     prompts = [(*range(100), tail) for tail in range(6)]
-    assert plan(prompts) == [Level(((),) * 6, tuple(prompts))], "5 times 100 tokens are less than a pass costs"
+    assert plan(prompts) == [Level(((),) * 6, tuple(prompts), tuple(range(6)))], (
+        "5 times 100 tokens are less than a pass costs"
+    )
     more = [(*range(100), tail) for tail in range(7)]
     assert [len(level.segments) for level in plan(more)] == [1, 7]
 
@@ -103,3 +105,21 @@ def test_what_was_kept_is_not_read_again(cost: int) -> None:
         assert read_back(levels, known) == prompts
         apart = len(prompts) * max(len(prompt) - n for prompt, n in zip(prompts, kept, strict=True)) + cost
         assert sum(level.read + cost for level in levels) <= apart
+
+
+@pytest.mark.parametrize("cost", [0, 3, 20])
+def test_what_is_known_to_repeat_is_read_before_the_rest_where_that_pays(cost: int) -> None:
+    rng = random.Random(3)
+    better = 0
+    for _ in range(500):
+        beginnings = [(*rng.choices(range(2), k=rng.randrange(1, 9)), 9) for _ in range(rng.randrange(1, 4))]
+        prompts = list({(*rng.choice(beginnings), *rng.choices(range(2), k=3)) for _ in range(rng.randrange(1, 9))})
+        ends = [len(prompt) - 3 for prompt in prompts]
+        levels, blind = plan(prompts, repeating=ends, a_pass=cost), plan(prompts, a_pass=cost)
+        assert read_back(levels) == prompts
+        costs = [sum(level.read + cost for level in one) for one in (levels, blind)]
+        before = [prompt[:end] for prompt, end in zip(prompts, ends, strict=True)]
+        two_passes = len(set(before)) * max(ends) + 3 * len(prompts) + 2 * cost
+        assert costs[0] <= min(costs[1], two_passes)
+        better += costs[0] < costs[1]
+    assert better or cost == 20

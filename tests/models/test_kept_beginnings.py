@@ -10,8 +10,10 @@ from transformers import DynamicCache
 
 from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.models import shared_generation
+from msgrpo_cli.models.beginnings import KEPT_SAVES
 from msgrpo_cli.models.generation import Request, Sampling, generate
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
+from msgrpo_cli.models.level_reading import pass_of
 from msgrpo_cli.models.shared_generation import generate_shared
 from support.parts import sharp_model
 
@@ -118,4 +120,4 @@ def test_without_memory_nothing_is_kept(model: Any, monkeypatch: pytest.MonkeyPa
     )
     answered(model, decision(1), None)
     answered(model, decision(1), KeptBeginnings(model))
-    assert costs == [shared_generation.PASS, shared_generation.PASS_KEPT]
+    assert costs == [pass_of(model), pass_of(model) // KEPT_SAVES]

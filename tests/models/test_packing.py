@@ -5,9 +5,7 @@ from __future__ import annotations
 import random
 
 from msgrpo_cli.models.beginnings import distinct_beginnings
-from msgrpo_cli.models.packing import NOT_PREDICTED, Packed, pack
-
-Tokens = tuple[int, ...]
+from msgrpo_cli.models.packing import Packed, pack
 
 
 def seen_by(one: Packed, place: int) -> list[int]:
@@ -15,40 +13,29 @@ def seen_by(one: Packed, place: int) -> list[int]:
 
 
 def test_by_hand() -> None:
-    (one,) = pack([(1, 2, 3), (1, 4)], [{0: (7, 8), 1: (9,)}, {2: (7,)}], 100)
-    assert one.token_ids == [1, 2, 3, 7, 3, 4]
-    assert one.positions == [0, 1, 2, 3, 2, 1]
-    assert one.labels == [NOT_PREDICTED, NOT_PREDICTED, 7, 8, 9, 7]
-    assert one.behind == [6, 5, 4, 4, 5, 6]
-    assert one.first == {0: 2, 1: 4, 2: 5}
+    (one,) = pack([(1, 2, 3, 7), (1, 2, 3), (1, 4)], 100)
+    assert one.token_ids == [1, 2, 3, 7, 4]
+    assert one.positions == [0, 1, 2, 3, 1]
+    assert one.behind == [5, 4, 4, 4, 5]
+    assert one.places == {1: [0, 1, 2], 0: [0, 1, 2, 3], 2: [0, 4]}
 
 
 def test_random_trees() -> None:
     rng = random.Random(0)
     for most in (1, 12, 10_000):
         for _ in range(300):
-            prompts = list({tuple(rng.choices(range(3), k=rng.randrange(1, 8))) for _ in range(rng.randrange(1, 9))})
-            answers_of: list[dict[int, Tokens]] = [{} for _ in prompts]
-            answers: list[tuple[Tokens, Tokens]] = []
-            for prompt, mine in zip(prompts, answers_of, strict=True):
-                for _ in range(rng.randrange(1, 4)):
-                    answer = tuple(rng.choices(range(3), k=rng.randrange(1, 5)))
-                    mine[len(answers)] = answer
-                    answers.append((prompt, answer))
-            packed = pack(prompts, answers_of, most)
-            places = [(one, number, first) for one in packed for number, first in one.first.items()]
-            assert sorted(number for _, number, _ in places) == list(range(len(answers)))
-            for one, number, first in places:
-                prompt, answer = answers[number]
-                whole = [*prompt, *answer]
-                for step, token in enumerate(answer):
-                    seen = seen_by(one, first + step)
-                    assert [one.token_ids[place] for place in seen] == whole[: len(prompt) + step]
-                    assert [one.positions[place] for place in seen] == list(range(len(prompt) + step))
-                    assert one.labels[first + step] == token
+            texts = [tuple(rng.choices(range(3), k=rng.randrange(1, 9))) for _ in range(rng.randrange(1, 12))]
+            packed = pack(texts, most)
+            found = [(one, number, places) for one in packed for number, places in one.places.items()]
+            assert sorted(number for _, number, _ in found) == list(range(len(texts)))
+            for one, number, places in found:
+                for depth, place in enumerate(places):
+                    seen = seen_by(one, place)
+                    assert seen == places[: depth + 1]
+                    assert [one.token_ids[other] for other in seen] == list(texts[number][: depth + 1])
+                    assert one.positions[place] == depth
             ends = [len(one.token_ids) for one in packed]
-            alone = [len({answers[number][0] for number in one.first}) == 1 for one in packed]
+            alone = [len(set(map(texts.__getitem__, one.places))) == 1 for one in packed]
             assert all(end <= most or single for end, single in zip(ends, alone, strict=True))
             if most == 10_000:
-                beginnings = distinct_beginnings([prompt[:-1] for prompt in prompts])
-                assert ends == [beginnings + sum(len(answer) for _, answer in answers)], "each is read once"
+                assert ends == [distinct_beginnings(texts)], "each is read once"

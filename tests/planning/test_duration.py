@@ -15,7 +15,8 @@ SHAPE = Architecture(2, 8, 20, 2, 1, 4, 100, True, 2_000)
 PLAY = ExpectedPlay(
     decisions=100, decisions_at_most=160, rows=50, rows_at_most=80, episode_length=5.0, prompt_tokens=30,
     longest_prompt=40, measured=True, answer_tokens=10, expected_answer=10, actions_alone=False, distinct_share=0.5,
-    micro=(Batch(2, 4, 40), Batch(1, 4, 30)), distinct_rows=1.0, micro_batches=13, single=False,
+    read_share=0.5,
+    micro=(Batch(2, 4, 40, 78), Batch(1, 4, 30, 29)), distinct_rows=1.0, micro_batches=13, single=False,
 )  # fmt: skip
 ASKED = TimeQuestion(
     shape=SHAPE,
@@ -42,7 +43,7 @@ def test_a_forward_pass_by_hand() -> None:
 
 
 def test_training_by_hand() -> None:
-    tokens = 50 * 3 / 8 * 30 + 50 * 10  # three prompts for eight answers
+    tokens = 50 * (78 + 29) / 8 + 50 * 10  # so many tokens of prompts for eight answers
     layers = tokens * (2 * 1_200 + 4 * 2 * 8 * 20) * 3
     head = 50 * 10 * 2 * 800 * 4
     plan = time_plan(ASKED)

@@ -15,7 +15,7 @@ from trl.trainer.utils import add_fused_lm_head
 from msgrpo_cli.planning.architecture import Architecture
 from msgrpo_cli.planning.memory import MemoryQuestion, activation_bytes, memory_plan
 from msgrpo_cli.planning.workload import Batch
-from msgrpo_cli.training.shared_logprobs import SharedRows, shared_logprobs
+from msgrpo_cli.training.shared_logprobs import Sharing
 
 SHAPE = Architecture(
     layers=4, hidden=64, inner=176, heads=4, kv_heads=2, head_dim=16, vocabulary=300, tied=True, parameters=204_672
@@ -33,7 +33,7 @@ ASKED = MemoryQuestion(
     shared=True,
     reference=False,
     on_cpu=True,
-    micro=[Batch(2, 3, 40), Batch(2, 3, 40)],
+    micro=[Batch(2, 3, 40, 78), Batch(2, 3, 40, 78)],
     single=False,
     live=5,
     prompts=3,
@@ -89,15 +89,15 @@ def test_more_of_anything_never_takes_less(shared: bool, checkpointing: bool) ->
     asked = replace(ASKED, shared=shared, checkpointing=checkpointing)
     least = memory_plan(asked).total
     for width in (41, 64, 512):
-        longer = replace(asked, micro=[Batch(2, 3, width)] * 2, longest_prompt=width)
+        longer = replace(asked, micro=[Batch(2, 3, width, 2 * width - 2)] * 2, longest_prompt=width)
         assert least <= (least := memory_plan(longer).total)
     least = memory_plan(asked).total
-    for more in ({"answer_tokens": 64}, {"live": 500}, {"micro": [Batch(4, 9, 40)] * 2}, {"optimizer_numbers": 3}):
+    for more in ({"answer_tokens": 64}, {"live": 500}, {"micro": [Batch(4, 9, 40, 156)] * 2}, {"optimizer_numbers": 3}):
         assert memory_plan(replace(asked, **more)).total >= least
 
 
 def test_checkpointing_spares_memory_in_a_deep_model() -> None:
-    deep = replace(ASKED, shape=replace(SHAPE, layers=24), micro=[Batch(20, 40, 200)] * 2)
+    deep = replace(ASKED, shape=replace(SHAPE, layers=24), micro=[Batch(20, 40, 200, 3980)] * 2)
     assert memory_plan(replace(deep, checkpointing=True)).total < memory_plan(deep).total
 
 
@@ -137,10 +137,11 @@ def test_activations_are_what_torch_keeps(shared: bool, lora: bool, weights: tor
     rng = torch.Generator().manual_seed(0)
     beginning = torch.randint(5, 300, (prompts, width), generator=rng)[torch.arange(answers) % prompts]
     ids = torch.cat([beginning, torch.randint(5, 300, (answers, length), generator=rng)], dim=1)
+    sharing = Sharing(a_pass=50, packed=None)  # each prompt is worth a pass, and nothing that answers share
     seen: dict[int, int] = {}
     with keeping(seen, model), torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
         if shared:
-            shared_logprobs(model, SharedRows.of(ids, torch.ones_like(ids), length), entropy=True)
+            sharing.logprobs(model, ids, torch.ones_like(ids), length, entropy=True)
         else:
             labels = ids.masked_fill(torch.arange(width + length) < width, -100)
             model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels, fused_lm_head=True)
@@ -152,7 +153,7 @@ def test_activations_are_what_torch_keeps(shared: bool, lora: bool, weights: tor
         adapter=1000 if lora else None,
         adapter_targets=7 * 8 if lora else 0,
         shared=shared,
-        micro=[Batch(prompts if shared else answers, answers, width)],
+        micro=[Batch(prompts if shared else answers, answers, width, prompts * (width - 1))],
         answer_tokens=length,
     )
     assert memory_plan(asked).parts["activations"] == pytest.approx(sum(seen.values()), rel=0.1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from trl.trainer.utils import add_fused_lm_head
 
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.models import beginnings
@@ -121,7 +122,7 @@ def test_weights_after_several_updates_stay_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_what_is_read_is_what_is_distinct(tmp_path: Path, packed: bool) -> None:
+def test_what_is_read_is_what_is_distinct(tmp_path: Path, packed: bool, cost_of_a_pass: int) -> None:
     model, tokenizer = small_model()
     played = with_advantages(played_update(model, tokenizer), [1.0, -1.0])
     trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, gradient_checkpointing=packed)
@@ -132,19 +133,18 @@ def test_what_is_read_is_what_is_distinct(tmp_path: Path, packed: bool) -> None:
     gradient(trainer)
     hook.remove()
     rows = step_rows(played.trained)
-    prompts = {row.prompt_ids for row in rows}
     answers = {(row.prompt_ids, row.completion_ids) for row in rows}
-    assert len(prompts) < len(answers)
-    assert len(prompts) < len(rows)
-    longest = max(len(row.completion_ids) for row in rows)
-    real = sum(len(answer) for _, answer in answers)
+    texts = {(*prompt, *answer)[:-1]: len(prompt) - 1 for prompt, answer in answers}
+    assert len({row.prompt_ids for row in rows}) < len(texts) <= len(answers) <= len(rows)
     if packed:
-        real += beginnings.distinct_beginnings([prompt[:-1] for prompt in prompts])
+        real = beginnings.distinct_beginnings(texts)
         assert sum(read) == real, "one sequence holds them all"
     else:
-        levels = beginnings.plan([prompt[:-1] for prompt in prompts])
-        assert sum(read) == sum(level.read for level in levels) + len(answers) * longest
-        real += sum(len(part) for level in levels for part in level.segments)
+        levels = beginnings.plan(list(texts), repeating=list(texts.values()), a_pass=cost_of_a_pass)
+        assert sum(read) == sum(level.read for level in levels)
+        real = sum(len(part) for level in levels for part in level.segments)
+        once = beginnings.distinct_beginnings(texts)
+        assert real > once if cost_of_a_pass else once <= real < 1.2 * once
     assert trainer.largest_micro_batch == len(answers)  # what memory follows from, not len(rows)
     assert trainer.figures.tokens_read == sum(read)
     assert trainer.figures.tokens_padding == sum(read) - real
@@ -154,13 +154,15 @@ def test_rows_are_cut_into_what_is_distinct() -> None:
     ids = torch.tensor([[0, 7, 8, 1, 2], [0, 7, 8, 1, 0], [6, 7, 8, 1, 2], [0, 7, 8, 1, 2]])
     mask = torch.tensor([[0, 1, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]])
     rows = SharedRows.of(ids, mask, 2)
-    assert rows.prompt_PT.tolist() == [[-1, 7, 8], [6, 7, 8]]
-    assert rows.answer_AT.tolist() == [[1, -1], [1, 2], [1, 2]]
-    assert (rows.prompt_A.tolist(), rows.answer_N.tolist()) == ([0, 0, 1], [1, 0, 2, 1])
-    apart = len(rows.levels) == 1  # 7 and 6 7 side by side, else 6 before both
-    assert rows.work(packed=None) == ((2 * 2 if apart else 1 + 2) + 3 * 2, (1 if apart else 0) + 1)
-    assert rows.work(packed=100) == (1 + 1 + 2 + 2 + 2, 0)  # 7, 1, 1 2; 6 7, 1 2
-    assert rows.work(packed=1) == (2 * 4, 0), "a prompt and its answers stay together"
+    assert rows.texts == [(7, 8, 1), (7, 8), (6, 7, 8, 1)]
+    assert rows.beginnings == [1, 1, 2], "without the last token of the prompt"
+    assert rows.answers == [(0, (1, 2)), (1, (1,)), (2, (1, 2))]
+    assert rows.answer_N == [0, 1, 2, 0]
+    apart, once = Sharing(a_pass=512, packed=None), Sharing(a_pass=0, packed=None)
+    assert apart.work(ids, mask, 2) == (3 * 4, 1 + 2)
+    assert once.work(ids, mask, 2)[0] < 3 * 4
+    assert Sharing(a_pass=512, packed=100).work(ids, mask, 2) == (3 + 4, 0)
+    assert Sharing(a_pass=512, packed=1).work(ids, mask, 2) == (3 * 4, 1 + 2)
 
 
 @pytest.mark.parametrize("make", [attention_dropping_out, adapter_dropping_out])
@@ -178,7 +180,7 @@ def test_with_a_sliding_window_rows_stay_separate(tmp_path: Path, arguments: dic
 
 
 @pytest.mark.parametrize("longer", [[8], [8, 9, 10]])
-def test_a_prompt_of_one_token_has_no_beginning(tmp_path: Path, longer: list[int]) -> None:
+def test_a_prompt_of_one_token_has_no_beginning_of_its_own(tmp_path: Path, longer: list[int]) -> None:
     shared, separate = both(tmp_path, llama, given([([7], [20, 5]), ([7], [5]), (longer, [20, 5])]))
     assert relative_difference(gradient(shared), gradient(separate)) < 1e-5
 
@@ -194,12 +196,30 @@ def test_where_a_row_is_padded_its_log_probability_is_0(tmp_path: Path, packed: 
     assert padded.any()
 
 
-@pytest.mark.parametrize(("attention", "packs"), [("sdpa", True), ("eager", True), ("flash_attention_2", False)])
+@pytest.mark.parametrize(
+    ("attention", "packs"),
+    [("sdpa", True), ("eager", True), ("flex_attention", True), ("flash_attention_2", False)],
+)
 def test_only_attention_that_takes_a_mask_of_its_own_is_packed(attention: str, packs: bool) -> None:
     model = llama()
     model.config._attn_implementation = attention
     assert bool(Sharing.of(model, packed=True)) == packs
-    assert Sharing.of(model, packed=False) == Sharing(packed=None)
+    assert Sharing.of(model, packed=False) is not None
+
+
+@torch.no_grad()
+def test_flex_attention_reads_packed_rows_as_plain_attention_does() -> None:
+    """Its backward pass is not run: torch has none on a CPU."""
+    model = llama()
+    add_fused_lm_head(model)
+    ids = torch.tensor([[0, 7, 8, 1, 2], [0, 7, 8, 1, 0], [6, 7, 8, 1, 2], [6, 7, 9, 3, 0]])
+    mask = torch.tensor([[0, 1, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+    found = []
+    for attention in ("sdpa", "flex_attention"):
+        model.set_attn_implementation(attention)
+        found.append(Sharing(a_pass=0, packed=7).logprobs(model, ids, mask, 2, entropy=False)[0])
+    assert found[0].all(dim=0).any() and torch.equal(found[0] == 0, mask[:, -2:] == 0)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
 def test_attention_that_makes_biases_of_its_mask_is_not_packed() -> None:

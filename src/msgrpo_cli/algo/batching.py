@@ -92,9 +92,9 @@ def deal(count: int, parts: int, rng: np.random.Generator) -> list[np.ndarray]:
 def micro_batches(numbers: np.ndarray, rows: Sequence[Row], most_rows: int, *, shared: bool) -> list[list[int]]:
     """Cut rows into as few micro-batches of at most `most_rows` as possible, alike in length within each.
 
-    Where prompts are `shared`, those that begin alike stand together instead, and rows that are equal count once, since
-    the model reads both once. Every row number is in exactly one micro-batch; whichever holds the longest row comes
-    first, so that memory runs out early or never.
+    Where beginnings are `shared`, rows that begin alike stand together instead, and rows that are equal count once,
+    since the model reads both once. Every row number is in exactly one micro-batch; whichever holds the longest row
+    comes first, so that memory runs out early or never.
     """
     if not len(numbers):
         return []
@@ -102,7 +102,7 @@ def micro_batches(numbers: np.ndarray, rows: Sequence[Row], most_rows: int, *, s
     def place(number: int) -> tuple[object, ...]:
         row = rows[number]
         if shared:
-            return row.prompt_ids, -len(row.completion_ids), row.completion_ids
+            return row.prompt_ids, row.completion_ids
         return -row.length, number
 
     kinds: dict[tuple[object, ...], list[int]] = {}

@@ -23,11 +23,22 @@ import numpy as np
 Tokens = tuple[int, ...]
 _MOST_BUNDLES = 4  # bundles within bundles
 _SHARES = (2, 4, 6)  # eighths of the prompts
+_AT_ONCE = 1000  # prompts that are compared with their neighbours
 _DEEPEST = 64  # nodes within nodes; prompts that each begin with another are cut no deeper
 PASS = 512
-"""Tokens that a further pass must save: what it costs by itself, in tokens."""
-PASS_KEPT = 128
-"""The same where what it reads is kept, and saves at later decisions too."""
+"""Tokens that a further pass must save: what it costs by itself, in tokens of a small model or on an accelerator."""
+KEPT_SAVES = 4
+"""How many times as much a pass saves whose beginnings are kept for later decisions."""
+_HIDDEN, _LEAST_PASS = 96, 8
+
+
+def a_pass(hidden_size: int, *, on_cpu: bool) -> int:
+    """What a further pass over a model costs by itself, in tokens.
+
+    On a CPU a token takes time with the square of the hidden size, and a pass for every operation of a layer: measured
+    were about 450 tokens at 96, 20 at 512 and 16 at 576.
+    """
+    return min(PASS, max(PASS * _HIDDEN**2 // hidden_size**2, _LEAST_PASS)) if on_cpu else PASS
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class Level:
     """Of each node, what was read before: by an earlier level, or before this plan."""
     segments: tuple[Tokens, ...]
     """What each node adds; never empty but in the last level, for an empty prompt."""
+    node_of: tuple[int | None, ...]
+    """Of each prompt the node that reads a part of it; None where no part is read."""
 
     @property
     def width(self) -> int:
@@ -50,23 +63,32 @@ class Level:
         return len(self.segments) * self.width
 
 
-def plan(prompts: Sequence[Tokens], kept: Sequence[int] = (), *, a_pass: int | None = None) -> list[Level]:
+def plan(
+    prompts: Sequence[Tokens],
+    kept: Sequence[int] = (),
+    *,
+    repeating: Sequence[int] | None = None,
+    a_pass: int | None = None,
+) -> list[Level]:
     """The levels that read these prompts; nodes of the last level are the prompts, in order.
 
     `kept`: how many tokens of each were read before, fewer than it has; by default none. Of every prompt that is not
-    empty at least one token is read in the last level.
+    empty at least one token is read in the last level. `repeating`: how many tokens of each, fewer than it has, are
+    known to stand before several others.
 
-    Ways to read them: apart; after what all begin with; after bundles as well, and bundles within these; and each of
-    these with whatever is much longer than the others shortened in passes of its own. Of all whichever reads fewest
-    tokens, padding and `a_pass` for each pass counted (by default `PASS`).
+    Ways to read them: apart; after what all begin with; after bundles as well, and bundles within these; the same for
+    what is `repeating`, and then the rest; and each of these with whatever is much longer than the others shortened in
+    passes of its own. Of all whichever reads fewest tokens, padding and `a_pass` for each pass counted (by default
+    `PASS`).
     """
     begun = np.array(kept or [0] * len(prompts))
     a_pass = PASS if a_pass is None else a_pass
     order = sorted(range(len(prompts)), key=prompts.__getitem__)
     trie = _Trie.of([prompts[number] for number in order], begun[order])
-    ways = trie.ways(a_pass)
-    likely = [trie.best(ways, a_pass, padded=padded) for padded in (True, False)]
-    best = trie.best([*likely, *(longer for way in likely for longer in trie.shortened(way))], a_pass)
+    ways = trie.candidates(a_pass)
+    if repeating is not None:
+        ways += trie.candidates_by(np.array(repeating)[order], a_pass)
+    best = trie.best(ways, a_pass)
     place = np.argsort(order)
     return _levels(prompts, begun.tolist(), [cut[place].tolist() for cut in best])
 
@@ -74,9 +96,8 @@ def plan(prompts: Sequence[Tokens], kept: Sequence[int] = (), *, a_pass: int | N
 def distinct_beginnings(prompts: Iterable[Tokens]) -> int:
     """Nodes of the trie of these prompts: the tokens of all of their distinct beginnings."""
     whole = sorted(set(prompts))
-    if not whole:
-        return 0
-    return sum(map(len, whole)) - int(_alike(whole).sum())
+    shared = sum(int(_alike(whole[first : first + _AT_ONCE + 1]).sum()) for first in range(0, len(whole), _AT_ONCE))
+    return sum(map(len, whole)) - shared
 
 
 def _alike(prompts: Sequence[Tokens]) -> np.ndarray:
@@ -92,16 +113,18 @@ def _levels(prompts: Sequence[Tokens], start: Sequence[int], cuts: Sequence[Sequ
     """Levels from `start` that end at these cuts, then at the prompts' ends; equal beginnings are one node."""
     levels: list[Level] = []
     for cut in cuts:
-        nodes = dict.fromkeys(
-            (prompt[:begin], prompt[begin:end])
+        parts = [
+            (prompt[:begin], prompt[begin:end]) if end > begin else None
             for prompt, begin, end in zip(prompts, start, cut, strict=True)
-            if end > begin
-        )
+        ]
+        nodes = {part: number for number, part in enumerate(dict.fromkeys(filter(None, parts)))}
         if nodes:
-            levels.append(Level(tuple(before for before, _ in nodes), tuple(part for _, part in nodes)))
+            own = tuple(nodes[part] if part else None for part in parts)
+            levels.append(Level(tuple(before for before, _ in nodes), tuple(part for _, part in nodes), own))
         start = cut
     ends = [(prompt[:begin], prompt[begin:]) for prompt, begin in zip(prompts, start, strict=True)]
-    return [*levels, Level(tuple(before for before, _ in ends), tuple(part for _, part in ends))]
+    last = Level(tuple(before for before, _ in ends), tuple(part for _, part in ends), tuple(range(len(ends))))
+    return [*levels, last]
 
 
 Way = list[np.ndarray]
@@ -120,6 +143,20 @@ class _Trie:
     @classmethod
     def of(cls, prompts: Sequence[Tokens], start: np.ndarray) -> _Trie:
         return cls(np.array([len(prompt) for prompt in prompts]), start, _alike(prompts))
+
+    def candidates(self, a_pass: int) -> list[Way]:
+        """Ways of which one may read fewest tokens."""
+        ways = self.ways(a_pass)
+        likely = [self.best(ways, a_pass, padded=padded) for padded in (True, False)]
+        return [*likely, *(longer for way in likely for longer in self.shortened(way))]
+
+    def candidates_by(self, end: np.ndarray, a_pass: int) -> list[Way]:
+        """The same where each prompt up to its `end` is read before the rest of it."""
+        new = np.r_[True, (self.alike < np.maximum(end[1:], end[:-1])) | (end[1:] != end[:-1])]
+        few, of = np.flatnonzero(new), np.cumsum(new) - 1
+        between = [self.alike[a:b].min() for a, b in pairwise(few)]
+        heads = _Trie(end[few], self.start[few], np.minimum(np.array(between, dtype=int), end[few][:-1]))
+        return [[*(cut[of] for cut in way), end] for way in heads.candidates(a_pass)]
 
     def best(self, ways: Sequence[Way], a_pass: int, *, padded: bool = True) -> Way:
         """Whichever reads fewest tokens, each pass counted as `a_pass` and padding where it is `padded`."""

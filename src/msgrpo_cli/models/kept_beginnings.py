@@ -89,9 +89,13 @@ class KeptBeginnings:
         rows = torch.tensor([firsts[number] + row for number, row in places], device=device)
 
         def gathered(parts: list[torch.Tensor]) -> torch.Tensor:
-            wide = [torch.nn.functional.pad(part, (0, 0, width - part.shape[-2], 0)) for part in parts]
+            wide = [
+                torch.nn.functional.pad(part, (0, 0, width - part.shape[-2], 0)) if part.shape[-2] < width else part
+                for part in parts
+            ]
             wide = [torch.zeros_like(wide[0][:1]), *wide] if empty else wide
-            return (torch.cat(wide) if len(wide) > 1 else wide[0])[rows]
+            held = torch.cat(wide) if len(wide) > 1 else wide[0]
+            return held.expand(len(rows), *held.shape[1:]) if len(held) == 1 else held[rows]
 
         for index, layer in enumerate(filled.layers):
             pairs = [pair for block in blocks if (pair := block.layers[index]) is not None]

@@ -1,7 +1,7 @@
 """Reading prompts level by level; the last level's cache has a row for each prompt.
 
-Knows levels of token ids and what reads a cache of transformers on. Knows nothing about how levels are planned, nor
-what is done with the prompts once they are read.
+Knows levels of token ids, what a pass over a model costs, and what reads a cache of transformers on. Knows nothing
+about how levels are planned, nor what is done with the prompts once they are read.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
-from .beginnings import Level
+from .beginnings import Level, a_pass
 from .kept_beginnings import KeptBeginnings
 
 Answer = TypeVar("Answer")
@@ -48,6 +48,24 @@ def _read(
     mask = torch.cat([mask, there.long()], dim=1)
     answer = read(cache, torch.tensor(ids, device=mask.device), mask, positions_of(mask)[:, -level.width :])
     return cache, mask, answer
+
+
+def pass_of(model: PreTrainedModel) -> int:
+    """What a further pass over this model costs by itself, in tokens."""
+    return a_pass(model.config.get_text_config().hidden_size, on_cpu=model.device.type == "cpu")
+
+
+def places_in(levels: Sequence[Level]) -> list[list[int]]:
+    """Of each prompt where its tokens stand among the tokens of all levels, padding included, one after the other."""
+    places: list[list[int]] = [[] for _ in levels[-1].node_of]
+    first = 0
+    for level in levels:
+        ends = [first + (node + 1) * level.width for node in range(len(level.segments))]
+        for own, node in zip(places, level.node_of, strict=True):
+            if node is not None:
+                own.extend(range(ends[node] - len(level.segments[node]), ends[node]))
+        first += level.read
+    return places
 
 
 def positions_of(mask: torch.Tensor) -> torch.Tensor:

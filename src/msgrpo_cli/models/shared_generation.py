@@ -20,10 +20,10 @@ from transformers.cache_utils import DynamicLayer
 
 from msgrpo_cli.config.schema import RunConfig
 
-from .beginnings import PASS, PASS_KEPT, plan
+from .beginnings import KEPT_SAVES, plan
 from .generation import Generated, Generator, Request, draw, generate, keyed_numbers, warpers_of
 from .kept_beginnings import KeptBeginnings
-from .level_reading import read_levels
+from .level_reading import pass_of, read_levels
 
 
 @dataclass
@@ -89,7 +89,8 @@ class _Tree:
     def _read_prompts(self) -> torch.Tensor:
         """Logits of the first token after every distinct prompt, shape (roots, vocabulary)."""
         kept, roots = self._kept or KeptBeginnings(self._model), self._roots
-        levels = plan(roots, list(map(kept.longest, roots)), a_pass=PASS if self._kept is None else PASS_KEPT)
+        cost = pass_of(self._model) // (1 if self._kept is None else KEPT_SAVES)
+        levels = plan(roots, list(map(kept.longest, roots)), a_pass=cost)
         self._cache, self._mask, logits = read_levels(levels, kept, self._forward, self._pad)
         self._length = self._mask.sum(-1)
         assert logits is not None

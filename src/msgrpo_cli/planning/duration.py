@@ -120,8 +120,8 @@ def _training_operations(asked: TimeQuestion) -> float:
     prompt = play.prompt_tokens
     answer = play.expected_answer
     answers = play.rows * answer * (play.distinct_rows if asked.shared else 1.0)
-    prompts = sum(batch.prompts for batch in play.micro) / sum(batch.answers for batch in play.micro)
-    tokens = play.rows * (play.distinct_rows * prompts if asked.shared else 1.0) * prompt + answers
+    read = sum(batch.beginnings for batch in play.micro) / sum(batch.answers for batch in play.micro)
+    tokens = play.rows * (play.distinct_rows * read if asked.shared else prompt) + answers
     times = 1 + _BACKWARD + (1 if asked.checkpointing else 0) - (1 if asked.adapter else 0)
     layers = forward_operations(shape, tokens, (prompt + answer) / 2) * times
     scored = answers if asked.shared or asked.hardware.kind == "cuda" else tokens
@@ -138,7 +138,8 @@ def _playing(asked: TimeQuestion, decisions: float, live: int) -> float:
     batch = decisions / rounds * (play.distinct_share if play.actions_alone else 1.0)  # equal beginnings are read once
     prompt, answer = play.prompt_tokens, play.expected_answer
     prompts = decisions * play.distinct_share
-    reading = forward_operations(shape, prompts * prompt, prompt / 2) + prompts * 2 * shape.embedding
+    read = decisions * prompt * play.read_share
+    reading = forward_operations(shape, read, prompt / 2) + prompts * 2 * shape.embedding
     seconds = max(reading / (speed * real.reading), rounds * shape.layers * real.layer)
     size = 2 if asked.half else 4
     decoding = forward_operations(shape, batch, prompt + answer / 2) + batch * 2 * shape.embedding

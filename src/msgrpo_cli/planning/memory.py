@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from msgrpo_cli.models.packing import most_tokens
+
 from .architecture import Architecture
 from .workload import Batch
 
@@ -171,14 +173,9 @@ def activation_bytes(asked: MemoryQuestion) -> float:
     return norms + inputs + attention + inner + size * asked.adapter_targets
 
 
-def _keys(asked: MemoryQuestion, *, spread: bool, cached: bool) -> float:
-    """Keys and values of one token in one layer: spread over all query heads where attention is given a mask, and then
-    beside those of the cache."""
-    shape = asked.shape
-    size = _HALF if asked.half else _FULL
-    if not spread or shape.kv_heads == shape.heads:
-        return 2.0 * size * shape.keys
-    return 2.0 * size * (shape.queries + (shape.keys if cached else 0))
+def _keys(asked: MemoryQuestion, *, spread: bool) -> float:
+    """Keys and values of one token in one layer: spread over all query heads where attention is given a mask."""
+    return 2.0 * (_HALF if asked.half else _FULL) * (asked.shape.queries if spread else asked.shape.keys)
 
 
 def _activations(asked: MemoryQuestion, batch: Batch) -> float:
@@ -188,21 +185,19 @@ def _activations(asked: MemoryQuestion, batch: Batch) -> float:
     if asked.checkpointing:
         tokens = float(batch.answers * (batch.width + asked.answer_tokens))
         mask = 0.0
-        if asked.shared:  # a prompt and its answers in one sequence, behind a mask
-            width = batch.width + asked.answer_tokens * batch.answers / batch.prompts
-            tokens = batch.prompts * width
+        if asked.shared:  # what begins alike in one sequence, behind a mask
+            tokens = batch.beginnings + answers
+            width = min(tokens, max(most_tokens(shape.hidden), batch.width + asked.answer_tokens))
             mask = tokens * width * (1 + stream)
-        once = tokens * (layer + _keys(asked, spread=True, cached=False))  # of the layer that is computed again
+        once = tokens * (layer + _keys(asked, spread=True))  # of the layer that is computed again
         return tokens * stream * shape.hidden * (shape.layers + 2) + once + mask
     if asked.shared:
-        beginnings = batch.prompts * (batch.width - 1)  # its last token goes with each answer
-        tokens = beginnings + answers
+        tokens = batch.beginnings + answers  # a prompt's last token goes with each answer
         seen = batch.answers * (batch.width + asked.answer_tokens)  # every answer has its prompt's, too
-        keys = beginnings * _keys(asked, spread=batch.padded, cached=True)
-        keys += seen * _keys(asked, spread=True, cached=True)
+        keys = batch.beginnings * _keys(asked, spread=batch.padded) + seen * _keys(asked, spread=True)
     else:
         tokens = batch.answers * (batch.width + asked.answer_tokens)
-        keys = tokens * _keys(asked, spread=batch.padded, cached=False)
+        keys = tokens * _keys(asked, spread=batch.padded)
     return shape.layers * (tokens * layer + keys) + tokens * stream * shape.hidden * 2
 
 
@@ -210,10 +205,8 @@ def _head(asked: MemoryQuestion, batch: Batch) -> float:
     """TRL's chunked head in its backward pass: tiles of logits, and the gradient of what it read."""
     shape = asked.shape
     tokens = batch.answers * asked.answer_tokens
-    if asked.on_cpu and not (asked.shared and not asked.checkpointing):
+    if asked.on_cpu and not asked.shared:
         tokens = batch.answers * (batch.width + asked.answer_tokens)  # without Triton every position is scored
-        if asked.shared:
-            tokens = batch.prompts * batch.width + batch.answers * asked.answer_tokens
     rows, width = min(tokens, TILE_TOKENS), min(shape.vocabulary, TILE_WIDTH)
     if asked.on_cpu:
         tile = rows * width * _FULL * _CPU_TILES

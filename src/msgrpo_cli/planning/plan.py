@@ -17,6 +17,7 @@ from msgrpo_cli.config.compose import validated
 from msgrpo_cli.config.engines import trainer_settings
 from msgrpo_cli.config.saved import dumped
 from msgrpo_cli.config.schema import LoraConfig, RunConfig
+from msgrpo_cli.models.beginnings import a_pass
 
 from .architecture import Architecture, Shapes, adapter_size, architecture_of, matrices_of
 from .disk import BYTES, optimizer_numbers
@@ -117,7 +118,8 @@ def hours(config: RunConfig) -> float | None:
     shape, hardware = architecture_of(config.model, quick=True), _found(bool(config.trainer.get("use_cpu")))
     if shape is None or hardware is None:
         return None
-    play = expected_play(config, _quick_sample(play_key(config)))
+    cost = a_pass(shape.hidden, on_cpu=hardware.kind == "cpu")
+    play = expected_play(config, _quick_sample(play_key(config)), cost)
     return time_plan(_time_question(config, hardware, shape, play)).hours
 
 
@@ -132,7 +134,7 @@ def _found(use_cpu: bool) -> Hardware | None:
 
 
 def _plan(config: RunConfig, hardware: Hardware, shape: Architecture, sample: Sample, available: int) -> Plan:
-    play = expected_play(config, sample)
+    play = expected_play(config, sample, a_pass(shape.hidden, on_cpu=hardware.kind == "cpu"))
     return Plan(
         config,
         hardware,

@@ -20,6 +20,7 @@ from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Completion, Episode
 from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.models.beginnings import PASS, distinct_beginnings, plan
 from msgrpo_cli.rollout.collect import UpdateRules, starts_of_update
 from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
 from msgrpo_cli.rollout.players import RandomPlayer
@@ -34,6 +35,7 @@ largest of a run's micro-batches takes."""
 _CHARACTERS = 3  # of one token, where no tokenizer is at hand
 _ACTION = "action_only"  # the prompt that asks for nothing else
 _FRAME = 6  # tokens that a chat template puts around a message
+_NO_PASS_PAYS = 2**60
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Batch:
     answers: int
     width: int
     """Tokens of the longest prompt."""
+    beginnings: int
+    """Tokens of the prompts, each without its last, that are read: where they begin alike, once."""
     padded: bool = False
     """Sequences of unlike lengths, which take a mask."""
 
@@ -73,6 +77,8 @@ class ExpectedPlay:
     """Answers to one prompt are often equal."""
     distinct_share: float
     """Distinct prompts among those that are answered together."""
+    read_share: float
+    """Tokens of prompts that are read before answers, among all."""
     micro: tuple[Batch, ...]
     """Micro-batches of the rows that were played, as `algo.batching.micro_batches` cuts them."""
     single: bool
@@ -95,6 +101,9 @@ class _StandIn:
     distinct: int = 0
     tokens: int = 0
     longest: int = 0
+    read: int = 0
+    """Tokens of which each beginning is read once a decision."""
+    asked: set[tuple[int, ...]] = field(default_factory=set)
     _known: dict[Messages, tuple[int, ...]] = field(default_factory=dict)
     _player: RandomPlayer = field(default_factory=RandomPlayer)
 
@@ -105,6 +114,8 @@ class _StandIn:
         before = self.prompts
         self.prompts += len(asked)
         self.distinct += len(set(asked))
+        self.read += distinct_beginnings(asked)
+        self.asked |= set(asked)
         self.tokens += sum(map(len, asked))
         self.longest = max(self.longest, *map(len, asked))
         completions = []
@@ -120,9 +131,12 @@ class _StandIn:
 
 
 def by_letters(messages: Messages) -> tuple[int, ...]:
-    """In place of a tokenizer: ids of about the right number, equal for equal conversations alone."""
-    letters = sum(len(text) for _, text in messages)
-    return (hash(messages),) * (math.ceil(letters / _CHARACTERS) + _FRAME * len(messages))
+    """In place of a tokenizer: ids of about the right number, which begin alike where conversations do."""
+    ids: list[int] = []
+    for role, text in messages:
+        ids += [hash(role)] * _FRAME
+        ids += [hash(text[start : start + _CHARACTERS]) for start in range(0, len(text), _CHARACTERS)]
+    return tuple(ids)
 
 
 @dataclass(frozen=True)
@@ -136,6 +150,10 @@ class Sample:
     prompt_tokens: float
     longest_prompt: int
     distinct_share: float
+    apart_share: float
+    """Tokens of prompts of which each beginning is read once a decision, among all."""
+    kept_share: float
+    """The same where it is read once an update."""
 
     @property
     def episode_length(self) -> float:
@@ -160,16 +178,26 @@ def play_sample(config: RunConfig, encode: Encode | None, most_episodes: int = M
         max_live_episodes=config.rollout.max_live_episodes,
         history=config.prompt.history,
     )
-    played = [
-        play_episodes(starts_of_update(game, seeds, update), lambda: make_game(config.env), policy, rules)
-        for update in range(1, updates + 1)
-    ]
-    mean, distinct = policy.tokens / policy.prompts, policy.distinct / policy.prompts
-    return Sample(played, members, encode is not None, mean, policy.longest, distinct)
+    played, kept = [], 0
+    for update in range(1, updates + 1):
+        policy.asked.clear()
+        starts = starts_of_update(game, seeds, update)
+        played.append(play_episodes(starts, lambda: make_game(config.env), policy, rules))
+        kept += distinct_beginnings(policy.asked)
+    return Sample(
+        played,
+        members,
+        measured=encode is not None,
+        prompt_tokens=policy.tokens / policy.prompts,
+        longest_prompt=policy.longest,
+        distinct_share=policy.distinct / policy.prompts,
+        apart_share=policy.read / policy.tokens,
+        kept_share=kept / policy.tokens,
+    )
 
 
-def expected_play(config: RunConfig, sample: Sample) -> ExpectedPlay:
-    """A whole update like the sample."""
+def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS) -> ExpectedPlay:
+    """A whole update like the sample; a further pass over the model costs as much as so many tokens."""
     algo, rollout = config.algo, config.rollout
     length = sample.episode_length
     expected = lengthened(length, config.env.max_steps, noise=config.model.init == "random")
@@ -198,11 +226,14 @@ def expected_play(config: RunConfig, sample: Sample) -> ExpectedPlay:
         expected_answer=max(1.0, rollout.max_new_tokens / 2) if alone else rollout.max_new_tokens,
         actions_alone=alone,
         distinct_share=sample.distinct_share if rollout.share_prompts else 1.0,
+        read_share=_read_share(config, sample),
         distinct_rows=distinct,
         micro=tuple(
             batch
             for rows in of_updates
-            for batch in _micro_batches(rows, min(most, math.ceil(step)), width, algo.share_prompts, uneven)
+            for batch in _micro_batches(
+                rows, min(most, math.ceil(step)), width, cost_of_a_pass if algo.share_prompts else None, uneven
+            )
         ),
         single=step <= most,
         micro_batches=max(1, math.ceil(step / most)) * algo.optimizer_steps * int(config.trainer["num_iterations"]),
@@ -213,19 +244,39 @@ def _actions_alone(config: RunConfig) -> bool:
     return config.prompt.name == _ACTION and config.model.init != "random"
 
 
-def _micro_batches(rows: Sequence[Row], most: int, width: int | None, shared: bool, uneven: bool) -> tuple[Batch, ...]:
-    """The cut of the rows that were played; one that too few were played to fill is filled with their like."""
-    batches = []
+def _read_share(config: RunConfig, sample: Sample) -> float:
+    if not config.rollout.share_prompts:
+        return 1.0
+    return sample.kept_share if config.rollout.prefix_memory else sample.apart_share
+
+
+def _micro_batches(
+    rows: Sequence[Row], most: int, width: int | None, a_pass: int | None, uneven: bool
+) -> tuple[Batch, ...]:
+    """The cut of the rows that were played; one that too few were played to fill is filled with their like.
+
+    `a_pass`: None where rows are read apart.
+    """
+    batches, shared = [], a_pass is not None
     few = times_read(rows, shared=shared) < most
     for numbers in micro_batches(np.arange(len(rows)), rows, most, shared=shared):
         cut = [rows[number] for number in numbers]
-        prompts = len({row.prompt_ids for row in cut}) if shared else len(cut)
+        prompts = list({row.prompt_ids for row in cut} if shared else [row.prompt_ids for row in cut])
         answers = times_read(cut, shared=shared)
-        lengths = {len(row.prompt_ids) for row in cut}
+        lengths = set(map(len, prompts))
         padded = uneven or len(lengths) > 1
+        levels = plan([prompt[:-1] for prompt in prompts], a_pass=_NO_PASS_PAYS if a_pass is None else a_pass)
         filled = most / answers if few else 1.0
-        filled_up = math.ceil(prompts * filled), math.ceil(answers * filled)
-        batches.append(Batch(*filled_up, width or max(lengths), padded))
+        longer = width / max(lengths) if width else 1.0
+        batches.append(
+            Batch(
+                math.ceil(len(prompts) * filled),
+                math.ceil(answers * filled),
+                width or max(lengths),
+                math.ceil(sum(level.read for level in levels) * filled * longer),
+                padded,
+            )
+        )
     return tuple(batches)
 
 

@@ -123,7 +123,9 @@ class Sweep:
         files = sorted(self.path.glob("*/.hydra/overrides.yaml"), key=lambda file: file.stat().st_mtime)
         overrides = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
         # Hydra makes the file first and writes it afterwards: an empty one belongs to a job that only just begins.
-        return [Job(tuple(own), file.parent.parent) for own, file in zip(overrides, files, strict=True) if own is not None]
+        return [
+            Job(tuple(own), file.parent.parent) for own, file in zip(overrides, files, strict=True) if own is not None
+        ]
 
     def states(self) -> list[JobState]:
         return [state_of(job) for job in self.jobs()]

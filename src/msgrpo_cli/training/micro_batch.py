@@ -28,7 +28,7 @@ def model_inputs(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, int]:
 def work(batch: Batch, sharing: Sharing | None) -> tuple[int, int]:
     """Tokens that one pass over a micro-batch reads, padding included, and how many of them are padding."""
     ids_NT, mask_NT, width = model_inputs(batch)
-    if sharing and batch["prompt_ids"].shape[1] > 1:
+    if sharing:
         return sharing.work(ids_NT, mask_NT, width)
     return ids_NT.numel(), int((mask_NT == 0).sum())
 

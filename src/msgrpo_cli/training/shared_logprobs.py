@@ -1,40 +1,45 @@
-"""Log-probabilities of training rows where every beginning of a prompt and every answer to it is computed once.
+"""Log-probabilities of training rows where every beginning of a prompt and its answer is computed once.
 
 Knows padded token tensors and the cache of a transformers model. Knows nothing about rewards, losses or games.
-Shape suffixes: N rows, P distinct prompts, A distinct answers (pairs of prompt and completion), T tokens.
+Shape suffixes: N rows, A distinct answers (pairs of prompt and completion), T tokens.
 
-Rows of one update repeat: episodes of a group pass through the same states and give the same answers there; and prompts
-begin alike. So the backbone reads the distinct prompts but for their last tokens, level by level; their cache is handed
-to the distinct answers, each of which goes on with the prompt's last token and its own tokens but the last; the results
-are dealt out to the rows. Gradients add up on the way back: loss and gradient are those of separate rows, up to
-rounding.
+Rows of one update repeat: episodes of a group pass through the same states and give the same answers there; prompts
+begin alike, and so do the answers to one of them. What the backbone reads of an answer is a *text*: its prompt and its
+tokens but the last. The distinct texts are read level by level through a cache, or as a tree behind a mask; the head
+reads each place where a token is predicted once for every token that follows there; the results are dealt out to the
+rows. Gradients add up on the way back: loss and gradient are those of separate rows, up to rounding.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import DynamicCache, PreTrainedModel
 
 from msgrpo_cli.models.beginnings import Level, Tokens, plan
 from msgrpo_cli.models.dropout import active_dropout
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
-from msgrpo_cli.models.level_reading import positions_of, read_levels
-from msgrpo_cli.models.packing import NOT_PREDICTED, Packed, most_tokens, pack
+from msgrpo_cli.models.level_reading import pass_of, places_in, positions_of, read_levels
+from msgrpo_cli.models.packing import Packed, most_tokens, pack
 from msgrpo_cli.models.shared_generation import cache_name, has_plain_cache
 
 _NOTHING = -1  # stands where a row is padded
+_TAKE_MASKS = ("eager", "sdpa", "flex_attention")
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """How one trainer computes equal prompts and answers once."""
+    """How one trainer computes what repeats once."""
 
+    a_pass: int
+    """Tokens that a further pass over the model costs by itself."""
     packed: int | None
     """In sequences of so many tokens behind a mask: where activations are checkpointed no cache is kept."""
 
@@ -43,13 +48,15 @@ class Sharing:
         """None where rows stay separate: caches that forget, attention that takes no mask of its own (ALiBi makes its
         biases of a plain one), and dropout, which separate rows would draw each for itself."""
         config = model.config
-        takes_masks = config._attn_implementation in ("eager", "sdpa") and not getattr(config, "alibi", False)
-        possible = has_plain_cache(model) and (takes_masks or not packed) and not active_dropout(model)
-        return cls(most_tokens(model.config.get_text_config().hidden_size) if packed else None) if possible else None
+        takes_masks = config._attn_implementation in _TAKE_MASKS and not getattr(config, "alibi", False)
+        if not has_plain_cache(model) or (packed and not takes_masks) or active_dropout(model):
+            return None
+        return cls(pass_of(model), most_tokens(config.get_text_config().hidden_size) if packed else None)
 
     def work(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_width: int) -> tuple[int, int]:
         """How many tokens one pass over padded rows reads, padding included, and how many of them are padding."""
-        return SharedRows.of(input_ids, attention_mask, completion_width).work(packed=self.packed)
+        reading = self._reading(SharedRows.of(input_ids, attention_mask, completion_width))
+        return reading.read, reading.padding
 
     def logprobs(
         self,
@@ -60,11 +67,21 @@ class Sharing:
         *,
         entropy: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Log-probabilities (nats) of the completions' tokens, shape (N, T), 0 where padded, and their entropies."""
+        """Log-probabilities (nats) of the completions' tokens, shape (N, T), 0 where padded, and their entropies.
+
+        `model` carries TRL's fused head (`add_fused_lm_head`).
+        """
         rows = SharedRows.of(input_ids, attention_mask, completion_width)
+        reading = self._reading(rows)
+        predicted = _Predicted.of(rows, reading.places, input_ids.device)
+        output = reading.output(model, predicted)
+        logprobs = predicted.dealt_out(output.log_probs, completion_width)
+        return logprobs, predicted.dealt_out(output.entropy, completion_width) if entropy else None
+
+    def _reading(self, rows: SharedRows) -> _Levels | _Sequences:
         if self.packed is None:
-            return shared_logprobs(model, rows, entropy=entropy)
-        return packed_logprobs(model, rows, self.packed, entropy=entropy)
+            return _Levels(plan(rows.texts, repeating=rows.beginnings, a_pass=self.a_pass))
+        return _Sequences(pack(rows.texts, self.packed))
 
 
 def told_positions(model: torch.nn.Module, inner: PreTrainedModel) -> Callable[..., Any]:
@@ -85,117 +102,186 @@ def told_positions(model: torch.nn.Module, inner: PreTrainedModel) -> Callable[.
 class SharedRows:
     """Rows cut into what is distinct in them."""
 
-    prompt_PT: torch.Tensor
-    answer_AT: torch.Tensor
-    prompt_A: torch.Tensor
-    """Number of each answer's prompt."""
-    answer_N: torch.Tensor
+    texts: list[Tokens]
+    """What the backbone reads: a prompt and an answer to it, but for the answer's last token."""
+    beginnings: list[int]
+    """How many of the tokens of each text are its prompt's, the last not counted: they stand before all answers."""
+    answers: list[tuple[int, Tokens]]
+    """Of each distinct answer the number of its text, and its tokens."""
+    answer_N: list[int]
     """Number of each row's answer."""
 
     @classmethod
     def of(cls, input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_width: int) -> SharedRows:
         """From prompts padded on the left and completions padded on the right, side by side, shape (N, T)."""
-        token_NT = input_ids.masked_fill(attention_mask == 0, _NOTHING)
-        prompt_NT, completion_NT = token_NT[:, :-completion_width], token_NT[:, -completion_width:]
-        prompt_PT, prompt_N = torch.unique(prompt_NT, dim=0, return_inverse=True)
-        pair_AT, answer_N = torch.unique(
-            torch.cat([prompt_N[:, None], completion_NT], dim=1), dim=0, return_inverse=True
-        )
-        return cls(prompt_PT, pair_AT[:, 1:], pair_AT[:, 0], answer_N)
+        token_NT = input_ids.masked_fill(attention_mask == 0, _NOTHING).cpu().numpy()
+        kinds = {row.tobytes(): row for row in token_NT}
+        number_of = {kind: number for number, kind in enumerate(kinds)}
+        texts: dict[Tokens, int] = {}
+        answers: list[tuple[int, Tokens]] = []
+        beginnings: list[int] = []
+        for row in kinds.values():
+            whole = tuple(row[row != _NOTHING].tolist())
+            length = int((row[-completion_width:] != _NOTHING).sum())
+            beginning = len(whole) - length - 1
+            if whole[:-1] not in texts:
+                texts[whole[:-1]] = len(texts)
+                beginnings.append(beginning)
+            answers.append((texts[whole[:-1]], whole[beginning + 1 :]))
+        return cls(list(texts), beginnings, answers, [number_of[row.tobytes()] for row in token_NT])
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """Where the tokens of the answers are predicted, each token that follows at a place once."""
+
+    place_T: torch.Tensor
+    token_T: torch.Tensor
+    answer_NT: torch.Tensor
+    """Of each token of each row the number of its prediction; 0 where there is none."""
+    there_NT: torch.Tensor
+
+    @classmethod
+    def of(cls, rows: SharedRows, places: Sequence[Sequence[int]], device: torch.device) -> _Predicted:
+        """`places`: of each text where its tokens stand among all that are read."""
+        predictions: dict[tuple[int, int], int] = {}
+        numbers = [
+            [
+                predictions.setdefault(pair, len(predictions))
+                for pair in zip(places[text][len(places[text]) - len(answer) :], answer, strict=True)
+            ]
+            for text, answer in rows.answers
+        ]
+        width = max(map(len, numbers))
+        number_AT = torch.tensor([[*own, *[_NOTHING] * (width - len(own))] for own in numbers])
+        number_NT = number_AT[rows.answer_N].to(device)
+        place_T, token_T = torch.tensor(list(predictions), device=device).reshape(-1, 2).T
+        return cls(place_T, token_T, number_NT.clamp(min=0), number_NT != _NOTHING)
+
+    def dealt_out(self, value_1T: torch.Tensor, width: int) -> torch.Tensor:
+        """The rows' values, shape (N, `width`), 0 where padded."""
+        value_NT = value_1T[0].index_select(0, self.answer_NT.flatten()).view_as(self.answer_NT) * self.there_NT
+        return torch.nn.functional.pad(value_NT, (0, width - value_NT.shape[1]))
+
+    def any_from(self, first: int, behind: int) -> bool:
+        """Whether anything is predicted in these places."""
+        return bool(((self.place_T >= first) & (self.place_T < behind)).any())
+
+    def output(self, model: PreTrainedModel, before: Sequence[torch.Tensor], inputs: dict[str, Any]) -> Any:
+        """What the head says, a sequence of predictions; `before`: hidden states read earlier, each (tokens, width)."""
+        with _read_by_the_head(model, before, self.place_T):
+            return model(**inputs, shift_labels=self.token_T[None], fused_lm_head=True)
+
+
+@contextmanager
+def _read_by_the_head(model: PreTrainedModel, before: Sequence[torch.Tensor], places: torch.Tensor) -> Iterator[None]:
+    """The head reads these places alone, of what was read before and what the backbone reads now, one behind another:
+    as one sequence, in this order."""
+
+    def gathered(module: torch.nn.Module, given: Any, output: Any) -> None:
+        output.last_hidden_state = torch.cat([*before, output.last_hidden_state.flatten(0, 1)]).index_select(0, places)[
+            None
+        ]
+
+    hook = model.base_model.register_forward_hook(gathered)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Texts read level by level, each level from the cache of those before it."""
+
+    levels: list[Level]
+
+    @property
+    def places(self) -> list[list[int]]:
+        return places_in(self.levels)
+
+    @property
+    def read(self) -> int:
+        return sum(level.read for level in self.levels)
+
+    @property
+    def padding(self) -> int:
+        return self.read - sum(len(part) for level in self.levels for part in level.segments)
+
+    def output(self, model: PreTrainedModel, predicted: _Predicted) -> Any:
+        name, hidden = cache_name(model), list[torch.Tensor]()
+
+        def read(cache: DynamicCache, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> Any:
+            inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, name: cache}
+            if len(hidden) + 1 < len(self.levels):
+                read_now = model.base_model(**inputs, use_cache=True).last_hidden_state.flatten(0, 1)
+                first = sum(map(len, hidden))
+                wanted = predicted.any_from(first, first + len(read_now))
+                hidden.append(read_now if wanted else read_now.detach())  # nothing flows back through what is not
+                return None
+            return predicted.output(model, hidden, inputs)
+
+        return read_levels(self.levels, KeptBeginnings(model), read, 0)[2]
+
+
+@dataclass(frozen=True)
+class _Sequences:
+    """Texts packed into sequences, each token behind a mask that shows it the beginning that it continues.
+
+    For models whose activations are checkpointed, which keep no cache; their attention must take a mask of its own.
+    """
+
+    packed: list[Packed]
 
     @cached_property
-    def levels(self) -> list[Level]:
-        """How the prompts, each but for its last token, are read."""
-        return plan([tuple(prompt[prompt != _NOTHING][:-1].tolist()) for prompt in self.prompt_PT])
+    def width(self) -> int:
+        return max(len(one.token_ids) for one in self.packed)
 
-    def packed(self, most: int) -> list[Packed]:
-        """The same in sequences of about `most` tokens: prompts that begin alike, with their answers."""
-        prompts = [tuple(prompt[prompt != _NOTHING].tolist()) for prompt in self.prompt_PT]
-        answers_of: list[dict[int, Tokens]] = [{} for _ in prompts]
-        for number, (of, answer) in enumerate(zip(self.prompt_A.tolist(), self.answer_AT, strict=True)):
-            answers_of[of][number] = tuple(answer[answer != _NOTHING].tolist())
-        return pack(prompts, answers_of, most)
+    @property
+    def places(self) -> list[list[int]]:
+        found = {
+            text: [number * self.width + place for place in places]
+            for number, one in enumerate(self.packed)
+            for text, places in one.places.items()
+        }
+        return [found[text] for text in range(len(found))]
 
-    def work(self, *, packed: int | None) -> tuple[int, int]:
-        """How many tokens the model reads, padding included, and how many of them are padding."""
-        if packed is not None:
-            lengths = [len(one.token_ids) for one in self.packed(packed)]
-            return len(lengths) * max(lengths), len(lengths) * max(lengths) - sum(lengths)
-        read = sum(level.read for level in self.levels) + self.answer_AT.numel()
-        real = sum(len(one) for level in self.levels for one in level.segments)
-        return read, read - real - int((self.answer_AT != _NOTHING).sum())
+    @property
+    def read(self) -> int:
+        return len(self.packed) * self.width
+
+    @property
+    def padding(self) -> int:
+        return self.read - sum(len(one.token_ids) for one in self.packed)
+
+    def output(self, model: PreTrainedModel, predicted: _Predicted) -> Any:
+        device = predicted.place_T.device
+
+        def padded(lists: Sequence[list[int]]) -> torch.Tensor:
+            return torch.tensor([[*values, *[0] * (self.width - len(values))] for values in lists], device=device)
+
+        inputs = {
+            "input_ids": padded([one.token_ids for one in self.packed]),
+            "attention_mask": _tree_mask(padded([one.behind for one in self.packed]), model),
+            "position_ids": padded([one.positions for one in self.packed]),
+        }
+        return predicted.output(model, [], inputs)
 
 
-def shared_logprobs(
-    model: PreTrainedModel, rows: SharedRows, *, entropy: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probabilities (nats) of the completions' tokens, shape (N, T), 0 where padded, and their entropies.
+def _tree_mask(behind_PT: torch.Tensor, model: PreTrainedModel) -> torch.Tensor | BlockMask:
+    """Whom a token sees in sequences of which each token is seen up to the place before `behind`.
 
-    `model` carries TRL's fused head (`add_fused_lm_head`), and its cache keeps all keys and values.
+    Padding, which is behind nothing, sees itself: a token may not see nothing.
     """
-    name, last_P = cache_name(model), rows.prompt_PT[:, -1]
+    (count, width), device = behind_PT.shape, behind_PT.device
 
-    def read(cache: DynamicCache, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> None:
-        handed = {name: cache}
-        model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **handed)
+    def seen(number: Any, head: Any, query: Any, key: Any) -> Any:
+        return ((key <= query) & (query < behind_PT[number, key])) | (key == query)
 
-    cache, there_PT, _ = read_levels(rows.levels, KeptBeginnings(model), read, 0)
-    length_P = there_PT.sum(-1)
-    cache.batch_select_indices(rows.prompt_A)
-    input_AT = torch.cat([last_P[rows.prompt_A, None], rows.answer_AT[:, :-1]], dim=1)
-    ahead_T = torch.arange(input_AT.shape[1], device=input_AT.device)
-    output = model(
-        input_ids=input_AT.clamp(min=0),
-        attention_mask=torch.cat([there_PT[rows.prompt_A], (input_AT != _NOTHING).long()], dim=1),
-        position_ids=length_P[rows.prompt_A, None] + ahead_T,
-        shift_labels=rows.answer_AT.masked_fill(rows.answer_AT == _NOTHING, NOT_PREDICTED),
-        fused_lm_head=True,
-        **{name: cache},
-    )
-    return output.log_probs[rows.answer_N], output.entropy[rows.answer_N] if entropy else None
-
-
-def packed_logprobs(
-    model: PreTrainedModel, rows: SharedRows, most: int, *, entropy: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The same as `shared_logprobs`, without a cache: prompts that begin alike and all their answers in one sequence.
-
-    A token sees the beginning that it continues, at the positions that it has there. For models whose activations are
-    checkpointed, which keep no cache; their attention must take a mask of its own.
-    """
-    packed, device = rows.packed(most), rows.prompt_PT.device
-    width = max(len(one.token_ids) for one in packed)
-
-    def padded(lists: list[list[int]], filler: int) -> torch.Tensor:
-        return torch.tensor([[*values, *[filler] * (width - len(values))] for values in lists], device=device)
-
+    if model.config._attn_implementation == "flex_attention":
+        return create_block_mask(seen, count, None, width, width, device=device)
     place_T = torch.arange(width, device=device)
-    behind_PT = padded([one.behind for one in packed], 0)
-    seen = (place_T <= place_T[:, None]) & (place_T[:, None] < behind_PT[:, None, :])
-    seen |= torch.eye(width, dtype=torch.bool, device=device)  # padding sees itself: it may not see nothing
-    output = model(
-        input_ids=padded([one.token_ids for one in packed], 0),
-        attention_mask=_as_attention_takes_it(seen[:, None], model),
-        position_ids=padded([one.positions for one in packed], 0),
-        shift_labels=padded([one.labels for one in packed], NOT_PREDICTED),
-        fused_lm_head=True,
-    )
-    first_A = torch.zeros(len(rows.answer_AT), dtype=torch.long)
-    for number, one in enumerate(packed):
-        for answer, first in one.first.items():
-            first_A[answer] = number * width + first
-    real_AT = rows.answer_AT != _NOTHING
-    ahead_T = torch.arange(real_AT.shape[1], device=device)
-    flat_AT = torch.where(real_AT, first_A.to(device)[:, None] + ahead_T, 0)
-
-    def dealt_out(value_PT: torch.Tensor) -> torch.Tensor:
-        return (value_PT.flatten()[flat_AT] * real_AT)[rows.answer_N]
-
-    return dealt_out(output.log_probs), dealt_out(output.entropy) if entropy else None
-
-
-def _as_attention_takes_it(seen: torch.Tensor, model: PreTrainedModel) -> torch.Tensor:
-    """True where a token is seen; plain attention adds a mask of numbers instead."""
+    mask = seen(torch.arange(count, device=device)[:, None, None], None, place_T[:, None], place_T)[:, None]
     if model.config._attn_implementation == "sdpa":
-        return seen
-    return torch.zeros_like(seen, dtype=model.dtype).masked_fill(~seen, torch.finfo(model.dtype).min)
+        return torch.as_tensor(mask)
+    return torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, torch.finfo(model.dtype).min)

@@ -258,7 +258,7 @@ class MSGRPOTrainer(GRPOTrainer):
         the log-probabilities of the loss are kept, to be compared with those sampled from."""
         model, ids, mask, width = args[:4]
         inner = policy_of(self.accelerator.unwrap_model(model))
-        if self.sharing and ids.shape[1] - width > 1:  # a prompt of one token has no beginning
+        if self.sharing:
             with self.accelerator.autocast():
                 entropy = kwargs.get("compute_entropy", False)
                 result = (*self.sharing.logprobs(inner, ids, mask, width, entropy=entropy), None)

@@ -25,7 +25,7 @@ from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.models.shared_generation import cache_name
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.training.bench.learn import bench_learn, reached
-from msgrpo_cli.training.bench.limit import Pair, rollout_limit, update_limit
+from msgrpo_cli.training.bench.limit import LIMITS, Once, Pair, rollout_limit, trie_tokens, update_limit
 from msgrpo_cli.training.bench.meter import median, seconds_of, watching
 from msgrpo_cli.training.bench.rollout import Recording, bench_rollout, play
 from msgrpo_cli.training.bench.update import _Bench, bench_update
@@ -35,6 +35,7 @@ from support.small_run import SMALL
 FEW = ["algo.groups_per_update=2", "algo.group_size=4"]
 PROMISED = {
     "decisions_per_second", "tokens_per_second", "seconds", "limit_seconds", "time_over_limit", "padding_share",
+    "tokens_read", "trie_tokens", "trie_limit_seconds", "time_over_trie_limit",
     "duplicate_prompt_share", "peak_memory_bytes", "machine",
 }  # fmt: skip
 BATCHES: list[list[Pair]] = [[((7, 8, 9), (10, 5)), ((7, 8, 9), (5,)), ((7, 8), (11, 12, 5))], [((7, 8), (5,))]]
@@ -51,28 +52,34 @@ def msgrpo(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_the_limit_reads_exactly_the_tokens() -> None:
     model, _ = small_model()
     with watching(model) as watch:
-        rollout_limit(model, BATCHES, distinct=False)
-    assert watch.positions == (3 + 3 + 2 + 2) + (1 + 0 + 2 + 0)  # prompts; an answer's last token is never read
+        rollout_limit(model, BATCHES, "nothing")
+    assert watch.tokens_read == (3 + 3 + 2 + 2) + (1 + 0 + 2 + 0)  # prompts; an answer's last token is never read
     with watching(model) as watch:
-        rollout_limit(model, BATCHES, distinct=True)
-    assert watch.positions == (3 + 2 + 2) + (1 + 2)
+        rollout_limit(model, BATCHES, "prompts")
+    assert watch.tokens_read == (3 + 2 + 2) + (1 + 2)
     with watching(model) as watch:
-        update_limit(model, BATCHES, distinct=False)
-    assert watch.positions == (3 + 3 + 2 + 2) + (1 + 0 + 2 + 0)
+        update_limit(model, BATCHES, "nothing")
+    assert watch.tokens_read == (3 + 3 + 2 + 2) + (1 + 0 + 2 + 0)
     with watching(model) as watch:
-        update_limit(model, BATCHES, distinct=True)
+        update_limit(model, BATCHES, "prompts")
     # the rows of one shape share a prompt but for its last token, which goes with each answer
-    assert watch.positions == (2 + 2) + (2 + 1) + (1 + 3) + (1 + 1)
+    assert watch.tokens_read == (2 + 2) + (2 + 1) + (1 + 3) + (1 + 1)
+    with watching(model) as watch:
+        rollout_limit(model, BATCHES, "beginnings")
+    assert watch.tokens_read == (3 + 2) + (1 + 1 + 1)  # 7 8 9 holds 7 8; 10, 11, then 12
+    with watching(model) as watch:
+        update_limit(model, BATCHES, "beginnings")
+    assert watch.tokens_read == (3 + 2) + (1 + 1 + 1) == sum(map(trie_tokens, BATCHES))
     assert watch.padding == 0
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_the_limit_s_gradient_is_that_of_the_log_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
     gradients = []
-    for distinct in (False, True):
+    for once in ("nothing", "prompts"):
         model, _ = small_model()
         monkeypatch.setattr(model, "zero_grad", lambda **_: None)
-        update_limit(model, BATCHES, distinct=distinct)
+        update_limit(model, BATCHES, once)
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
     assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 1e-5
     assert float(gradients[0].norm()) > 0
@@ -82,8 +89,8 @@ def test_the_limit_keeps_no_graph_where_others_play_and_no_logits_but_the_last()
     model, _ = small_model()
     kept: list[torch.Tensor] = []
     hook = model.register_forward_hook(lambda _, __, output: kept.append(output.logits))
-    for distinct in (False, True):
-        rollout_limit(model, BATCHES, distinct=distinct)
+    for once in LIMITS:
+        rollout_limit(model, BATCHES, once)
     hook.remove()
     assert {(logits.shape[1], logits.requires_grad) for logits in kept} == {(1, False)}
 
@@ -93,17 +100,17 @@ def test_the_limit_trains_as_the_trainer_does() -> None:
     model, _ = small_model()
     modes: list[bool] = []
     hook = model.model.register_forward_hook(lambda module, *_: modes.append(module.training))
-    update_limit(model.eval(), BATCHES, distinct=False)
+    update_limit(model.eval(), BATCHES, "nothing")
     hook.remove()
     assert set(modes) == {True}
 
 
-@pytest.mark.parametrize("distinct", [False, True])
-def test_the_limit_of_training_has_logits_of_the_answers_only(distinct: bool) -> None:
+@pytest.mark.parametrize("once", LIMITS)
+def test_the_limit_of_training_has_logits_of_the_answers_only(once: Once) -> None:
     model, _ = small_model()
     read: list[int] = []
     hook = model.lm_head.register_forward_hook(lambda _, __, logits: read.append(logits.shape[:-1].numel()))
-    update_limit(model, BATCHES, distinct=distinct)
+    update_limit(model, BATCHES, once)
     hook.remove()
     assert sum(read) == 2 + 1 + 3 + 1
 
@@ -116,7 +123,7 @@ def test_padding_is_what_the_mask_leaves_out_of_the_tokens_that_are_read_now() -
         model(input_ids=torch.tensor([[0, 7, 8], [7, 8, 9]]), attention_mask=mask, **handed)
         mask = torch.cat([mask, torch.ones(2, 1, dtype=torch.long)], dim=1)
         model(input_ids=torch.tensor([[9], [9]]), attention_mask=mask, **handed)
-    assert (watch.positions, watch.padding, watch.padding_share) == (6 + 2, 1, 1 / 8)
+    assert (watch.tokens_read, watch.padding, watch.padding_share) == (6 + 2, 1, 1 / 8)
 
 
 def test_a_watch_adds_up_the_seconds_of_every_pass_and_ends_with_its_block() -> None:
@@ -127,11 +134,11 @@ def test_a_watch_adds_up_the_seconds_of_every_pass_and_ends_with_its_block() -> 
             model(input_ids=torch.tensor([[7, 8]]))
         raise KeyError
     slow.remove()
-    seconds, positions = watch.seconds, watch.positions
+    seconds, tokens_read = watch.seconds, watch.tokens_read
     model(input_ids=torch.tensor([[7, 8]]))
-    assert (watch.seconds, watch.positions) == (seconds, positions)
+    assert (watch.seconds, watch.tokens_read) == (seconds, tokens_read)
     assert seconds >= 2 * 0.02
-    assert positions == 4
+    assert tokens_read == 4
 
 
 def test_seconds_are_those_of_the_work_and_one_outlier_moves_no_median() -> None:
@@ -153,8 +160,8 @@ def test_rollout_counts_what_was_played() -> None:
     for name in ("decisions", "prompt_tokens", "answer_tokens", "duplicate_prompt_share"):
         assert found[name] == separate[name]
     assert 0 < found["duplicate_prompt_share"] < 1
-    assert found["positions"] < separate["positions"]
-    assert separate["positions"] >= separate["prompt_tokens"]
+    assert found["tokens_read"] < separate["tokens_read"]
+    assert separate["tokens_read"] >= separate["prompt_tokens"]
     assert 0 < found["model_share"] < 1
 
 
@@ -164,8 +171,8 @@ def test_update_counts_what_was_trained_on() -> None:
     assert set(found) >= PROMISED
     for name in ("rows", "tokens_with_loss", "tokens_without_loss", "duplicate_prompt_share"):
         assert found[name] == separate[name]
-    assert found["positions"] < separate["positions"]
-    assert separate["positions"] == separate["tokens_with_loss"] + separate["tokens_without_loss"]
+    assert found["tokens_read"] < separate["tokens_read"]
+    assert separate["tokens_read"] == separate["tokens_with_loss"] + separate["tokens_without_loss"]
     assert 0 <= found["padding_share"] < 0.2
 
 
@@ -176,7 +183,7 @@ def test_what_is_measured_is_the_first_update_of_training(finished_run: Path) ->
     assert bench_rollout(config, 1)["decisions"] == first["steps_played"]
     found = bench_update(config, 1)
     names = {"rows": "rows", "tokens_without_loss": "tokens_prompt", "tokens_with_loss": "tokens_completion"}
-    for ours, theirs in {**names, "positions": "tokens_read"}.items():
+    for ours, theirs in {**names, "tokens_read": "tokens_read"}.items():
         assert found[ours] == first[theirs]
     assert found["padding_share"] == first["tokens_padding"] / first["tokens_read"]
 
@@ -223,9 +230,10 @@ def test_training_is_told_without_the_rounds_that_warm_up_and_with_the_memory_of
     bench = _Bench(compose("train", [*FEW, "max_updates=3"]), Run(tmp_path))
     bench.trainer.add_callback(Hungry())
     found = bench.measure(3)
-    assert [len(bench.limits[distinct]) for distinct in (False, True)] == [2, 2]
-    assert found["limit_seconds"] == bench.limits[False][1]
-    assert found["shared_limit_seconds"] == bench.limits[True][1]
+    assert [len(found) for found in bench.limits.values()] == [2, 2, 2]
+    assert found["limit_seconds"] == bench.limits["nothing"][1]
+    assert found["shared_limit_seconds"] == bench.limits["prompts"][1]
+    assert found["trie_limit_seconds"] == bench.limits["beginnings"][1]
     assert found["seconds_update"] == bench.rows[2]["perf/seconds_update"]
     assert found["peak_memory_bytes"] == bench.rows[0]["perf/memory_bytes"] < bench.rows[1]["perf/memory_bytes"]
 
@@ -234,8 +242,8 @@ def test_padding_of_training_is_what_is_read_beside_the_rows() -> None:
     """Hot answers are of unlike lengths."""
     hot = ["algo.groups_per_update=4", "algo.group_size=4", "rollout.temperature=3", "algo.share_prompts=false"]
     found = bench_update(compose("train", hot), 1)
-    padding = found["positions"] - found["tokens_with_loss"] - found["tokens_without_loss"]
-    assert found["padding_share"] == pytest.approx(padding / found["positions"])
+    padding = found["tokens_read"] - found["tokens_with_loss"] - found["tokens_without_loss"]
+    assert found["padding_share"] == pytest.approx(padding / found["tokens_read"])
     assert padding > 0
 
 

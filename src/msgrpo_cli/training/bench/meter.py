@@ -9,7 +9,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,19 +22,21 @@ from transformers import PreTrainedModel
 
 from msgrpo_cli._version import __version__
 
+from .limit import Once
+
 
 @dataclass
 class Watch:
     """Adds up over forward passes."""
 
     seconds: float = 0.0
-    positions: int = 0
+    tokens_read: int = 0
     """Tokens read, padding included."""
     padding: int = 0
 
     @property
     def padding_share(self) -> float:
-        return self.padding / self.positions if self.positions else 0.0
+        return self.padding / self.tokens_read if self.tokens_read else 0.0
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def watching(model: PreTrainedModel) -> Iterator[Watch]:
 
     def before(_: Any, __: Any, given: dict[str, Any]) -> None:
         ids, mask = given["input_ids"], given.get("attention_mask")
-        watch.positions += ids.numel()
+        watch.tokens_read += ids.numel()
         if mask is not None and mask.dim() == 2:  # packed sequences have no padding to speak of
             watch.padding += ids.numel() - int(mask[:, -ids.shape[1] :].sum())
         began[0] = now(ids.device)
@@ -77,8 +79,20 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
     return now(device) - began
 
 
-def median(values: list[float]) -> float:
+def median(values: Sequence[float]) -> float:
     return float(statistics.median(values))
+
+
+_LIMITS: dict[Once, str] = {"nothing": "", "prompts": "shared_", "beginnings": "trie_"}
+
+
+def beside_limits(seconds: Sequence[float], limits: Mapping[Once, Sequence[float]]) -> dict[str, float]:
+    """The median of each limit, and of the ratios of the seconds to it, round by round."""
+    figures = {}
+    for once, name in _LIMITS.items():
+        ratios = [whole / limit for whole, limit in zip(seconds, limits[once], strict=True)]
+        figures |= {f"{name}limit_seconds": median(limits[once]), f"time_over_{name}limit": median(ratios)}
+    return figures
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Knows how an update is played and what is measured. Knows nothing about training
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from transformers import PreTrainedModel
@@ -14,7 +13,6 @@ from msgrpo_cli.common.console import say
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.models.beginnings import distinct_beginnings
 from msgrpo_cli.models.factory import game_factory, load_policy, play_rules
 from msgrpo_cli.models.generation import Generated, Generator, Request
 from msgrpo_cli.models.loading import quiet_libraries
@@ -25,8 +23,8 @@ from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 
 from ..generators import make_generator
 from ..settings import update_rules
-from .limit import Pair, rollout_limit
-from .meter import machine, median, seconds_of, watching
+from .limit import LIMITS, Once, Pair, rollout_limit, trie_tokens
+from .meter import beside_limits, machine, median, seconds_of, watching
 
 
 class Recording:
@@ -49,17 +47,12 @@ def play(config: RunConfig, policy: LanguageAgentPolicy) -> PlayedUpdate:
     return play_update(1, update_rules(config), game_factory(config.env, evaluation=False), policy, rules)
 
 
-def _trie(batch: Sequence[Pair]) -> int:
-    """Distinct beginnings of one decision's prompts and answers: what must be read of them where nothing is kept."""
-    return distinct_beginnings((*prompt, *answer[:-1]) for prompt, answer in batch)
-
-
 def _no_trainer() -> NoReturn:
     raise UsageError("engine: vLLM plays for a trainer; bench rollout measures engine=single or continuous_batching")
 
 
 def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
-    """Medians over `repeats` rounds, each of which plays, then runs both limits."""
+    """Medians over `repeats` rounds, each of which plays, then runs the limits."""
     quiet_libraries()
     neutralise(say)
     device = device_for(config.trainer)
@@ -69,16 +62,14 @@ def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
     memory = peak_memory(device)
     seconds: list[float] = []
     in_model: list[float] = []
-    limits: list[float] = []
-    shared: list[float] = []
+    limits: dict[Once, list[float]] = {once: [] for once in LIMITS}
     for _ in range(repeats):
         recording.batches.clear()
         with watching(policy.model) as watch:
             seconds.append(seconds_of(lambda: play(config, policy), device))
         in_model.append(watch.seconds)
-        for distinct, found in ((False, limits), (True, shared)):
-            work = lambda distinct=distinct: rollout_limit(policy.model, recording.batches, distinct=distinct)  # noqa: E731
-            found.append(seconds_of(work, device))
+        for once, found in limits.items():
+            found.append(seconds_of(lambda once=once: rollout_limit(policy.model, recording.batches, once), device))  # type: ignore[misc]
     pairs = [pair for batch in recording.batches for pair in batch]
     distinct_prompts = sum(len({prompt for prompt, _ in batch}) for batch in recording.batches)
     tokens = sum(len(answer) for _, answer in pairs)
@@ -88,14 +79,11 @@ def bench_rollout(config: RunConfig, repeats: int) -> dict[str, Any]:
         "tokens_per_second": tokens / median(seconds),
         "seconds": median(seconds),
         "model_share": median([inside / whole for inside, whole in zip(in_model, seconds, strict=True)]),
-        "limit_seconds": median(limits),
-        "time_over_limit": median([whole / limit for whole, limit in zip(seconds, limits, strict=True)]),
-        "shared_limit_seconds": median(shared),
-        "time_over_shared_limit": median([whole / limit for whole, limit in zip(seconds, shared, strict=True)]),
+        **beside_limits(seconds, limits),
         "prompt_tokens": sum(len(prompt) for prompt, _ in pairs),
         "answer_tokens": tokens,
-        "positions": watch.positions,
-        "trie_tokens": sum(map(_trie, recording.batches)),
+        "tokens_read": watch.tokens_read,
+        "trie_tokens": sum(map(trie_tokens, recording.batches)),
         "padding_share": watch.padding_share,
         "duplicate_prompt_share": 1 - distinct_prompts / len(pairs),
         "peak_memory_bytes": memory,

@@ -28,15 +28,15 @@ from msgrpo_cli.runs.directory import Run
 from ..end_of_update import AfterUpdate, FinishedUpdate
 from ..settings import training_arguments
 from ..trainer import MSGRPOTrainer
-from .limit import Pair, update_limit
-from .meter import machine, median, seconds_of
+from .limit import LIMITS, Once, Pair, update_limit
+from .meter import beside_limits, machine, median, seconds_of
 from .rollout import play
 
 
 def bench_update(config: RunConfig, repeats: int) -> dict[str, Any]:
-    """Medians over `repeats` updates on the same rows, each after a round of both limits.
+    """Medians over `repeats` updates on the same rows, each after a round of the limits.
 
-    Two updates are not counted: the first runs without limits, for the memory that it takes; the second warms both up.
+    Two updates are not counted: the first runs without limits, for the memory that it takes; the second warms them up.
     """
     quiet_libraries()
     neutralise(say)
@@ -61,7 +61,7 @@ class _Bench:
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.remove_callback(ProgressCallback)
         self.rows: list[dict[str, Any]] = []
-        self.limits: dict[bool, list[float]] = {False: [], True: []}
+        self.limits: dict[Once, list[float]] = {once: [] for once in LIMITS}
 
     def _play(self, update: int) -> PlayedUpdate:
         if update == 1:
@@ -71,14 +71,14 @@ class _Bench:
             np.arange(len(rows)), rows, self.trainer.args.rows_per_micro_batch, shared=bool(self.trainer.sharing)
         )
         batches = [[_pair(rows[number]) for number in numbers] for numbers in cut]
-        for distinct, found in self.limits.items():
-            found.append(seconds_of(lambda distinct=distinct: self._bare(batches, distinct), self.device))  # type: ignore[misc]
+        for once, found in self.limits.items():
+            found.append(seconds_of(lambda once=once: self._bare(batches, once), self.device))  # type: ignore[misc]
         return self.played
 
-    def _bare(self, batches: list[list[Pair]], distinct: bool) -> None:
+    def _bare(self, batches: list[list[Pair]], once: Once) -> None:
         """As many passes as the update makes."""
         for _ in range(self.trainer.args.num_iterations):
-            update_limit(policy_of(self.model), batches, distinct=distinct)
+            update_limit(policy_of(self.model), batches, once)
 
     def _after_update(self, finished: FinishedUpdate) -> AfterUpdate:
         self.rows.append(finished.metrics)
@@ -89,7 +89,7 @@ class _Bench:
         self.trainer.train()
         rows = self.rows[2:]
         seconds = [row["perf/seconds_scoring"] + row["perf/seconds_update"] for row in rows]
-        limits, shared = (self.limits[distinct][1:] for distinct in (False, True))
+        limits = {once: found[1:] for once, found in self.limits.items()}  # the first warmed up
         last = rows[-1]
         trained = [step.completion for episode, _ in self.played.trained for step in episode.steps]
         return {
@@ -100,13 +100,10 @@ class _Bench:
             "seconds": median(seconds),
             "seconds_scoring": median([row["perf/seconds_scoring"] for row in rows]),
             "seconds_update": median([row["perf/seconds_update"] for row in rows]),
-            "limit_seconds": median(limits),
-            "time_over_limit": median([whole / limit for whole, limit in zip(seconds, limits, strict=True)]),
-            "shared_limit_seconds": median(shared),
-            "time_over_shared_limit": median([whole / limit for whole, limit in zip(seconds, shared, strict=True)]),
+            **beside_limits(seconds, limits),
             "tokens_without_loss": last["tokens_prompt"],
             "tokens_with_loss": last["tokens_completion"],
-            "positions": last["tokens_read"],
+            "tokens_read": last["tokens_read"],
             "trie_tokens": last["tokens_distinct"],
             "padding_share": last["tokens_padding"] / last["tokens_read"],
             "duplicate_prompt_share": 1 - len({answer.prompt_ids for answer in trained}) / len(trained),
