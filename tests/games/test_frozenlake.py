@@ -78,9 +78,10 @@ def test_full_text() -> None:
     assert drawn(cell=8).describe("full") == (
         "Board: 4 rows and 4 columns. A position is (row, column); (0, 0) is the top left cell, the row grows "
         "downwards, the column to the right.\n"
-        "You are at (2, 0). The goal is at (3, 3). Holes: (1, 1), (1, 3), (2, 3), (3, 0).\n"
         "The ice is not slippery. At most 8 moves.\n"
         "Legend: P you, G goal, O hole, . frozen.\n"
+        "The goal is at (3, 3). Holes: (1, 1), (1, 3), (2, 3), (3, 0).\n"
+        "You are at (2, 0).\n"
         ". . . .\n"
         ". O . O\n"
         "P . . O\n"

@@ -60,7 +60,7 @@ def test_the_texts_draw_the_board_with_its_legend() -> None:
     drawing = "# # # # #\n# + $ . #\n# * . o #\n# . . . #\n# # # # #"
     game = drawn(drawing)
     assert game.describe("compact") == drawing
-    assert "You are at (1, 1). Boxes: (1, 2), (2, 1). Goals: (1, 1), (2, 1), (2, 3)." in game.describe()
+    assert "Goals: (1, 1), (2, 1), (2, 3). Boxes: (1, 2), (2, 1). You are at (1, 1)." in game.describe()
 
 
 def test_solutions_are_shortest_and_a_box_in_a_corner_has_none() -> None:

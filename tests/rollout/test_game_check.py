@@ -15,13 +15,15 @@ import pytest
 from typer.testing import CliRunner
 
 from msgrpo_cli.cli.app import app
+from msgrpo_cli.common.text import begin_alike
 from msgrpo_cli.config.compose import compose, options_of
 from msgrpo_cli.config.schema import EnvConfig
 from msgrpo_cli.games.blackjack import Blackjack
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.planning import preview
 from msgrpo_cli.rollout import game_check
-from msgrpo_cli.rollout.game_check import CHECKS, _result, check_game
+from msgrpo_cli.rollout.game_check import CHECKS, _behind, _result, check_game
+from msgrpo_cli.rollout.visits import visits
 from support.places import ROOT
 
 QUICK = ("frozenlake", "snake_6x6", "guess_number", "blackjack")
@@ -46,6 +48,38 @@ def msgrpo(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.Co
     """The program in a process of its own."""
     command = [sys.executable, "-m", "msgrpo_cli", *arguments]
     return subprocess.run(command, input=text, capture_output=True, text=True, cwd=cwd, timeout=900)
+
+
+@pytest.mark.parametrize(
+    ("name", "starts_with"),
+    [
+        ("frozenlake", ("Legend: P you", "")),
+        ("snake_6x6", ("Legend: H your head", "")),
+        ("sokoban", ("Legend: @ you", "Goals: ")),
+        ("cliffwalking", ("The cliff: ", "You are at ")),
+        ("taxi", ("Walls stand", "The destination is ")),
+    ],
+)
+def test_full_texts_say_first_what_does_not_change_and_then_what_a_group_shares(
+    name: str, starts_with: tuple[str, str]
+) -> None:
+    env = compose("train", [f"env={name}"]).env
+    texts: dict[int, list[str]] = {}
+    for visit, game in visits(env):
+        texts.setdefault(visit.seed, []).append(game.describe())
+    for_all, for_a_group = starts_with
+    whole = [text for group in texts.values() for text in group]
+    assert for_all in whole[0][: begin_alike(whole)]
+    assert all(for_a_group in group[0][: begin_alike(group)] for group in texts.values())
+
+
+def test_what_stands_behind_the_beginnings_of_texts() -> None:
+    first, second = [["a", "b", "c"], ["a", "b", "d"]], [["a", "x"], ["a", "y", "z", "w"]]
+    assert _behind([first]) == pytest.approx(1 / 3)
+    assert _behind([[*first, *second]]) == pytest.approx(1 - 4 / 12)
+    assert _behind([first, second]) == pytest.approx(1 - (4 + 2) / 12)
+    detail = _result("beginnings", CHECKS["beginnings"], compose("train", ["env=frozenlake"]).env).detail
+    assert re.fullmatch(r".*: full \d+% and \d+%, compact \d+% and \d+%", detail)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ Knows characters. Knows nothing about where the text is shown.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 _ANNOUNCED = 4  # lines of one error
 _KEPT = frozenset("\n\t")
+LettersOrWords = TypeVar("LettersOrWords", str, list[str])
 
 
 def visible(text: str) -> str:
@@ -55,3 +57,10 @@ def reason_of(message: str) -> str:
 def part_in_words(split: str | None) -> str:
     """What a part of the state space is called to people; `any` is no part but all that the game draws."""
     return "all starts" if split == "any" else f"{split} part"
+
+
+def begin_alike(texts: Sequence[LettersOrWords]) -> int:
+    """How many letters, or words, all of these begin with alike."""
+    first, last = min(texts), max(texts)  # whatever lies between begins as both do
+    pairs = zip(first, last, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(last)))

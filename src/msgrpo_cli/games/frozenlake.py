@@ -79,7 +79,7 @@ _FACTS = (
     Fact("ice", "compact", r"\A(slippery\n|)", lambda game: ["slippery\n" if _slips(game) else ""]),
     Fact("step limit", "full", r"At most (\d+) moves", lambda game: [game.max_steps]),
     Fact("step limit", "rules", r"at most (\d+) moves", lambda game: [game.max_steps]),
-    Fact("board", "full", r"frozen\.\n((?:.|\n)*)\Z", lambda game: ["\n".join(map(" ".join, _drawing(game)))]),
+    Fact("board", "full", r"You are .*\n((?:.|\n)*)\Z", lambda game: ["\n".join(map(" ".join, _drawing(game)))]),
     Fact("board", "compact", r"\A(?:slippery\n)?((?:.|\n)*)\Z", lambda game: ["\n".join(map(_cells, _drawing(game)))]),
 )
 
@@ -176,10 +176,11 @@ class FrozenLake(TextMediatedStochasticGame):
         return (
             f"Board: {self.size} rows and {self.size} columns. A position is (row, column); "
             f"(0, 0) is the top left cell, the row grows downwards, the column to the right.\n"
-            f"You are at {self._coordinates(self.cell)}. The goal is at {self._coordinates(goal)}. Holes: {places}.\n"
             f"The ice is {'slippery' if self.slippery else 'not slippery'}. "
             f"At most {counted(self.max_steps, 'move')}.\n"
-            f"Legend: P you, G goal, O hole, . frozen.\n{grid}"
+            f"Legend: P you, G goal, O hole, . frozen.\n"
+            f"The goal is at {self._coordinates(goal)}. Holes: {places}.\n"
+            f"You are at {self._coordinates(self.cell)}.\n{grid}"
         )
 
     def rules(self) -> str:

@@ -41,9 +41,9 @@ def _drawn(game: Sokoban) -> list[str]:
 _POSITION = r"You are at \((\d+), (\d+)\)"
 _FACTS = (
     Fact("position", "full", _POSITION, lambda game: game.player),
-    Fact("boxes", "full", r"Boxes: (.*)\. Goals", lambda game: [", ".join(str(cell) for cell in sorted(game.boxes))]),
-    Fact("goals", "full", r"Goals: (.*)\.", lambda game: [", ".join(str(cell) for cell in sorted(game.goals))]),
-    Fact("board", "full", r"free\.\n((?:.|\n)*)\Z", _drawn),
+    Fact("boxes", "full", r"Boxes: (.*)\. You", lambda game: [", ".join(str(cell) for cell in sorted(game.boxes))]),
+    Fact("goals", "full", r"Goals: (.*)\. Boxes", lambda game: [", ".join(str(cell) for cell in sorted(game.goals))]),
+    Fact("board", "full", r"You are .*\n((?:.|\n)*)\Z", _drawn),
     Fact("board", "compact", r"\A((?:.|\n)*)\Z", _drawn),
     Fact("step limit", "rules", r"at most (\d+) moves", lambda game: [game.max_steps]),
 )
@@ -136,8 +136,8 @@ class Sokoban(TextMediatedStochasticGame):
         return (
             "A position is (row, column); (0, 0) is the top left cell, the row grows downwards, the column to the "
             "right.\n"
-            f"You are at {self.player}. Boxes: {_listed(self.boxes)}. Goals: {_listed(self.goals)}.\n"
-            f"Legend: @ you, + you on a goal, $ box, * box on a goal, o goal, # wall, . free.\n{board}"
+            "Legend: @ you, + you on a goal, $ box, * box on a goal, o goal, # wall, . free.\n"
+            f"Goals: {_listed(self.goals)}. Boxes: {_listed(self.boxes)}. You are at {self.player}.\n{board}"
         )
 
     def _symbol(self, cell: Cell) -> str:

@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations, islice
 from math import isfinite
 from os import environ, pathsep
@@ -28,8 +28,8 @@ from msgrpo_cli.common.checklist import Check
 from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.common.statistics import mean_interval
-from msgrpo_cli.common.text import one_line
-from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.common.text import begin_alike, one_line
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import NeverReturned, returning_within
 from msgrpo_cli.games.gym import GymGame, as_plain
 from msgrpo_cli.games.registry import GameBlock, GameSpec, make_game
@@ -41,6 +41,7 @@ from .visits import OBSERVATIONS, SEEDS, Fault, Game, again, played, steps_of, v
 _PAIRS, _CONTINUED = 400, 6
 _STRINGS = 10_000
 _ROUNDING = 1e-9
+_WORDS = re.compile(r"\s*\w+|\s*[^\w\s]")
 _LONGEST = 120.0  # seconds for one check; those of the games that ship take a few
 _NEVER = "did not return within"
 
@@ -175,6 +176,27 @@ def _moves(env: GameSpec) -> int | None:
     return changed
 
 
+def _beginnings(env: GameSpec) -> str:
+    """What must be read of every text beside what it begins with like others, which is read once."""
+    texts: dict[Observation, dict[int, list[list[str]]]] = {one: defaultdict(list) for one in OBSERVATIONS}
+    for visit, game in visits(env):
+        for observation, of_seed in texts.items():
+            of_seed[visit.seed].append(_WORDS.findall(game.describe(observation)))
+    said = []
+    for observation, of_seed in texts.items():
+        groups, whole = list(of_seed.values()), [text for group in of_seed.values() for text in group]
+        shares = " and ".join(f"{_behind(parts):.0%}" for parts in ([whole], groups))
+        said.append(f"{observation} {shares}")
+    return f"words behind what all texts, and those of one start, begin with: {', '.join(said)}"
+
+
+def _behind(parts: Sequence[Sequence[list[str]]]) -> float:
+    """The share of words behind what the texts of each part begin with."""
+    words = sum(len(text) for texts in parts for text in texts)
+    begun = sum(begin_alike(texts) * len(texts) for texts in parts)
+    return 1 - begun / max(words, 1)
+
+
 def _parser(env: GameSpec) -> str:
     """Each action is read back; ten thousand other strings invent none."""
     game = make_game(env)
@@ -285,6 +307,7 @@ CHECKS: dict[str, Callable[[GameSpec], str]] = {
     "state key": _state_key,
     "renderer": _renderer,
     "physics": _physics,
+    "beginnings": _beginnings,
     "parser": _parser,
     "rewards": _rewards,
     "ends": _ends,

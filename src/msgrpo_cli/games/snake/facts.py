@@ -56,7 +56,7 @@ FACTS = (
     Fact("board size", "rules", r"board of (\d+) by (\d+) cells", lambda game: [game.size, game.size]),
     Fact("own snake", "full", r"Your snake(?:: head at (.*), body: (.*)| is dead)\.", _own),
     Fact("apples", "full", r"\nApples: (.*)\.", lambda game: _kinds(game, "apple")),
-    Fact("board", "full", r"free\.\n((?:.|\n)*)\Z", _rows),
+    Fact("board", "full", r"snake.*\.\n([^:]*)\Z", _rows),
     Fact("apple", "rules", r"apple gives (\S+)", lambda game: ["1"]),
     Fact("death", "rules", r"Dying gives (\S+)", lambda game: [f"{game.death_reward - 1:g}"]),
     Fact("step limit", "rules", r"at most (\d+) moves", lambda game: [game.max_steps]),

@@ -205,17 +205,18 @@ class Snake(TextMediatedStochasticGame):
     def _full(self) -> str:
         own, others = self.bodies[0], [body for body in self.bodies[1:] if body]
         there = [kind for kind in self._food_counts if self._there(kind)]
-        lines = [
-            f"Board: {self.size} by {self.size} cells. A position is (x, y); (0, 0) is the bottom left cell, "
-            "x grows to the right, y grows upwards.",
-            f"Your snake: head at {own[0]}, body: {_listed(own[1:])}." if own else "Your snake is dead.",
-        ]
-        lines += [f"Other snake: head at {body[0]}, body: {_listed(body[1:])}." for body in others]
-        lines += [f"{_PLURAL[kind]}: {_listed(self._food_of(kind))}." for kind in there]
         legend = ["H your head", "S your body"]
         legend += ["E head of another snake", "e its body"] if self.opponents else []
         legend += [f"{_SYMBOL[kind]} {kind}" for kind in there]
-        return "\n".join([*lines, f"Legend: {', '.join(legend)}, . free.", self._grid()])
+        lines = [
+            f"Board: {self.size} by {self.size} cells. A position is (x, y); (0, 0) is the bottom left cell, "
+            "x grows to the right, y grows upwards.",
+            f"Legend: {', '.join(legend)}, . free.",
+            *(f"{_PLURAL[kind]}: {_listed(self._food_of(kind))}." for kind in there),
+            f"Your snake: head at {own[0]}, body: {_listed(own[1:])}." if own else "Your snake is dead.",
+            *(f"Other snake: head at {body[0]}, body: {_listed(body[1:])}." for body in others),
+        ]
+        return "\n".join([*lines, self._grid()])
 
     def _grid(self) -> str:
         symbols = {cell: _SYMBOL[kind] for cell, kind in self.food.items()}

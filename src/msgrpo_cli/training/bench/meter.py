@@ -88,7 +88,7 @@ _LIMITS: dict[Once, str] = {"nothing": "", "prompts": "shared_", "beginnings": "
 
 def beside_limits(seconds: Sequence[float], limits: Mapping[Once, Sequence[float]]) -> dict[str, float]:
     """The median of each limit, and of the ratios of the seconds to it, round by round."""
-    figures = {}
+    figures: dict[str, float] = {}
     for once, name in _LIMITS.items():
         ratios = [whole / limit for whole, limit in zip(seconds, limits[once], strict=True)]
         figures |= {f"{name}limit_seconds": median(limits[once]), f"time_over_{name}limit": median(ratios)}
