@@ -25,12 +25,12 @@ $(STAMP): pyproject.toml constraints.txt
 train: $(STAMP)
 	$(BIN)/msgrpo train $(ARGS)
 
-# Files stay with one worker, so that what their tests share is made once, until the other has nothing left to do.
+# A file stays with one worker: what its tests share is made once.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-all: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # What needs no torch, on every other Python that is there: torch for a CPU is not to be had for all of them everywhere.
 test-light: $(STAMP)
@@ -67,7 +67,7 @@ test-python:
 	$$venv/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=-c %) -e '.[dev]' && \
 	echo "== $$($$venv/bin/python --version)" && \
 	$$venv/bin/python -m pip list --disable-pip-version-check | grep -E '^(torch|transformers|trl) ' && \
-	OMP_NUM_THREADS=1 $$venv/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $$venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -143,14 +143,14 @@ def test_shared_micro_batches_keep_prompts_together_and_count_equal_rows_once() 
     rows = [Row(prompt, answer, (0.0,) * len(answer), 1.0, 0) for prompt, answer in kinds]
     several = [0, 1, 2, 3, 4, 0, 0, 3, 2, 1]
     batches = micro_batches(np.arange(10), [rows[kind] for kind in several], 2, shared=True)
-    assert batches == [[4, 2, 8], [0, 5, 6, 1, 9], [3, 7]]  # (5,), then (7, 8), then (9, 9): two answers a batch
+    assert batches == [[2, 8, 1, 9], [4, 0, 5, 6], [3, 7]]  # (5,), then (7, 8), then (9, 9): two answers a batch
     assert micro_batches(np.array([], dtype=int), rows, 2, shared=True) == []
 
 
 def test_equal_answers_to_prompts_of_one_length_neither_merge_nor_part_them() -> None:
     kinds = [((7, 8), (1,)), ((9, 9), (1,)), ((7, 8), (2, 2)), ((9, 9), (2, 2))]
     rows = [Row(prompt, answer, (0.0,) * len(answer), 1.0, 0) for prompt, answer in kinds]
-    assert micro_batches(np.arange(4), rows, 2, shared=True) == [[2, 0], [3, 1]]
+    assert micro_batches(np.arange(4), rows, 2, shared=True) == [[0, 2], [1, 3]]
 
 
 def test_the_model_reads_equal_rows_once_where_they_are_shared() -> None:

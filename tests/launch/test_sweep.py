@@ -89,7 +89,7 @@ def launcher(name: str) -> list[str]:
 
 def test_a_plan_names_directories(tmp_path: Path) -> None:
     found = planned([*GRID, "hydra.sweep.dir=all"], [])
-    assert found is not None and found["sweep"] == "all" and len(found["jobs"]) == 12
+    assert found is not None and found["sweep"] == "all" and len(found["jobs"]) == 8
     for job in found["jobs"]:
         assert job["run"] == f"all/{hash_of_overrides(job['overrides'])}"
         assert 0 < job["hours"] < 0.1
