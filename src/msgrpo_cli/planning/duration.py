@@ -120,8 +120,7 @@ def _training_operations(asked: TimeQuestion) -> float:
     prompt = play.prompt_tokens
     answer = play.expected_answer
     answers = play.rows * answer * (play.distinct_rows if asked.shared else 1.0)
-    read = sum(batch.beginnings for batch in play.micro) / sum(batch.answers for batch in play.micro)
-    tokens = play.rows * (play.distinct_rows * read if asked.shared else prompt) + answers
+    tokens = play.rows * (play.read_a_row if asked.shared else prompt) + answers
     times = 1 + _BACKWARD + (1 if asked.checkpointing else 0) - (1 if asked.adapter else 0)
     layers = forward_operations(shape, tokens, (prompt + answer) / 2) * times
     scored = answers if asked.shared or asked.hardware.kind == "cuda" else tokens

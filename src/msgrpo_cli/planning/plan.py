@@ -78,6 +78,8 @@ class Plan:
             *([f"{limit}: msgrpo train refuses it"] if too_long else []),
             f"episodes: {play.episode_length:.1f} steps in {by} of this game{longer} ({self.config.env.max_steps})",
             counted,
+            f"of the prompts' tokens {play.read_share:.1%} are read in play and "
+            f"{min(play.read_a_row / play.prompt_tokens, 1):.1%} in training: what begins alike once",
             f"answers: memory for the bound rollout.max_new_tokens={play.answer_tokens}, time for "
             f"{play.expected_answer:g} tokens",
             f"{speed:.3g} TFLOP/s, of which {real.training:.0%} in training and {real.reading:.0%} in reading prompts; "

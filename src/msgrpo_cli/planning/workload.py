@@ -88,6 +88,12 @@ class ExpectedPlay:
     micro_batches: int
     """How many an update has, all passes together."""
 
+    @property
+    def read_a_row(self) -> float:
+        """Tokens of prompts that a pass over the update reads for each of its rows."""
+        answers = sum(batch.answers for batch in self.micro)
+        return self.distinct_rows * sum(batch.beginnings for batch in self.micro) / answers
+
 
 @dataclass
 class _StandIn:
