@@ -1,6 +1,7 @@
 """Runs every benchmark that is not in results.csv yet, one after another, and adds its figures: a line per figure.
 
-Knows commands and JSON. Usage: python record.py; needs an idle machine. Delete lines to measure them again.
+Knows commands and JSON. Usage: python record.py [BEGINNING OF A NAME]; needs an idle machine. Delete lines to measure
+them again.
 """
 
 from __future__ import annotations
@@ -64,10 +65,11 @@ COMMANDS = {
 def main() -> None:
     done = {line["benchmark"] for line in csv.DictReader(RESULTS.open())} if RESULTS.exists() else set()
     program = str(Path(sys.executable).parent / "msgrpo")
-    if "help" not in done:
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    if "help" not in done and "help".startswith(wanted):
         add("help", {"seconds": median(seconds([program, "--help"]) for _ in range(9))}, "msgrpo --help")
     for name, (first, *arguments) in COMMANDS.items():
-        if name in done:
+        if name in done or not name.startswith(wanted):
             continue
         print(name, file=sys.stderr)
         run = [program] if first == "msgrpo" else [sys.executable, str(HERE / first)]

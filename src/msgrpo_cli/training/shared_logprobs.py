@@ -179,9 +179,8 @@ def _read_by_the_head(model: PreTrainedModel, before: Sequence[torch.Tensor], pl
     as one sequence, in this order."""
 
     def gathered(module: torch.nn.Module, given: Any, output: Any) -> None:
-        output.last_hidden_state = torch.cat([*before, output.last_hidden_state.flatten(0, 1)]).index_select(0, places)[
-            None
-        ]
+        hidden = torch.cat([*before, output.last_hidden_state.flatten(0, 1)])
+        output.last_hidden_state = hidden.index_select(0, places)[None]
 
     hook = model.base_model.register_forward_hook(gathered)
     try:
@@ -209,6 +208,7 @@ class _Levels:
         return self.read - sum(len(part) for level in self.levels for part in level.segments)
 
     def output(self, model: PreTrainedModel, predicted: _Predicted) -> Any:
+        """What the head says of what is predicted, once all levels are read."""
         name, hidden = cache_name(model), list[torch.Tensor]()
 
         def read(cache: DynamicCache, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> Any:
@@ -255,6 +255,7 @@ class _Sequences:
         return self.read - sum(len(one.token_ids) for one in self.packed)
 
     def output(self, model: PreTrainedModel, predicted: _Predicted) -> Any:
+        """What the head says of what is predicted, in one pass over all sequences."""
         device = predicted.place_T.device
 
         def padded(lists: Sequence[list[int]]) -> torch.Tensor:
