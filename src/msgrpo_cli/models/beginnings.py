@@ -35,8 +35,8 @@ _HIDDEN, _LEAST_PASS = 96, 8
 def a_pass(hidden_size: int, *, on_cpu: bool) -> int:
     """What a further pass over a model costs by itself, in tokens.
 
-    On a CPU a token takes time with the square of the hidden size, and a pass for every operation of a layer: measured
-    were about 450 tokens at 96, 20 at 512 and 16 at 576.
+    On a CPU a token takes time with the square of the hidden size, and a pass for every operation of a layer. Chosen
+    after looking at single runs on one core: 79 to 471 tokens at 96, 19 and 25 at 512, 12 and 15 at 576.
     """
     return min(PASS, max(PASS * _HIDDEN**2 // hidden_size**2, _LEAST_PASS)) if on_cpu else PASS
 
