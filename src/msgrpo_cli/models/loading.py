@@ -154,8 +154,19 @@ def declared_context(config: ModelConfig) -> int | None:
 
 
 def context_of(config: PretrainedConfig) -> int | None:
-    """How many tokens prompt and answer may have together; None where the model declares no limit."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    """How many tokens prompt and answer may have together; None where the model declares no limit.
+
+    Of a model with longrope only the length that it was first trained at: beyond it the rotation of every row depends
+    on the longest row of the batch, so that no answer's log-probability would be its own.
+    """
+    config = config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]  # some have one for each kind of layer
+    known = [
+        getattr(config, "max_position_embeddings", None),
+        *(kind.get("original_max_position_embeddings") for kind in kinds if kind.get("rope_type") == "longrope"),
+    ]
+    return min((limit for limit in known if limit is not None), default=None)
 
 
 def _adapted(folder: Path, config: ModelConfig, merge: bool) -> PreTrainedModel:
