@@ -1,7 +1,7 @@
 """Runs every benchmark that is not in results.csv yet, one after another, and adds its figures: a line per figure.
 
 Knows commands and JSON. Usage: python record.py [BEGINNING OF A NAME]; needs an idle machine. Delete lines to measure
-them again.
+them again. OMP_NUM_THREADS (2 where it is not set) is told with every figure.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 RESULTS, MACHINE = HERE / "results.csv", HERE / "machine.json"
 COLUMNS = ("benchmark", "figure", "value", "command", "commit", "day")
 OFF = {"rollout": "rollout.share_prompts=false", "update": "algo.share_prompts=false"}
+THREADS = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
 MODELS = {"tiny": [], "30m": ["experiment=bench"]}
 MICRO = ["trainer.per_device_train_batch_size=32"]  # full at 64 episodes already
 SEEDS = (1, 2, 3)
@@ -73,8 +74,7 @@ def main() -> None:
             continue
         print(name, file=sys.stderr)
         run = [program] if first == "msgrpo" else [sys.executable, str(HERE / first)]
-        two_threads = {**os.environ, "OMP_NUM_THREADS": "2"}
-        ended = subprocess.run([*run, *arguments], capture_output=True, text=True, env=two_threads)
+        ended = subprocess.run([*run, *arguments], capture_output=True, text=True, env={**os.environ, **THREADS})
         if ended.returncode:
             print(ended.stderr[-2000:], file=sys.stderr)
             continue
@@ -82,7 +82,7 @@ def main() -> None:
         if "machine" in figures:
             MACHINE.write_text(json.dumps(figures.pop("machine"), indent=2) + "\n")
         typed = [first] if first == "msgrpo" else ["python", first]
-        add(name, figures, " ".join(["OMP_NUM_THREADS=2", *typed, *arguments]))
+        add(name, figures, " ".join([*map("=".join, THREADS.items()), *typed, *arguments]))
 
 
 def seconds(command: list[str]) -> float:
