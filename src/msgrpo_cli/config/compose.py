@@ -24,7 +24,7 @@ from msgrpo_cli.errors import UsageError
 from . import engines, trainer_fields
 from .ignored import ignored
 from .problems import missing_values, validation_mistakes
-from .schema import RunConfig, stages
+from .schema import MIX, RunConfig, stages
 
 _PACKAGE = Path(str(files("msgrpo_cli")))
 
@@ -136,7 +136,7 @@ def _success_problems(config: RunConfig) -> list[str]:
     stop, curriculum = config.stop, config.curriculum
     if (stop.success is None and curriculum.key is None) or make_game(config.env).declares_success():
         return []
-    none = f"{config.env.name} declares no success" if config.env.id != MIX else "one of the games declares no success"
+    none = f"{config.env.name} declares no success" if not config.env.mixed else "one of the games declares no success"
     waiting = []
     if stop.success is not None:
         waiting.append(f"stop.success={stop.success:g}: {none}; stop.score takes a reward")
@@ -148,18 +148,16 @@ def _success_problems(config: RunConfig) -> list[str]:
 def _prompt_problems(config: RunConfig) -> list[str]:
     """Whether the prompt's templates can be rendered for a state of the game."""
     from msgrpo_cli.games.registry import make_game
-    from msgrpo_cli.rollout.prompt import PromptTemplate
+
+    from .prompt import prompt_of
 
     game = make_game(config.env)
     game.reset(seed=0)
     try:
-        PromptTemplate(config.prompt.system, config.prompt.user).check(game)
+        prompt_of(config).check(game)
     except ValueError as problem:
         return [f"prompt: {problem}; it may use rules, actions, max_steps and observation"]
     return []
-
-
-MIX = "msgrpo/Mix-v0"
 
 
 def expanded(env: Mapping[str, Any], block_of: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:

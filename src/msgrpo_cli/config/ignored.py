@@ -141,6 +141,14 @@ def _of_evaluations(config: RunConfig) -> str | None:
     return None if config.eval.every else "eval.every=0, which evaluates at the end alone"
 
 
+def _of_examples(config: RunConfig) -> str | None:
+    return None if config.prompt.examples else "prompt.examples=0"
+
+
+def _of_kept_turns(config: RunConfig) -> str | None:
+    return "prompt.example_turns, which are shown as they are" if config.prompt.example_turns else None
+
+
 _IN_VAIN: Mapping[str, Callable[[RunConfig], str | None]] = {
     "algo.sampling_scope": _of_one_pool,
     "algo.sampling_correction": _of_equal_odds,
@@ -149,6 +157,8 @@ _IN_VAIN: Mapping[str, Callable[[RunConfig], str | None]] = {
     "save.keep_best": lambda config: _of_evaluations(config) if config.save.keep_best else None,
     "rollout.prefix_memory": lambda config: None if config.rollout.share_prompts else "rollout.share_prompts=false",
     "prompt.system_role": lambda config: None if config.prompt.system else "prompt.system=null",
+    "prompt.examples_by": lambda config: _of_examples(config) or _of_kept_turns(config),
+    "prompt.example_turns": lambda config: _of_examples(config),
     "trainer.adam_beta1": _reads_no(("adam", "ademamix", "lion"), but=("grokadamw",)),
     "trainer.adam_beta2": _reads_no(("adam", "ademamix", "lion"), but=("grokadamw",)),
     "trainer.adam_epsilon": _reads_no(("adam", "ademamix"), but=("grokadamw",)),
@@ -273,6 +283,7 @@ def _by_servers(config: RunConfig) -> list[str]:
     given = {
         "model.chat_template_file": model.chat_template_file,
         "model.end_of_turn": model.end_of_turn,
+        "prompt.answer_prefix": prompt.answer_prefix,
         "prompt.date": prompt.date,
         "prompt.system_role": None if prompt.system_role == "auto" else prompt.system_role,
     }

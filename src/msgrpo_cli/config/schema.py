@@ -6,7 +6,6 @@ are checked against its constructor by `compose`). Defaults live in `conf/`, nev
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
@@ -23,6 +22,7 @@ from pydantic import (
 
 from .schema_algo import AlgoConfig
 from .schema_api import ApiConfig
+from .schema_prompt import PromptConfig
 from .section import Count, NonNegative, Positive, Section, Seed, Share
 
 NotYet = "does not exist yet; it comes with a later version"
@@ -37,6 +37,9 @@ def _fit_for_paths(name: str) -> str:
 Name = Annotated[str, AfterValidator(_fit_for_paths)]
 
 
+MIX = "msgrpo/Mix-v0"
+
+
 class EnvConfig(Section):
     """The game; further keys go to its constructor."""
 
@@ -49,6 +52,16 @@ class EnvConfig(Section):
     def keys(self) -> dict[str, Any]:
         """What the game's constructor takes."""
         return {"max_steps": self.max_steps, **(self.model_extra or {})}
+
+    @property
+    def mixed(self) -> bool:
+        """Whether it is a mixture of games."""
+        return self.id == MIX
+
+    @property
+    def games(self) -> list[EnvConfig]:
+        """Those of a mixture, or the one there is."""
+        return [EnvConfig.model_validate(block) for block in self.keys["games"]] if self.mixed else [self]
 
 
 class ModelConfig(Section):
@@ -120,31 +133,6 @@ class LoraConfig(Section):
         if quantization and not info.data.get("enabled"):
             raise ValueError("only frozen weights can be quantized; add lora.enabled=true")
         return quantization
-
-
-class PromptConfig(Section):
-    """How a state becomes a prompt."""
-
-    name: str
-    observation: Literal["compact", "full"]
-    system: str | None
-    user: str
-    history: Count
-    """How many states and actions before the current one the prompt holds; the paper's rule is 0."""
-    system_role: Literal["auto", "user", "system"] = "auto"  # not in runs of before it existed
-    """Where the system text goes: `auto` folds it into the first user turn where the chat template knows no system."""
-    date: str | None = None  # not in runs of before it existed
-    """The day (YYYY-MM-DD) that a chat template reads which prints today's; null: the day on which the run began."""
-
-    @field_validator("date")
-    @classmethod
-    def _a_day(cls, date: str | None) -> str | None:
-        if date is not None:
-            try:
-                datetime.date.fromisoformat(date)
-            except ValueError:
-                raise ValueError("must be a day as in 2026-01-31") from None
-        return date
 
 
 class RolloutConfig(Section):

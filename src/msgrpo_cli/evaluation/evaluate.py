@@ -16,8 +16,10 @@ from rich.console import Console
 
 from msgrpo_cli.common.console import end_progress, talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
+from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.saved import config_hash
-from msgrpo_cli.config.schema import ModelConfig, PromptConfig, RolloutConfig, RunConfig
+from msgrpo_cli.config.schema import ModelConfig, RolloutConfig, RunConfig
+from msgrpo_cli.config.schema_prompt import PromptConfig
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.models.factory import at_temperature, game_factory, load_policy, play_rules, sampling_of
@@ -26,7 +28,6 @@ from msgrpo_cli.models.precision import check_precision
 from msgrpo_cli.models.surroundings import neutral_surroundings
 from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer, players_of
-from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.runs.checkpoint import base_of
 from msgrpo_cli.runs.resume import stored_base
 from msgrpo_cli.runs.trained_prompts import trained_prompts
@@ -123,7 +124,7 @@ def _ask_server(config: RunConfig, evaluator: Evaluator) -> Played:
     sampling = sampling_of(config.rollout)
     if config.eval.temperature is not None:
         sampling = replace(sampling, temperature=config.eval.temperature)
-    template = PromptTemplate(config.prompt.system, config.prompt.user)
+    template = prompt_of(config)
     most, said = config.eval.episodes * config.env.max_steps, tally(config.env.name, "answers, at most", stays=True)
     with kept_answers(_answers_folder(config)) as kept, retries_told():
         policy = ApiPolicy(

@@ -14,10 +14,10 @@ from pathlib import Path
 from msgrpo_cli.common.files import read_json
 from msgrpo_cli.config import hydra_app
 from msgrpo_cli.config.compose import config_dir, validated
+from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import check_reachable
 
@@ -70,9 +70,7 @@ def tokenizer(config: RunConfig) -> str:
     conversation = load_conversation(config)
     game = make_game(config.env)
     game.reset(seed=0)
-    messages = PromptTemplate(config.prompt.system, config.prompt.user).messages(
-        game, game.describe(config.prompt.observation)
-    )
+    messages = prompt_of(config).messages(game, game.describe(config.prompt.observation))
     length = len(conversation.prompt_ids(messages))
     most = config.rollout.max_prompt_tokens
     if length > most:

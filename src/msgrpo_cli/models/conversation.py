@@ -63,14 +63,19 @@ class Conversation:
         date: str | None = None,
         end_of_turn: Sequence[str] = (),
         declared_ends: Sequence[int] = (),
+        answer_prefix: str | None = None,
     ) -> None:
         """`date` (YYYY-MM-DD) is what a template that prints today's date reads, `None` the present day.
+
+        `answer_prefix` stands at the end of every prompt, and is read as the beginning of its answer.
 
         `declared_ends` are the ids that the model declares to end a turn; the tokenizer's own and the one that the
         template writes are added, and those of `end_of_turn`.
         """
         self.tokenizer = tokenizer
         self._kwargs = dict(chat_template_kwargs or {})
+        self._prefix = answer_prefix or ""
+        self._prefix_ids: list[int] = tokenizer.encode(self._prefix, add_special_tokens=False) if self._prefix else []
         self._day = datetime.date.fromisoformat(date) if date else datetime.date.today()
         self._chosen = date is not None
         self._told: dict[str, str] = {}  # what the template's formats give on this day, found as it asks for them
@@ -111,17 +116,17 @@ class Conversation:
         return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     def prompt_ids(self, messages: Messages) -> tuple[int, ...]:
-        """A conversation as the model reads it, ending where its answer begins. Raises UsageError."""
+        """A conversation as the model reads it, ending where its own part of the answer begins. Raises UsageError."""
         encoded = self._rendered(self._folded(messages) if self._fold else messages, tokenize=True)
         if self._told and not (self.reads_the_clock or self._chosen):
             raise UsageError(
                 f"prompt.date: missing; the chat template reads the date in a conversation of {len(messages)} turns, "
                 f"though in none that was tried: give prompt.date={self._day}"
             )
-        return tuple(encoded["input_ids"])
+        return (*encoded["input_ids"], *self._prefix_ids)
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """An answer's text up to its end of turn; any other special token in it stays text."""
+        """An answer's text, its prefix included, up to its end of turn; any other special token in it stays text."""
         return self._until(self._ends, token_ids)
 
     def spoken(self, token_ids: Sequence[int]) -> str:
@@ -130,11 +135,17 @@ class Conversation:
 
     def _until(self, marks: Collection[int], token_ids: Sequence[int]) -> str:
         length = next((i for i, token in enumerate(token_ids) if token in marks), len(token_ids))
-        return str(self.tokenizer.decode(list(token_ids[:length]), skip_special_tokens=False))
+        return str(self.tokenizer.decode([*self._prefix_ids, *token_ids[:length]], skip_special_tokens=False))
 
     def answer_ids(self, text: str) -> list[int]:
-        """The ids of an answer that a model might give, its end of turn included."""
-        return [*self.tokenizer.encode(text, add_special_tokens=False), self.ends[0]]
+        """The ids of an answer that a model might give, but for the prefix, its end of turn included.
+
+        Raises UsageError for a text that does not begin with the prefix.
+        """
+        if not text.startswith(self._prefix):
+            raise UsageError(f"prompt.answer_prefix={self._prefix}: the answer {text} does not begin so")
+        said = text.removeprefix(self._prefix)
+        return [*self.tokenizer.encode(said, add_special_tokens=False), self.ends[0]]
 
     def _rendered(self, messages: Messages, *, tokenize: bool, prompt: bool = True) -> Any:
         conversation = [{"role": role, "content": content} for role, content in messages]

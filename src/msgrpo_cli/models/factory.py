@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import EnvConfig, ModelConfig, RolloutConfig, RunConfig
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.play import GameFactory, PlayRules
-from msgrpo_cli.rollout.prompt import PromptTemplate
 
 from .conversation import Conversation
 from .generation import Generator, Sampling, generate
@@ -69,6 +69,7 @@ def conversation_of(
         date=config.prompt.date,
         end_of_turn=[named] if isinstance(named, str) else named or [],
         declared_ends=declared_ends,
+        answer_prefix=config.prompt.answer_prefix,
     )
 
 
@@ -92,7 +93,7 @@ def language_agent(
     policy = LanguageAgentPolicy(
         model,
         conversation_of(config, tokenizer, ends_of(model.generation_config)),
-        PromptTemplate(config.prompt.system, config.prompt.user),
+        prompt_of(config),
         sampling_of(config.rollout),
         max_prompt_tokens=config.rollout.max_prompt_tokens,
         precision=precision,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from transformers import PreTrainedModel
@@ -112,7 +112,9 @@ class LanguageAgentPolicy:
         ids = self._encode(messages)
         most, answer, context = self._max_prompt_tokens, self.sampling.max_new_tokens, self._context
         if too_long(len(ids), most, answer, context) is not None:
-            raise RunError(too_long(len(ids), most, answer, context, of, history=history, compact=compact()))
+            shown = any(self._template.examples.values())
+            how = partial(too_long, len(ids), most, answer, context, of, history=history)
+            raise RunError(how(examples=shown, compact=compact()))
         return ids
 
     def check(
@@ -146,12 +148,13 @@ def too_long(
     of: str = "the game",
     *,
     history: int = 0,
+    examples: bool = False,
     compact: bool = False,
 ) -> str | None:
     """Why a prompt of so many tokens is refused, in words, and what can help; None where it is not.
 
     `most` is rollout.max_prompt_tokens, `answer` rollout.max_new_tokens, `context` what the model has for both. `of` is
-    what the game is called; `history` and `compact` say how its prompts are made.
+    what the game is called; `history`, `examples` and `compact` say how its prompts are made.
     """
     room = None if context is None else context - tokens
     fits = room is None or room >= answer
@@ -160,6 +163,7 @@ def too_long(
     shorter = [
         *(["prompt.observation=compact"] if not compact else []),
         *(["less prompt.history"] if history else []),
+        *(["fewer prompt.examples"] if examples else []),
         "a smaller game",
         "a shorter prompt",
     ]

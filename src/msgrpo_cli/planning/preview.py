@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import EnvConfig, RunConfig
 from msgrpo_cli.games.core import KnownDynamics
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer, players_of
-from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.rollout.visits import played
 from msgrpo_cli.runs.pretrained import check_reachable
 from msgrpo_cli.runs.reader import written
@@ -32,7 +32,7 @@ def shown(config: RunConfig) -> dict[str, Any]:
     game.reset(seed=0)
     [episode] = played(config.env, RandomPlayer(), 1, config.prompt.observation)
     *past, now = episode.steps[: config.prompt.history + 1]  # the first decision that sees a whole history, if any does
-    template = PromptTemplate(config.prompt.system, config.prompt.user)
+    template = prompt_of(config)
     messages = template.messages(game, now.observation, [(step.observation, step.action) for step in past])
     ids = conversation.prompt_ids(messages)
     return {
@@ -41,6 +41,7 @@ def shown(config: RunConfig) -> dict[str, Any]:
         "keys": config.env.keys,
         "model": config.model.name,
         "messages": [{"role": role, "content": text} for role, text in messages],
+        "answer_prefix": config.prompt.answer_prefix,
         "prompt": str(tokenizer.decode(list(ids))),
         "prompt_tokens": len(ids),
         "unknown_tokens": sum(token == tokenizer.unk_token_id for token in ids) if tokenizer.unk_token else 0,
@@ -57,6 +58,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f"  env.{key}={_typed(value)}" for key, value in found["keys"].items()]
     for message in found["messages"]:
         lines += [f"--- {message['role']}", message["content"]]
+    if found["answer_prefix"]:
+        lines += ["--- assistant, of whose answer this is the beginning", found["answer_prefix"]]
     tokens = f"{found['prompt_tokens']} tokens for {found['model']}, at most {found['max_prompt_tokens']}"
     if found["unknown_tokens"]:
         tokens += f"; {found['unknown_tokens']} of them stand for words that it does not know"

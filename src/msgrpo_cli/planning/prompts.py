@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from msgrpo_cli.config.prompt import prompt_of, with_example_turns
 from msgrpo_cli.config.schema import RunConfig, stage_names, stages
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.rollout.prompt import PromptTemplate
 
 from .workload import Encode
 
@@ -23,7 +23,7 @@ def longest_first_prompt(config: RunConfig, encode: Encode) -> int:
 
 def _longest(config: RunConfig, encode: Encode) -> tuple[int, str]:
     """The same, and what its game or stage is called."""
-    template, prompt = PromptTemplate(config.prompt.system, config.prompt.user), config.prompt
+    template, prompt = prompt_of(config), config.prompt
     named = zip(stages(config.env, config.curriculum), stage_names(config.env, config.curriculum), strict=True)
     return max(
         (len(encode(one)), game.label or name)
@@ -58,6 +58,7 @@ def _measured(key: str) -> int | None:
         declared_context(config.model),
         name,
         history=prompt.history,
+        examples=bool(prompt.examples),
         compact=prompt.observation == "compact",
     )
     if problem is not None:
@@ -67,6 +68,7 @@ def _measured(key: str) -> int | None:
 
 def play_key(config: RunConfig) -> str:
     """What the play of an update depends on: jobs of a sweep often differ in other things alone."""
+    config = with_example_turns(config)  # which the seed decides
     algo = config.algo.model_copy(update={"sample_fraction": 1.0})
     return config.model_copy(update={"seed": 0, "max_updates": 1, "algo": algo, "trainer": {}}).model_dump_json()
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from msgrpo_cli.algo.batching import Row, micro_batches, step_rows, times_read
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
+from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Completion, Episode
 from msgrpo_cli.games.registry import make_game
@@ -173,7 +174,7 @@ def play_sample(config: RunConfig, encode: Encode | None, most_episodes: int = M
     algo = config.algo
     members = min(algo.group_size, most_episodes)
     groups = max(1, min(algo.groups_per_update, most_episodes // members))
-    template = PromptTemplate(config.prompt.system, config.prompt.user)
+    template = prompt_of(config)
     policy = _StandIn(encode or by_letters, template, config.model.init == "random", _actions_alone(config))
     updates = min(_MOST_UPDATES, config.max_updates, max(1, most_episodes // (groups * members)))
     game, seeds = make_game(config.env), UpdateRules(config.seed, groups, members)

@@ -5,8 +5,8 @@ Knows games and words. Knows nothing about tokens or models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from jinja2 import Template, TemplateError
@@ -23,7 +23,7 @@ _TRIED_SEEDS = range(8)
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """System and user text as Jinja templates.
+    """System and user text as Jinja templates, and worked turns between the two.
 
     `system` may use rules, actions (names) and max_steps; `user` observation as well. Raises ValueError from `check`
     where a template is broken or names something else.
@@ -31,6 +31,8 @@ class PromptTemplate:
 
     system: str | None
     user: str
+    examples: Mapping[str, Sequence[Past]] = field(default_factory=dict)
+    """Worked turns of each game of a mixture by its label, or of the one game there is by ""."""
 
     @cached_property
     def _templates(self) -> list[tuple[str, Template]]:
@@ -40,8 +42,8 @@ class PromptTemplate:
     def messages(self, game: TextMediatedStochasticGame, observation: str, history: Sequence[Past] = ()) -> Messages:
         """The conversation for one decision: the current state, by the paper's rule with nothing before it.
 
-        With a history, each earlier state is a turn of the user and the action played there the answer to it, as if
-        it had been given and nothing else: thoughts are not repeated.
+        Each state of the examples, then each earlier one of the history, is a turn of the user and the action played
+        there the answer to it, as if it had been given and nothing else: thoughts are not repeated.
         """
         values = {
             "rules": game.rules(),
@@ -55,7 +57,7 @@ class PromptTemplate:
             return tuple((role, text.render({**values, "observation": observation}).strip()) for text in texts)
 
         turns = said("system", observation)
-        for earlier, action in history:
+        for earlier, action in (*self.examples.get(game.label or "", ()), *history):
             turns += (*said("user", earlier), ("assistant", f"<action>{action or 'none'}</action>"))
         return turns + said("user", observation)
 

@@ -228,10 +228,12 @@ def taught_otherwise(config: RunConfig) -> list[str]:
         return []
     metadata, now = read_metadata(Path(config.model.path)), config.model_dump(mode="json")
     found = []
-    for section, key in (("env", "name"), *(("prompt", key) for key in ("observation", "history", "system", "user"))):
-        then = (metadata.get(section) or {}).get(key)
+    texts = ("system", "user")
+    shown = ("observation", "history", "examples", "answer_prefix", *texts)
+    for section, key in (("env", "name"), *(("prompt", key) for key in shown)):
+        then = (metadata.get(section) or {}).get(key, 0 if key == "examples" else None)  # runs of before it existed
         if then != now[section][key]:
-            found.append(f"another {section}.{key}" if key in ("system", "user") else f"{section}.{key}={then}")
+            found.append(f"another {section}.{key}" if key in texts else f"{section}.{key}={then}")
     return found
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from msgrpo_cli.config.schema import PromptConfig, RunConfig
+from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.config.schema_prompt import PromptConfig
 from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
 
 from .checkpoint import is_checkpoint, read_metadata

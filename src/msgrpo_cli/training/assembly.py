@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 
 from msgrpo_cli.common.files import write_text
 from msgrpo_cli.config.engines import trainer_settings
+from msgrpo_cli.config.prompt import with_example_turns
 from msgrpo_cli.config.saved import config_hash, saved_text
 from msgrpo_cli.config.schema import RunConfig, stage_names, stages
 from msgrpo_cli.errors import RunError
@@ -70,7 +71,7 @@ def connected(
     if (set_right := try_saving(model, tokenizer, config.model.path)) is not None:
         display.say(set_right)
     policy = language_agent(config, policy_of(model), tokenizer, generator)
-    config = _with_date(config, run, policy.conversation)
+    config = _kept_with_the_run(config, run, policy.conversation)
     for note in policy.conversation.notes:
         display.say(note)
     if unknown := policy.unknown_words(make_game(config.env), config.prompt.observation):
@@ -124,14 +125,15 @@ def connected(
     )
 
 
-def _with_date(config: RunConfig, run: Run, conversation: Conversation) -> RunConfig:
-    """The config with the day that its prompts print, kept with the run, so that it is read again on any other day."""
-    if not conversation.reads_the_clock or config.prompt.date is not None:
-        return config
-    dated = config.model_copy(update={"prompt": config.prompt.model_copy(update={"date": conversation.date})})
-    write_text(run.config, saved_text(dated))
-    run.update_record(config_hash=config_hash(dated))
-    return dated
+def _kept_with_the_run(config: RunConfig, run: Run, conversation: Conversation) -> RunConfig:
+    """The config with the day that its prompts print and their worked turns, so that the same are read ever after."""
+    whole = with_example_turns(config)
+    if conversation.reads_the_clock and config.prompt.date is None:
+        whole = whole.model_copy(update={"prompt": whole.prompt.model_copy(update={"date": conversation.date})})
+    if whole is not config:
+        write_text(run.config, saved_text(whole))
+        run.update_record(config_hash=config_hash(whole))
+    return whole
 
 
 def _evaluator(config: RunConfig, split: Split, display: Display) -> Evaluator:

@@ -15,6 +15,7 @@ from msgrpo_cli.common.files import sync, write_text
 from msgrpo_cli.common.jsonl import append_lines
 from msgrpo_cli.common.lock import is_there
 from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.config.schema_prompt import PromptConfig
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.evaluation.evaluator import Evaluator, Played
 from msgrpo_cli.evaluation.record import cut_former_episodes, evaluate_policy, evaluation_row, record_evaluation
@@ -181,13 +182,18 @@ class Recorder:
             )
 
     def _warn_of_invalid(self, played: PlayedUpdate) -> None:
-        """Ten updates in which no answer was read as an action: whoever sees some knows at once why."""
+        """The first update in which no answer was read as an action, and ten: whoever sees some knows at once why."""
         steps = [step for episode in played.episodes for step in episode.steps]
         self.invalid_in_a_row = (
             0 if any(step.completion.action is not None for step in steps) else self.invalid_in_a_row + 1
         )
+        answers = ", ".join(repr(step.completion.text[:_SHOWN]) for step in steps[:: max(1, len(steps) // 3)][:3])
+        if self.invalid_in_a_row == played.update == 1:
+            self.display.say(
+                "warning: no answer of the first update is a valid action, so that nothing can be learnt; some "
+                f"answers: {answers}. {_remedies(self.config.prompt)}"
+            )
         if self.invalid_in_a_row == _SILENT:
-            answers = ", ".join(repr(step.completion.text[:_SHOWN]) for step in steps[:: max(1, len(steps) // 3)][:3])
             self.display.say(f"warning: {_SILENT} updates in a row without one valid action; some answers: {answers}")
 
     def _is_best(self) -> bool:
@@ -196,3 +202,12 @@ class Recorder:
             return False
         known = [checkpoint.score_of(path) for path in checkpoint.checkpoints(self.run)]
         return float(self.score["mean_total_reward"]) > max((x for x in known if x is not None), default=-1e300)
+
+
+def _remedies(prompt: PromptConfig) -> str:
+    """What lets a model begin that does not answer in the form that is asked for."""
+    more = [
+        *(["show it how (prompt.examples=4)"] if not prompt.examples else []),
+        *(["begin its answers (prompt.answer_prefix='<action>')"] if prompt.answer_prefix is None else []),
+    ]
+    return f"To let the model begin, {' and '.join(more)}" if more else "Show it more examples, or take another model"
