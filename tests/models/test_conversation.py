@@ -190,3 +190,16 @@ def test_padding_falls_back_to_the_end_of_turn() -> None:
     assert Conversation(words).pad_id == words.pad_token_id
     words.pad_token = None
     assert Conversation(words).pad_id == words.eos_token_id
+
+
+def test_a_prefix_ends_the_prompt_and_begins_the_answer() -> None:
+    words = tokenizer(CHATML, "<action>", "</action>")
+    plain, begun = Conversation(words), Conversation(words, answer_prefix="<action>")
+    prefix = words.encode("<action>", add_special_tokens=False)
+    assert begun.prompt_ids(PLAY) == (*plain.prompt_ids(PLAY), *prefix)
+    sampled = [*words.encode("up</action>", add_special_tokens=False), words.convert_tokens_to_ids("<|im_end|>")]
+    assert begun.text(sampled) == begun.spoken(sampled) == "<action>up</action>"
+    assert begun.answer_ids("<action>up</action>")[:-1] == sampled[:-1]
+    assert begun.ends == plain.ends
+    with pytest.raises(UsageError, match=r"prompt\.answer_prefix=<action>: the answer up does not begin so"):
+        begun.answer_ids("up")

@@ -315,6 +315,30 @@ def test_ten_updates_without_a_valid_action_are_told_with_raw_answers(
 
 
 @pytest.mark.parametrize(
+    ("given", "remedies"),
+    [
+        ([], ["prompt.examples=4", "prompt.answer_prefix='<action>'"]),
+        (["prompt.examples=2"], ["prompt.answer_prefix='<action>'"]),
+        (["prompt.examples=2", "prompt.answer_prefix=up"], ["more examples"]),
+    ],
+)
+def test_a_first_update_without_a_valid_action_is_told_at_once(
+    given: list[str], remedies: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["env.max_steps=1", "max_updates=2", "eval.every=0", "eval.episodes=2", "rollout.max_prompt_tokens=150"]
+    train(tmp_path / "mute", "model.init=random", "algo.invalid_action=noop", *few, *given)
+    [said] = [line for line in capsys.readouterr().err.splitlines() if "no answer of the first update" in line]
+    assert said.startswith("warning: no answer of the first update is a valid action, so that nothing can be learnt")
+    answers = ast.literal_eval("[" + said.partition("some answers: ")[2].rpartition(". ")[0] + "]")
+    played = [json.loads(line) for line in (tmp_path / "mute" / "episodes.jsonl").read_text().splitlines()]
+    texts = {step["completion"] for episode in played if episode["update"] == 1 for step in episode["steps"]}
+    assert len(answers) == 3 and set(answers) <= texts
+    assert [words for words in ("prompt.examples=4", "prompt.answer_prefix", "more examples") if words in said] == [
+        words.partition("='")[0] for words in remedies
+    ]
+
+
+@pytest.mark.parametrize(
     ("texts", "shown"),
     [
         (["", ""], "'', ''"),  # the end of the turn at once
@@ -326,7 +350,7 @@ def test_ten_updates_without_a_valid_action_are_told_with_raw_answers(
 def test_whatever_the_cause_the_answers_are_shown_once_and_raw(texts: list[str], shown: str) -> None:
     def played(answers: list[tuple[str, str | None]]) -> Any:
         steps = [SimpleNamespace(completion=SimpleNamespace(text=text, action=action)) for text, action in answers]
-        return SimpleNamespace(episodes=[SimpleNamespace(steps=steps)])
+        return SimpleNamespace(update=2, episodes=[SimpleNamespace(steps=steps)])
 
     said: list[str] = []
     recorder: Any = SimpleNamespace(invalid_in_a_row=0, display=SimpleNamespace(say=said.append))
