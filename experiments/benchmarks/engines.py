@@ -11,11 +11,12 @@ the model's own dtype, as many threads. Figures are medians of the rounds, `_lea
 * vllm: engines_vllm.py, run by the interpreter `--vllm` names; its prefix cache is emptied before every round.
 
 What flatters whom. Prompts are those that our answers led to, and no engine's own answers lead anywhere. Equal prompts
-are read once by us and by vLLM's prefix cache; beginnings too, there in whole blocks. We alone also read equal
-beginnings of answers once: much with a model that is sure of itself, nothing with random weights, and behind its end,
-which no engine heeds here, a model is surer or less sure than in play. We alone tell log-probabilities, and draw from a
-key per decision: both are work that the others are spared. vLLM admits a request whenever another ends; here a batch
-must end before the next begins, as its moves are what the next prompts are made of.
+of a batch are read once by us and by vLLM's prefix cache alike. What later batches begin with again, vLLM has in whole
+blocks and up to all of a prompt, we up to where the plan of passes cut. We alone read equal beginnings of answers once:
+much with a model that is sure of itself, nothing with random weights; here answers go on behind their ends, where a
+model was never trained. Equal lengths flatter transformers, whose rows wait for the longest answer in play. We alone
+tell log-probabilities and draw from a key per decision: work that the others are spared. vLLM packs its weights while
+it loads; in training it would load new ones for every update.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def main(words: Sequence[str]) -> dict[str, Any]:
     sampling = Sampling(max_new_tokens=tokens)
     asked = [replace(request, sampling=sampling, eos_token_ids=(), kept=None) for request in asked]
     prompts = [tuple(prompt) for request in asked for prompt in request.prompts]
-    found = {
+    found: dict[str, Any] = {
         "decisions": len(prompts),
         "batches": len(asked),
         "tokens_per_answer": tokens,
