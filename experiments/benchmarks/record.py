@@ -1,7 +1,8 @@
 """Runs every benchmark that is not in results.csv yet, one after another, and adds its figures: a line per figure.
 
 Knows commands and JSON. Usage: python record.py [BEGINNING OF A NAME]; needs an idle machine. Delete lines to measure
-them again. OMP_NUM_THREADS (2 where it is not set) is told with every figure.
+them again. OMP_NUM_THREADS (2 where it is not set) is told with every figure. MSGRPO_VLLM_PYTHON names the interpreter
+of an environment that has vLLM: what needs one is left out where it is not set.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ THREADS = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
 MODELS = {"tiny": [], "30m": ["experiment=bench"]}
 MICRO = ["trainer.per_device_train_batch_size=32"]  # full at 64 episodes already
 SEEDS = (1, 2, 3)
+ONE_GROUP = ["experiment=bench", "algo.groups_per_update=1"]
+VLLM = "$MSGRPO_VLLM_PYTHON"  # recorded by this name
 FULL = ["prompt=action_only", "prompt.observation=full", "rollout.max_prompt_tokens=500"]
 
 
@@ -53,7 +56,9 @@ COMMANDS = {
         for name, chosen in {"frozenlake": [], "snake_8": ["env=snake_8", "algo.groups_per_update=4"]}.items()
     },
     "beginnings tiny frozenlake compact": ["beginnings.py"],
-    "beginnings 30m": ["beginnings.py", "experiment=bench", "algo.groups_per_update=1"],
+    "beginnings 30m": ["beginnings.py", *ONE_GROUP],
+    "engines 30m": ["engines.py", *ONE_GROUP],
+    "engines vllm 30m": ["engines.py", "--vllm", VLLM, *ONE_GROUP],
     **{
         f"{what} {model} separate": bench(what, *chosen, switch, "--repeats", "3" if chosen else "5")
         for model, chosen in MODELS.items()
@@ -72,9 +77,14 @@ def main() -> None:
     for name, (first, *arguments) in COMMANDS.items():
         if name in done or not name.startswith(wanted):
             continue
+        if VLLM in arguments and not os.environ.get(VLLM[1:]):
+            print(f"{name}: left out, {VLLM[1:]} is not set", file=sys.stderr)
+            continue
         print(name, file=sys.stderr)
         run = [program] if first == "msgrpo" else [sys.executable, str(HERE / first)]
-        ended = subprocess.run([*run, *arguments], capture_output=True, text=True, env={**os.environ, **THREADS})
+        ended = subprocess.run(
+            [*run, *map(os.path.expandvars, arguments)], capture_output=True, text=True, env={**os.environ, **THREADS}
+        )
         if ended.returncode:
             print(ended.stderr[-2000:], file=sys.stderr)
             continue
