@@ -2,9 +2,10 @@
 
 Knows recorded decisions and rows, the plan of passes and both readers. Usage: python beginnings.py [KEY=VALUE]...;
 prints one JSON object. Rollout: *apart* reads every distinct prompt of a decision whole, *levels* what prompts begin
-with once in each decision, *kept* once while the weights stay. Update: *apart* reads every distinct prompt whole, then
-the answers to it, *levels* what texts begin with once, *packed* the same behind a mask. Every round runs all ways one
-after the other; figures are medians of `ROUNDS` rounds, `_least` and `_most` their range.
+with once in each decision, *kept* once while the weights stay, *known* asks no text twice for its next token besides.
+Update: *apart* reads every distinct prompt whole, then the answers to it, *levels* what texts begin with once, *packed*
+the same behind a mask. Every round runs all ways one after the other; figures are medians of `ROUNDS` rounds, `_least`
+and `_most` their range.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ from msgrpo_cli.training.bench.rollout import play
 from msgrpo_cli.training.shared_logprobs import Sharing
 
 ROUNDS = 5
-PASSES = dict.fromkeys(("levels", "kept", "packed"), beginnings.PASS)
+MEMORY = 512 * 2**20
+PASSES = dict.fromkeys(("levels", "kept", "known", "packed"), beginnings.PASS)
 PASSES["apart"] = 2**60  # no pass pays
-ROLLOUT, UPDATE = ("apart", "levels", "kept"), ("apart", "levels", "packed")
+ROLLOUT, UPDATE = ("apart", "levels", "kept", "known"), ("apart", "levels", "packed")
 Tensors = tuple[torch.Tensor, torch.Tensor, int]
 
 
@@ -108,7 +110,7 @@ def _measured(
 
 
 def _answer(model: PreTrainedModel, asked: Sequence[Request], way: str) -> None:
-    kept = KeptBeginnings(model) if way == "kept" else None
+    kept = KeptBeginnings(model, MEMORY if way == "known" else 0) if way in ("kept", "known") else None
     for request in asked:
         shared_generation.generate_shared(model, replace(request, kept=kept))
 

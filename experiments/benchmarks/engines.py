@@ -137,7 +137,7 @@ def _watched(model: PreTrainedModel, work: Callable[[], None]) -> dict[str, floa
 
 def _ours(model: PreTrainedModel, asked: Sequence[Request], memory: int) -> None:
     """As the policy answers while its weights stay the same."""
-    kept = KeptBeginnings(model) if memory else None
+    kept = KeptBeginnings(model, memory) if memory else None
     for request in asked:
         answers = generate_shared(model, replace(request, kept=kept))
         if kept is not None:

@@ -13,6 +13,7 @@ from msgrpo_cli.models import shared_generation
 from msgrpo_cli.models.beginnings import KEPT_SAVES
 from msgrpo_cli.models.generation import Request, Sampling, generate
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
+from msgrpo_cli.models.kept_logits import KeptLogits
 from msgrpo_cli.models.level_reading import pass_of
 from msgrpo_cli.models.shared_generation import generate_shared
 from support.parts import sharp_model
@@ -121,3 +122,62 @@ def test_without_memory_nothing_is_kept(model: Any, monkeypatch: pytest.MonkeyPa
     answered(model, decision(1), None)
     answered(model, decision(1), KeptBeginnings(model))
     assert costs == [pass_of(model), pass_of(model) // KEPT_SAVES]
+
+
+ROOM = 2**20
+
+
+def forward_passes(model: Any, request: Request, kept: KeptBeginnings) -> int:
+    read: list[int] = []
+    hook = model.model.register_forward_pre_hook(lambda *_: read.append(1))
+    generate_shared(model, Request(request.prompts, request.keys, request.sampling, 0, ENDS, kept))
+    hook.remove()
+    return len(read)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_what_was_said_is_not_asked_again(model: Any, temperature: float) -> None:
+    """The same prompts with other keys: their answers go ways that are known, leave them, and end as they would."""
+    kept, sampling = KeptBeginnings(model, ROOM), Sampling(temperature=temperature, max_new_tokens=4)
+    for round in range(4):
+        asked = decision(1)
+        keys: list[Key] = [(round, *key) for key in asked.keys]
+        answered(model, Request(asked.prompts, keys, sampling, 0, ENDS), kept)
+    assert forward_passes(model, Request(asked.prompts, keys, sampling, 0, ENDS), kept) == 0
+    assert forward_passes(model, Request(asked.prompts, keys, sampling, 0, ENDS), KeptBeginnings(model)) > 0
+
+
+def test_an_answer_that_leaves_what_is_known_reads_on_from_there(model: Any) -> None:
+    kept, [prompt] = KeptBeginnings(model, ROOM), [tuple(decision(1).prompts[0])]
+    one = Request([prompt], [(0, 0)], Sampling(max_new_tokens=4), 0, ENDS)
+    answered(model, one, kept)
+    many = Request([prompt] * 40, [(1, n) for n in range(40)], Sampling(max_new_tokens=4), 0, ENDS)
+    assert len(set(answered(model, many, kept))) > 5
+
+
+def test_logits_take_no_more_than_their_room_and_what_beginnings_leave(model: Any) -> None:
+    kept = KeptBeginnings(model, ROOM)
+    kept.logits.room = rows = 3 * model.config.vocab_size * 4
+    answered(model, decision(1), kept)
+    assert kept.logits.size <= rows
+    kept.logits.room = ROOM
+    for number in range(1, 4):
+        answered(model, decision(number), kept)
+    held = sum(block.size for block in kept._blocks.values())
+    assert kept.logits.size > 0
+    budget = held + kept.logits.size // 2
+    kept.fit(budget)
+    held = sum(block.size for block in kept._blocks.values())
+    assert held and held + kept.logits.size <= budget
+    answered(model, decision(3), kept)
+    kept.fit(0)
+    assert not kept.logits.size and not any(tuple(prompt) in kept.logits for prompt in decision(3).prompts)
+
+
+def test_logits_come_back_in_the_order_that_is_asked_for() -> None:
+    kept, first, second = KeptLogits(ROOM), torch.randn(2, 5), torch.randn(1, 5)
+    kept.keep([(1,), (1, 2)], first)
+    kept.keep([(3,)], second)
+    assert torch.equal(kept.after([(3,), (1, 2), (1,)]), torch.stack([second[0], first[1], first[0]]))
+    kept.fit(second.numel() * 4)
+    assert (3,) in kept and (1,) not in kept, "the oldest goes first"

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from .beginnings import Tokens
+from .kept_logits import KeptLogits
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,22 @@ class _Block:
 class KeptBeginnings:
     """What `model` read, for as long as its weights stay the same.
 
-    The empty beginning is always there. `fit` brings the memory down to a budget.
+    The empty beginning is always there. `fit` brings the memory down to a budget, `room` is what logits may take of it
+    in between.
     """
 
     model: PreTrainedModel
+    room: int = 0
     _blocks: dict[int, _Block] = field(default_factory=dict)
     """By a number that only grows; the last used is the last."""
     _places: dict[Tokens, tuple[int, int]] = field(default_factory=dict)
     """Of each beginning its block and row."""
     _made: int = 0
+
+    @cached_property
+    def logits(self) -> KeptLogits:
+        """What the model says after whole texts."""
+        return KeptLogits(self.room)
 
     def longest(self, prompt: Tokens) -> int:
         """Tokens of the longest kept beginning of this prompt that is shorter than it."""
@@ -60,13 +69,17 @@ class KeptBeginnings:
         self._places |= {one: (self._made, row) for row, one in enumerate(beginnings)}
 
     def fit(self, budget: int) -> None:
-        """Drop what no beginning needs, then the blocks that were not used for longest, down to so many bytes."""
+        """Drop what no beginning needs, then the blocks that were not used for longest, down to so many bytes.
+
+        Logits have what these leave.
+        """
         used = {number for number, _ in self._places.values()}
         sizes = {number: block.size for number, block in self._blocks.items() if number in used}
         while sizes and sum(sizes.values()) > budget:
             del sizes[next(iter(sizes))]
         self._blocks = {number: self._blocks[number] for number in sizes}
         self._places = {one: place for one, place in self._places.items() if place[0] in sizes}
+        self.logits.fit(budget - sum(sizes.values()))
 
     def cache(self, beginnings: Sequence[Tokens]) -> tuple[DynamicCache, torch.Tensor]:
         """A cache with a row for each of these beginnings, and its mask, shape (rows, tokens).

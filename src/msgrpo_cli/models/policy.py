@@ -81,8 +81,8 @@ class LanguageAgentPolicy:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """While the weights stay the same: keys and values of prompts' beginnings are kept in `prefix_memory` bytes."""
-        self._kept = KeptBeginnings(self.model) if self._prefix_memory else None
+        """While the weights stay the same: what was read is kept in `prefix_memory` bytes."""
+        self._kept = KeptBeginnings(self.model, self._prefix_memory) if self._prefix_memory else None
         try:
             yield
         finally:

@@ -5,13 +5,15 @@ prompts or training.
 
 State-only prompts repeat: a group starts in one state, and states are visited again. Answers to one prompt repeat too,
 at least in their first tokens. So a batch is a tree: its roots are the distinct prompts, its nodes the distinct
-beginnings of answers. The model runs once for each node; every answer draws from its own node with its own key.
+beginnings of answers. The model runs once for each node; every answer draws from its own node with its own key. What
+the model said at a node of an earlier batch is kept while its weights stay the same: the tree of a batch grows from
+where answers leave what is known.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,7 +22,7 @@ from transformers.cache_utils import DynamicLayer
 
 from msgrpo_cli.config.schema import RunConfig
 
-from .beginnings import KEPT_SAVES, plan
+from .beginnings import KEPT_SAVES, Tokens, plan
 from .generation import Generated, Generator, Request, draw, generate, keyed_numbers, warpers_of
 from .kept_beginnings import KeptBeginnings
 from .level_reading import pass_of, read_levels
@@ -62,39 +64,62 @@ class _Tree:
         drawn = self._sampling.temperature > 0
         numbers = keyed_numbers(request.keys, self._sampling, model.device) if drawn else None
         self._points = None if numbers is None else torch.as_tensor(numbers)
-        roots: dict[tuple[int, ...], int] = {}
-        self._row_of = {i: roots.setdefault(tuple(prompt), len(roots)) for i, prompt in enumerate(request.prompts)}
-        self._roots = list(roots)
+        prompts: dict[Tokens, int] = {}
+        self._prompt_of = [prompts.setdefault(tuple(prompt), len(prompts)) for prompt in request.prompts]
+        self._prompts = list(prompts)
         self._kept = request.kept
         self._cache_name = cache_name(model)
 
     def grow(self) -> list[Generated]:
         """Token by token, until every answer has ended."""
-        logits = self._read_prompts()
-        for number in range(self._sampling.max_new_tokens):
-            self._draw(logits, number)
-            nodes: dict[tuple[int, int], int] = {}
-            growing = [i for i in self._row_of if self._answers[i].token_ids[-1] not in self._ends]
-            if not growing or number + 1 == self._sampling.max_new_tokens:
-                break
-            self._row_of = {
-                i: nodes.setdefault((self._row_of[i], self._answers[i].token_ids[-1]), len(nodes)) for i in growing
-            }
-            logits = self._step(list(nodes))
+        growing = self._grown_as_known(range(len(self._answers)))
+        if growing:
+            texts, row_of = self._standing(growing)
+            logits = self._read(texts)
+            while growing := self._draw(logits, row_of):
+                nodes: dict[tuple[int, int], int] = {}
+                row_of = {i: nodes.setdefault((row_of[i], self._answers[i].token_ids[-1]), len(nodes)) for i in growing}
+                texts = [(*texts[row], token) for row, token in nodes] if self._kept else []
+                logits = self._said(texts, self._step(list(nodes)))
         return [
             Generated(tuple(answer.token_ids), tuple(answer.logprobs), answer.token_ids[-1] not in self._ends)
             for answer in self._answers
         ]
 
-    def _read_prompts(self) -> torch.Tensor:
-        """Logits of the first token after every distinct prompt, shape (roots, vocabulary)."""
-        kept, roots = self._kept or KeptBeginnings(self._model), self._roots
+    def _grown_as_known(self, growing: Sequence[int]) -> list[int]:
+        """Draw from what is kept, as far as it goes; returns the answers that grow on from there."""
+        left: list[int] = []
+        while self._kept and growing:
+            texts, row_of = self._standing(growing)
+            known = [row for row, text in enumerate(texts) if text in self._kept.logits]
+            place = {row: number for number, row in enumerate(known)}
+            left += [i for i in growing if row_of[i] not in place]
+            drawn = {i: place[row_of[i]] for i in growing if row_of[i] in place}
+            growing = self._draw(self._kept.logits.after([texts[row] for row in known]), drawn) if drawn else []
+        return sorted([*left, *growing])
+
+    def _standing(self, growing: Sequence[int]) -> tuple[list[Tokens], dict[int, int]]:
+        """The distinct texts at which these answers stand, and which of them is each one's."""
+        said = {i: (self._prompt_of[i], *self._answers[i].token_ids) for i in growing}
+        number = {node: row for row, node in enumerate(dict.fromkeys(said.values()))}
+        texts = [(*self._prompts[prompt], *answer) for prompt, *answer in number]
+        return texts, {i: number[node] for i, node in said.items()}
+
+    def _said(self, texts: Sequence[Tokens], logits: torch.Tensor) -> torch.Tensor:
+        """These logits, kept."""
+        if self._kept is not None:
+            self._kept.logits.keep(texts, logits)
+        return logits
+
+    def _read(self, texts: Sequence[Tokens]) -> torch.Tensor:
+        """Logits of the first token after every text, shape (texts, vocabulary)."""
+        kept = self._kept or KeptBeginnings(self._model)
         cost = pass_of(self._model) // (1 if self._kept is None else KEPT_SAVES)
-        levels = plan(roots, list(map(kept.longest, roots)), a_pass=cost)
+        levels = plan(texts, list(map(kept.longest, texts)), a_pass=cost)
         self._cache, self._mask, logits = read_levels(levels, kept, self._forward, self._pad)
         self._length = self._mask.sum(-1)
         assert logits is not None
-        return logits
+        return self._said(texts, logits)
 
     def _step(self, nodes: Sequence[tuple[int, int]]) -> torch.Tensor:
         """Logits of the next token after every (row, token), whose rows become the new ones."""
@@ -120,19 +145,23 @@ class _Tree:
         )
         return torch.as_tensor(output.logits[:, -1].float())
 
-    def _draw(self, logits: torch.Tensor, number: int) -> None:
-        """Token `number` of every growing answer, from the distribution of its row."""
-        growing = list(self._row_of)
-        rows = torch.tensor([self._row_of[i] for i in growing], device=logits.device)
+    def _draw(self, logits: torch.Tensor, row_of: Mapping[int, int]) -> list[int]:
+        """The next token of every one of these answers, from the distribution of its row; returns those that go on."""
+        growing, device = list(row_of), logits.device
+        rows = torch.tensor([row_of[i] for i in growing], device=device)
         if self._points is None:
             tokens, logprobs = logits.argmax(-1)[rows].tolist(), [0.0] * len(growing)
         else:
-            points = self._points[growing, number].to(logits.device)
+            points = self._points[growing, [len(self._answers[i].token_ids) for i in growing]].to(device)
             chosen, found = draw(logits, points, self._sampling.temperature, self._warpers, rows=rows)
             tokens, logprobs = chosen.squeeze(-1).tolist(), found.tolist()
         for i, token, logprob in zip(growing, tokens, logprobs, strict=True):
             self._answers[i].token_ids.append(token)
             self._answers[i].logprobs.append(logprob)
+        return [i for i in growing if not self._ended(self._answers[i].token_ids)]
+
+    def _ended(self, token_ids: Sequence[int]) -> bool:
+        return token_ids[-1] in self._ends or len(token_ids) == self._sampling.max_new_tokens
 
 
 def single(config: RunConfig) -> Generator:
