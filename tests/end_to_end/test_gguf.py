@@ -1,4 +1,4 @@
-"""A GGUF file as the model of a run: trained, resumed, scored, exported, planned for; bad ones are refused in a line."""
+"""A GGUF file as the model of a run: trained, resumed, scored, exported, planned for; bad ones are refused."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from support.gguf_files import small_model, write_gguf
 
 SHORT = [
     "model=any", "env=frozenlake", "env.max_steps=4", "prompt=action_only", "prompt.observation=compact",
-    "prompt.system=null", "rollout.max_prompt_tokens=300", "rollout.max_new_tokens=6", "algo.groups_per_update=2", "algo.group_size=3",
-    "algo.episode_sampling=all", "algo.invalid_action=random",
+    "prompt.system=null", "rollout.max_prompt_tokens=300", "rollout.max_new_tokens=6",
+    "algo.groups_per_update=2", "algo.group_size=3", "algo.episode_sampling=all", "algo.invalid_action=random",
     "max_updates=2", "eval.every=0", "eval.episodes=2", "save.every=1", "trainer.use_cpu=true",
     "trainer.learning_rate=1e-3", "trainer.per_device_train_batch_size=8", "trainer.gradient_checkpointing=false",
     "trainer.lr_scheduler_type=constant",
@@ -55,7 +55,7 @@ def score(target: Path | str, *overrides: str) -> Any:
     return found["mean_total_reward"]
 
 
-@pytest.mark.parametrize("adapter", [False, True], ids=["whole", "adapter"])
+@pytest.mark.parametrize("adapter", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["whole", "adapter"])
 def test_a_run_is_trained_goes_on_plays_and_is_exported(
     adapter: bool, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,7 +129,7 @@ def cut(file: Path) -> None:
 BAD = {
     "missing": (lambda file: file.unlink(), "no such file"),
     "text": (
-        lambda file: file.write_text("weights, honestly"),
+        lambda file: file.write_text("weights, honestly, they are"),
         "no GGUF file: it does not begin with GGUF",
     ),
     "cut": (cut, "damaged: "),
