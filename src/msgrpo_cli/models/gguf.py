@@ -36,7 +36,13 @@ def read_tokenizer(path: str) -> PreTrainedTokenizerFast:
     place: dict[str, Any] = _place(Path(path))
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(**place)
     tokenizer.name_or_path = path
+    for name, key in _SPECIAL.items():  # transformers 5.8 takes others for them
+        if (declared := read_header(Path(path)).metadata.get(f"tokenizer.ggml.{key}_token_id")) is not None:
+            setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(int(declared)))
     return tokenizer
+
+
+_SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
 
 def read_model(path: str, **settings: Any) -> Any:
