@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +168,7 @@ def test_a_missing_package_is_named(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    there = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "gguf" else there(name, *more))
+    monkeypatch.setitem(sys.modules, "gguf", None)
     for line in (["train", *SHORT, f"model.path={file}"], ["eval", str(file)]):
         assert command(monkeypatch, *line) == 2
         said = f"error: model.path={file}: the package gguf is not installed; pip install 'msgrpo[gguf]'"

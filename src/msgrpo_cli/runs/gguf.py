@@ -6,7 +6,6 @@ and which package reads tensors. Reads no tensor. Knows nothing about torch or t
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import mmap
 import struct
@@ -81,10 +80,12 @@ def check_file(path: str) -> None:
         raise UsageError(f"model.path={path}: a GGUF file that holds no model, but: {kind}")
     if (parts := header.metadata.get("split.count", 1)) > 1:
         raise UsageError(f"model.path={path}: one of {parts} parts; llama-gguf-split --merge makes one file of them")
-    if importlib.util.find_spec("gguf") is None:
-        raise UsageError(f"model.path={path}: the package gguf is not installed; pip install 'msgrpo[gguf]'")
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
+    try:
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+    except ImportError as problem:
+        raise UsageError(
+            f"model.path={path}: the package gguf is not installed; pip install 'msgrpo[gguf]'"
+        ) from problem
     size, end = file.stat().st_size, header.start
     for name, (shape, kind, place) in header.tensors.items():
         try:
