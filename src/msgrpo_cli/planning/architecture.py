@@ -78,7 +78,8 @@ def architecture_of(model: ModelConfig, *, quick: bool = False) -> Architecture 
     if missing := [name for name in _NEEDED if not isinstance(whole.get(name), int)]:
         if quick:
             return None
-        raise UsageError(f"model.path={model.path}: it tells no {missing[0]}; only decoders are planned for")
+        place = "its header" if gguf.is_gguf(model.path) else "its config.json"
+        raise UsageError(f"model.path={model.path}: {place} has no {missing[0]}; only decoders are planned for")
     whole.setdefault("tie_word_embeddings", False)
     if not whole.get("num_key_value_heads"):
         whole["num_key_value_heads"] = whole["num_attention_heads"]
