@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from msgrpo_cli.cli.override_completion import complete
+from msgrpo_cli.cli.override_completion import complete, paths
 from msgrpo_cli.config import trainer_fields
 from msgrpo_cli.config.compose import compose, config_dir
 from msgrpo_cli.config.saved import dumped
@@ -97,3 +97,9 @@ def test_the_server_s_keys_are_those_of_an_evaluation() -> None:
     assert "api.base_url=" in complete("api.", [], [], "eval") and "api." in complete("ap", [], [], "eval")
     assert "api.max_tokens_key=max_tokens" in complete("api.max_tokens_key=", [], [], "eval")
     assert complete("api.", [], []) == [] == complete("ap", [], [])
+
+
+def test_gguf_files_are_offered_as_models(tmp_path: Path) -> None:
+    for name in ("small.gguf", "small.txt"):
+        (tmp_path / name).touch()
+    assert paths(f"{tmp_path}/sm") == [f"{tmp_path}/small.gguf"]

@@ -29,6 +29,7 @@ MODELS = {
     "qwen32b": LARGE,
     "qwen72b": LARGE,
     "smollm2-135m": LARGE,
+    "smollm2-135m-gguf": LARGE,
     "smollm2-360m": LARGE,
     "qwen2-30m": (1e-5, "constant", "action_only", "full", 8, 1500, "float32", 1024),
     "llama3.2-1b": LARGE,

@@ -19,6 +19,7 @@ from msgrpo_cli.config import trainer_fields
 from msgrpo_cli.config.compose import config_dir, config_folders, option_names
 from msgrpo_cli.config.schema import SCENARIOS, RunConfig
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.runs.gguf import is_gguf
 from msgrpo_cli.runs.pretrained import ASSETS, EMBEDDED
 
 _OF_EVAL = ("api",)  # sections that training does not have
@@ -200,7 +201,7 @@ def _present(key: str, composed: _Composed) -> list[str]:
 
 
 def paths(typed: str, files: bool = False) -> list[str]:
-    """Directories (and files) whose path begins with `typed`; a directory ends in a slash."""
+    """Directories and GGUF files (all files) whose path begins with `typed`; a directory ends in a slash."""
     name = typed.rpartition("/")[2]
     shown = typed[: len(typed) - len(name)]
     base = Path(os.path.expanduser(shown or "."))
@@ -209,4 +210,4 @@ def paths(typed: str, files: bool = False) -> list[str]:
     except OSError:
         return []
     fitting = [e for e in entries if e.name.startswith(name) and (name or not e.name.startswith("."))]
-    return [f"{shown}{e.name}{'/' if e.is_dir() else ''}" for e in fitting if files or e.is_dir()]
+    return [f"{shown}{e.name}{'/' if e.is_dir() else ''}" for e in fitting if files or e.is_dir() or is_gguf(e.name)]

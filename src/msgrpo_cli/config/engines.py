@@ -131,6 +131,11 @@ def _colocate_problems(config: RunConfig) -> list[str]:
             "model.init=random: engine=vllm_colocate loads the files at model.path; save the random weights once, or "
             "use engine=single"
         )
+    if config.model.path.lower().endswith(".gguf"):
+        lines.append(
+            f"model.path={config.model.path}: engine=vllm_colocate would read the file by itself, without unpacking "
+            "its weights; use engine=single"
+        )
     if int(config.trainer.get("vllm_tensor_parallel_size", 1)) != 1:
         lines.append(
             f"trainer.vllm_tensor_parallel_size={config.trainer['vllm_tensor_parallel_size']}: one process has one "

@@ -84,11 +84,11 @@ def _base_of_adapter(folder: Path) -> str | None:
 
 
 def base_folder(adapter: Path, named: str) -> str | None:
-    """The directory that an adapter means by the base it names: beside the adapter, else from here."""
-    if (adapter / named / "config.json").is_file():
+    """The directory, or file, that an adapter means by the base it names: beside the adapter, else from here."""
+    if (adapter / named).is_file() or (adapter / named / "config.json").is_file():
         return str((adapter / named).resolve())
     here = Path(named).expanduser()
-    return str(here.absolute()) if here.is_dir() else None
+    return str(here.absolute()) if here.exists() else None
 
 
 def config_hash(config: RunConfig) -> str:

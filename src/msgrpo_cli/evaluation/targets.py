@@ -18,6 +18,7 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import check_allowed
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.directory import Run
+from msgrpo_cli.runs.gguf import is_gguf
 from msgrpo_cli.runs.pretrained import EMBEDDED, check_local, check_reachable
 
 _API = "policy=api"
@@ -117,9 +118,11 @@ def _short(target: str) -> str:
 
 
 def _is_foreign(target: str) -> bool:
-    """A model that is no checkpoint of ours: a directory with a config.json or an adapter, or a hub id such as
-    owner/name."""
+    """A model that is no checkpoint of ours: a directory with a config.json or an adapter, a GGUF file, or a hub id
+    such as owner/name."""
     path = Path(target)
+    if is_gguf(target):
+        return True
     if path.is_dir():
         if (path / "trainer_state.json").is_file() and not checkpoint.is_checkpoint(path):
             raise UsageError(f"{target}: a checkpoint that lost its msgrpo.json, so its game and prompt are unknown")

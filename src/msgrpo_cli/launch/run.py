@@ -37,6 +37,7 @@ from msgrpo_cli.runs.checkpoint import (
     taught_otherwise,
 )
 from msgrpo_cli.runs.directory import Run, find_run, is_run, now, tell_how_to_go_on
+from msgrpo_cli.runs.gguf import is_gguf
 from msgrpo_cli.runs.pretrained import check_reachable
 from msgrpo_cli.runs.resume import changed
 
@@ -207,12 +208,14 @@ def go_on(
 
 
 def weights_of(text: str, overrides: Sequence[str]) -> Path:
-    """The directory that `--from` names: a checkpoint or model directory, or a run. Raises UsageError where other
+    """What `--from` names: a checkpoint or model directory, a GGUF file, or a run. Raises UsageError where other
     weights are named beside it."""
     for given in overrides:
         if given.lstrip("+~").partition("=")[0] in ("model.path", "model.init", "model.revision"):
             raise UsageError(f"{shown(given)}: changes nothing beside --from, which names the weights; leave one out")
     path = Path(text)
+    if is_gguf(text):
+        return path.expanduser()
     return path if (path / "config.json").is_file() or is_adapter(path) or is_checkpoint(path) else find_run(text)
 
 

@@ -1,4 +1,4 @@
-"""Finding and loading models: embedded ones, local directories, the hub, random weights; and the one a run starts from.
+"""Finding and loading models: embedded, local, from the hub, with random weights; and the one a run starts from.
 
 Knows transformers' loading functions, where weights lie, a tokenizer of bytes for random weights, and where a run keeps
 a base that it made itself. Knows nothing about games or training.
@@ -31,11 +31,13 @@ from msgrpo_cli.common.files import whole_directory
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import ModelConfig, RunConfig
 from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.runs import gguf as gguf_files
 from msgrpo_cli.runs.checkpoint import CONFIG as ADAPTER
 from msgrpo_cli.runs.checkpoint import base_of, is_adapter, is_checkpoint, own_base, plain_base, read_metadata
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import architecture_file, is_local, local_path, reach
 
+from . import gguf
 from .adapters import read_adapter, with_adapter
 from .conversation import PLAIN_TEMPLATE
 from .precision import check_quantization, device_for
@@ -86,7 +88,8 @@ def load_model(
     if not is_local(config.path):
         source = reach(config.path, config.revision)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        read = gguf.read_model if gguf_files.is_gguf(source) else AutoModelForCausalLM.from_pretrained
+        loaded: Any = read(
             source,
             dtype=_dtype(config, torch.float32),
             revision=config.revision or "main",
@@ -131,6 +134,8 @@ def declared_ends(config: ModelConfig) -> list[int]:
     place = Path(local_path(config.path))
     if is_adapter(place) and not is_checkpoint(place):
         return declared_ends(plain_base(place, config))
+    if gguf_files.is_gguf(config.path):
+        return gguf_files.ends_of(place)
     try:
         return ends_of(GenerationConfig.from_pretrained(local_path(config.path), revision=config.revision or "main"))
     except (OSError, ValueError):
@@ -143,6 +148,8 @@ def declared_context(config: ModelConfig) -> int | None:
     if config.init == "pretrained" and is_adapter(place):
         own = is_checkpoint(place)
         return declared_context(base_of(place, read_metadata(place)) if own else plain_base(place, config))
+    if gguf_files.is_gguf(config.path):
+        return gguf_files.settings_of(place).get("max_position_embeddings")
     if config.init == "random" and not is_local(config.path) and architecture_file(config.name) is None:
         return None  # only the hub would know
     try:
@@ -222,16 +229,22 @@ def _architecture(config: ModelConfig) -> PretrainedConfig:
         known: PretrainedConfig = AutoConfig.for_model(**json.loads(file.read_text()))
         return known
     source = local_path(config.path) if is_local(config.path) else reach(config.path, config.revision)
+    if gguf_files.is_gguf(source):
+        return gguf.read_config(source)
     found: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
     return found
 
 
 def _has_tokenizer(source: str) -> bool:
-    return (Path(source) / "tokenizer_config.json").is_file()
+    return gguf_files.is_gguf(source) or (Path(source) / "tokenizer_config.json").is_file()
 
 
 def _tokenizer(source: str, revision: str | None, template_file: str | None) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
+    tokenizer: PreTrainedTokenizerBase
+    if gguf_files.is_gguf(source):
+        tokenizer = gguf.read_tokenizer(source)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
     if template_file is not None:
         try:
             tokenizer.chat_template = Path(template_file).expanduser().read_text(encoding="utf-8")

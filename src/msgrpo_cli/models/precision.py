@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.runs.gguf import is_gguf
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,11 @@ def check_precision(config: RunConfig) -> None:
     """Raises UsageError for what this machine cannot do. Loads nothing where nothing out of the ordinary is asked."""
     trainer, quantization = config.trainer, config.lora.quantization
     asked = [name for name in _SUITS if trainer.get(name)]
+    if quantization and is_gguf(config.model.path):
+        raise UsageError(
+            f"lora.quantization={quantization}: not of a GGUF file, whose weights are unpacked when they are loaded; "
+            "leave it out"
+        )
     if {"bf16", "fp16"} <= set(asked):
         raise UsageError("trainer.fp16=true: together with trainer.bf16=true; only one of them")
     if trainer.get("fp16") and config.model.dtype == "float16":

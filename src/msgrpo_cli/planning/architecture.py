@@ -1,4 +1,4 @@
-"""The shape of a model, from its config.json alone: what decides memory and time, and how many parameters it has.
+"""The shape of a model, from its config.json or a GGUF file's header: what decides memory, time and parameters.
 
 Knows the files of a model folder and the names in a decoder's config.json. Loads no weights and asks no device;
 transformers counts the parameters (on the meta device) only where the formula for Llama-like decoders does not hold.
@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from msgrpo_cli.config.schema import LoraConfig, ModelConfig
 from msgrpo_cli.errors import RunError, UsageError
+from msgrpo_cli.runs import gguf
 from msgrpo_cli.runs.checkpoint import base_of, is_adapter, is_checkpoint, plain_base, read_metadata
 from msgrpo_cli.runs.pretrained import architecture_file, fetched, is_local, local_path, problem_with_file
 
@@ -77,7 +78,8 @@ def architecture_of(model: ModelConfig, *, quick: bool = False) -> Architecture 
     if missing := [name for name in _NEEDED if not isinstance(whole.get(name), int)]:
         if quick:
             return None
-        raise UsageError(f"model.path={model.path}: its config.json has no {missing[0]}; only decoders are planned for")
+        place = "its header" if gguf.is_gguf(model.path) else "its config.json"
+        raise UsageError(f"model.path={model.path}: {place} has no {missing[0]}; only decoders are planned for")
     whole.setdefault("tie_word_embeddings", False)
     if not whole.get("num_key_value_heads"):
         whole["num_key_value_heads"] = whole["num_attention_heads"]
@@ -118,7 +120,7 @@ def _settings_of(model: ModelConfig, *, quick: bool) -> tuple[ModelConfig, dict[
             ours = is_checkpoint(folder)
             base = base_of(folder, read_metadata(folder)) if ours else plain_base(folder, model)
             return _settings_of(base, quick=quick)
-        return model, _read(folder / "config.json")
+        return model, gguf.settings_of(folder) if gguf.is_gguf(model.path) else _read(folder / "config.json")
     shipped = architecture_file(model.name)
     if shipped is not None and (model.init == "random" or _read(shipped)["_name_or_path"] == model.path):
         return model, _read(shipped)
@@ -198,7 +200,8 @@ def adapter_count(model: ModelConfig, lora: LoraConfig) -> int | None:
 def _refuse_fused(model: ModelConfig, lora: LoraConfig, layers: list[str]) -> None:
     """Raise UsageError where peft would: an adapter is meant for a layer that a fused kernel reads by itself."""
     folder = Path(local_path(model.path))
-    if is_local(model.path) and not (folder / "config.json").is_file() and not is_adapter(folder):
+    named = (folder / "config.json").is_file() or is_adapter(folder) or gguf.is_gguf(model.path)
+    if is_local(model.path) and not named:
         return
     _, settings = _settings_of(model, quick=True)
     names = [name for name in layers if name.rpartition(".")[2] == _FUSED] or [f"backbone.layers.0.mixer.{_FUSED}"]
@@ -234,6 +237,8 @@ def _named_architecture(model: ModelConfig) -> dict[str, Any] | None:
 
 def _stored_shapes(folder: Path) -> Shapes:
     """From the headers alone; no tensor is read. Raises UsageError where a file is damaged."""
+    if gguf.is_gguf(str(folder)):
+        return gguf.shapes_of(folder)
     shapes: Shapes = {}
     for file in sorted(folder.glob("model*.safetensors")):
         if (problem := problem_with_file(file)) is not None:

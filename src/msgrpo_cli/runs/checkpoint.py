@@ -299,6 +299,6 @@ def base_of(checkpoint: Path, metadata: Mapping[str, Any]) -> ModelConfig:
     if not (named := metadata.get("base")):
         return model
     place = (checkpoint / named).resolve()
-    if not (place / "config.json").is_file():
+    if not (place.is_file() or (place / "config.json").is_file()):
         raise UsageError(f"{checkpoint}: an adapter whose base is not at {place}; copy the whole run, or put it back")
     return model.model_copy(update={"path": str(place), "init": "pretrained", "revision": None})

@@ -23,6 +23,7 @@ from msgrpo_cli.common.numbers import estimate
 from msgrpo_cli.config.schema import ModelConfig, RunConfig
 
 from .directory import Run
+from .gguf import is_gguf, license_in
 from .pretrained import EMBEDDED, fetched, is_local, local_path
 
 _PAPER = "[Reinforced Language Models for Sequential Decision Making](https://arxiv.org/abs/2508.10839)"
@@ -289,6 +290,8 @@ def license_of(model: ModelConfig) -> dict[str, str] | None:
         return {"license": OURS}
     if model.init == "random":
         return None
+    if is_gguf(model.path):
+        return license_in(Path(local_path(model.path)))
     card = _file(model, "README.md")
     stated = _from_card(card) if card else None
     if stated:

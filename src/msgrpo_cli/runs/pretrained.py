@@ -1,7 +1,7 @@
-"""Where a model lies (inside the package, in a local directory, on the hub), and whether its files are whole.
+"""Where a model lies (inside the package, in a local directory or file, on the hub), and whether its files are whole.
 
-Knows paths, the package's assets, the header of a safetensors file and how to ask a hub. Knows nothing about torch or
-transformers.
+Knows paths, the package's assets, the header of a safetensors file and how to ask a hub; a GGUF file is `gguf`'s
+business. Knows nothing about torch or transformers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from msgrpo_cli.config.schema import ModelConfig
 from msgrpo_cli.errors import RunError, UsageError
 
+from .gguf import check_file, files_in, is_gguf
+
 EMBEDDED = "embedded:"
 _PATIENCE = 8.0  # seconds to reach a hub
 _ADVICE = "give a local directory with model.path=DIR, or model.init=random for random weights"
@@ -25,11 +27,11 @@ ASSETS = Path(str(files("msgrpo_cli"))) / "assets"
 
 def is_local(path: str) -> bool:
     """Whether `path` names something on this machine rather than on the hub."""
-    return path.startswith((EMBEDDED, "/", "./", "../", "~")) or Path(path).is_dir()
+    return path.startswith((EMBEDDED, "/", "./", "../", "~")) or is_gguf(path) or Path(path).is_dir()
 
 
 def local_path(path: str) -> str:
-    """The directory behind `path`; a hub id stays as it is."""
+    """The directory or GGUF file behind `path`; a hub id stays as it is."""
     if path.startswith(EMBEDDED):
         return str(ASSETS / path.removeprefix(EMBEDDED))
     return str(Path(path).expanduser()) if is_local(path) else path
@@ -37,10 +39,13 @@ def local_path(path: str) -> str:
 
 def check_local(path: str) -> None:
     """Raises UsageError where a local path holds no model; hub ids pass."""
+    if is_gguf(path):
+        return check_file(path)
     folder = Path(local_path(path))
     adapter = (folder / "adapter_config.json").is_file()
     if is_local(path) and not adapter and not (folder / "config.json").is_file():
-        raise UsageError(f"model.path={path}: no model here (no {folder / 'config.json'})")
+        named = f"; a GGUF file is named itself: model.path={found[0]}" if (found := files_in(folder)) else ""
+        raise UsageError(f"model.path={path}: no model here (no {folder / 'config.json'}){named}")
 
 
 def architecture_file(name: str) -> Path | None:
@@ -55,6 +60,7 @@ def check_reachable(config: ModelConfig) -> None:
     if (
         is_local(config.path)
         and config.init == "pretrained"
+        and not is_gguf(config.path)
         and (problem := problem_with(Path(local_path(config.path))))
     ):
         raise UsageError(f"model.path={config.path}: {problem}")
