@@ -1,6 +1,7 @@
 """Runs every benchmark that is not in results.csv yet, one after another, and adds its figures: a line per figure.
 
-Knows commands and JSON. Usage: python record.py [BEGINNING OF A NAME]; needs an idle machine. Delete lines to measure
+Knows commands and JSON. Usage: python record.py [PATTERN], which a name
+begins with; needs an idle machine. Delete lines to measure
 them again. OMP_NUM_THREADS (2 where it is not set) is told with every figure. MSGRPO_VLLM_PYTHON names the interpreter
 of an environment that has vLLM: what needs one is left out where it is not set.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -72,10 +74,10 @@ def main() -> None:
     done = {line["benchmark"] for line in csv.DictReader(RESULTS.open())} if RESULTS.exists() else set()
     program = str(Path(sys.executable).parent / "msgrpo")
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    if "help" not in done and "help".startswith(wanted):
+    if "help" not in done and re.match(wanted, "help"):
         add("help", {"seconds": median(seconds([program, "--help"]) for _ in range(9))}, "msgrpo --help")
     for name, (first, *arguments) in COMMANDS.items():
-        if name in done or not name.startswith(wanted):
+        if name in done or not re.match(wanted, name):
             continue
         if VLLM in arguments and not os.environ.get(VLLM[1:]):
             print(f"{name}: left out, {VLLM[1:]} is not set", file=sys.stderr)
