@@ -57,6 +57,11 @@ def test_a_run_shows_the_same_turns_from_its_first_prompt_to_its_evaluation(
     assert len({one.prompt_ids[:20] for one in said}) == 1, "all begin with the turns"
     assert all(one.prompt_ids[-len(prefix) :] == prefix and one.token_ids[: len(prefix)] != prefix for one in said)
 
+    card = (subject.checkpoint / "README.md").read_text()
+    for turn in saved.prompt.example_turns:
+        assert f"{turn.state}\n<action>{turn.action}</action>" in card
+    assert "Every answer was begun for it with `<action>`." in card
+
     capsys.readouterr()
     evaluate_subjects(asked_for(str(run), ["eval.episodes=4"]), as_json=True)
     assert json.loads(capsys.readouterr().out)

@@ -1,9 +1,6 @@
 """The model card beside a checkpoint: what was trained, from what, on which game, with which result.
 
-Knows configs, plain values, Markdown, model cards' front matter and licence files. Knows nothing about models or how
-the values came about. The licence is the base's, as its own card or licence file states it, and none is invented:
-where nothing is stated there is None. A checkpoint of ours carries it in its card, so a run that starts from it hands
-the licence on.
+Knows configs, plain values and Markdown. Knows nothing about models or how the values came about.
 """
 
 from __future__ import annotations
@@ -12,19 +9,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
-from urllib.parse import urlsplit
 
-import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from msgrpo_cli.common.numbers import estimate
-from msgrpo_cli.config.schema import ModelConfig, RunConfig
+from msgrpo_cli.config.schema import RunConfig
 
 from .directory import Run
-from .gguf import is_gguf, license_in
-from .pretrained import EMBEDDED, fetched, is_local, local_path
+from .license import license_of
+from .pretrained import EMBEDDED
 
 _PAPER = "[Reinforced Language Models for Sequential Decision Making](https://arxiv.org/abs/2508.10839)"
 
@@ -70,14 +65,17 @@ def model_card(
     embedded: bool = False,
     adapter: bool = False,
     max_new_tokens: int = 256,
+    turns: Sequence[tuple[str, str]] = (),
+    answer_prefix: str | None = None,
 ) -> str:
     """Markdown with YAML front matter.
 
     `base_model`: hub id or directory (of which only the name is told, for a card travels). `update`: updates done.
     `evaluation`: an evaluation JSON object, or None where there is none yet. `base_license`: what the base's own front
     matter says (`license`, `license_name`, ...); where it is None the card names none, since ours is not the base's.
-    `embedded`: the base ships with msgrpo. `adapter`: the weights are an adapter's, which needs its base; see
-    `merged_card`.
+    `embedded`: the base ships with msgrpo. `turns`: the worked turns of every prompt, each a state and an action;
+    `answer_prefix`: what every answer was begun with. `adapter`: the weights are an adapter's, which needs its base;
+    see `merged_card`.
     """
     base, kind = _public_name(base_model), _ADAPTER if adapter else _WHOLE
     parts = [
@@ -93,6 +91,7 @@ def model_card(
         "## Use",
         f"{kind.use} The prompt template, the sampling settings and the game are in `msgrpo.json`; the result above "
         "holds for these only.",
+        *_begun(turns, answer_prefix),
         _LOAD.replace("MAX_NEW_TOKENS", str(max_new_tokens)),
         "## Limits",
         _limits(env, base, embedded),
@@ -231,6 +230,14 @@ def _limits(env: str, base: str, embedded: bool) -> str:
     return "\n".join(lines)
 
 
+def _begun(turns: Sequence[tuple[str, str]], prefix: str | None) -> list[str]:
+    shown = "\n\n".join(f"{state}\n<action>{action}</action>" for state, action in turns)
+    return [
+        *([f"Before the present state every prompt shows these worked turns:\n\n```\n{shown}\n```"] if turns else []),
+        *([f"Every answer was begun for it with `{prefix}`."] if prefix else []),
+    ]
+
+
 def _license(base: str, base_license: Mapping[str, str] | None, embedded: bool) -> str:
     if base_license is None:
         return f"These weights derive from `{base}`, whose licence applies; it is not known to this card."
@@ -262,6 +269,8 @@ class ModelCards:
             adapter=config.lora.enabled,
             embedded=config.model.path.startswith(EMBEDDED),
             max_new_tokens=config.rollout.max_new_tokens,
+            turns=[(turn.state, turn.action) for turn in config.prompt.example_turns or []],
+            answer_prefix=config.prompt.answer_prefix,
         )
 
     @cached_property
@@ -271,70 +280,3 @@ class ModelCards:
         if known is None and (known := license_of(self.config.model)) is not None:
             self.run.update_record(base_license=known)
         return known
-
-
-OURS = "apache-2.0"
-"""Of the embedded bases: they are part of this package and under its LICENSE."""
-_FIELDS = ("license", "license_name", "license_link")  # of a card's front matter, as the hub defines them
-_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md", "COPYING")
-_KNOWN_TEXTS = {"Apache License Version 2.0": "apache-2.0", "MIT License": "mit"}
-_HUB = "https://huggingface.co"
-
-
-def license_of(model: ModelConfig) -> dict[str, str] | None:
-    """The fields of a card's front matter that state the licence; None where the base states none.
-
-    Random weights have no base. May ask the hub, for seconds at most.
-    """
-    if model.path.startswith(EMBEDDED):
-        return {"license": OURS}
-    if model.init == "random":
-        return None
-    if is_gguf(model.path):
-        return license_in(Path(local_path(model.path)))
-    card = _file(model, "README.md")
-    stated = _from_card(card) if card else None
-    if stated:
-        return _reachable_link(stated, model.path)
-    found = (_file(model, name) for name in _FILES)
-    file = next((path for path in found if path), None)
-    return _from_text(file.read_text(encoding="utf-8", errors="replace")) if file else None
-
-
-def _file(model: ModelConfig, name: str) -> Path | None:
-    if not is_local(model.path):
-        return fetched(model.path, model.revision, name)
-    file = Path(local_path(model.path)) / name
-    return file if file.is_file() else None
-
-
-def _from_card(card: Path) -> dict[str, str] | None:
-    """What the YAML block at the top of a card says; nothing where it has none, or one that cannot be read."""
-    from huggingface_hub import metadata_load
-
-    try:
-        front = metadata_load(card) or {}
-    except (yaml.YAMLError, ValueError):  # no YAML, not UTF-8, or no mapping
-        return None
-    if not isinstance(front.get("license"), str):
-        return None
-    return {field: front[field] for field in _FIELDS if isinstance(front.get(field), str)}
-
-
-def _reachable_link(stated: dict[str, str], path: str) -> dict[str, str]:
-    """A link that is a file's name leads nowhere from another folder: point to the hub, or leave it out."""
-    link = stated.get("license_link")
-    if link is None or urlsplit(link).scheme:
-        return stated
-    kept = {field: value for field, value in stated.items() if field != "license_link"}
-    return kept if is_local(path) else {**kept, "license_link": f"{_HUB}/{path}/blob/main/{link}"}
-
-
-def _from_text(text: str) -> dict[str, str] | None:
-    """What a licence file calls itself."""
-    words = " ".join(text.split())
-    for beginning, known in _KNOWN_TEXTS.items():
-        if words.startswith(beginning):
-            return {"license": known}
-    title = next((line.strip(" #*") for line in text.splitlines() if line.strip()), "")
-    return {"license": "other", "license_name": title[:80]} if title else None

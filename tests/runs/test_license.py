@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from msgrpo_cli.config.schema import ModelConfig
-from msgrpo_cli.runs.model_card import OURS, license_of, model_card
+from msgrpo_cli.runs.license import OURS, license_of
+from msgrpo_cli.runs.model_card import model_card
 from support.places import ROOT
 
 
