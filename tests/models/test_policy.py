@@ -18,6 +18,7 @@ from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.conversation import Conversation
 from msgrpo_cli.models.embedded import make_tokenizer
+from msgrpo_cli.models.factory import at_temperature
 from msgrpo_cli.models.generation import Sampling
 from msgrpo_cli.models.loading import ends_of
 from msgrpo_cli.models.policy import LanguageAgentPolicy, too_long
@@ -273,3 +274,28 @@ def test_what_is_kept_while_playing_is_gone_when_the_weights_change() -> None:
     lengths.clear()
     assert played(2**30) == plain
     assert max(lengths) > 100
+
+
+def test_what_was_said_at_one_temperature_is_known_at_another() -> None:
+    model, tokenizer = small_model()
+    policy = LanguageAgentPolicy(
+        model, Conversation(tokenizer), PromptTemplate(None, "{{ observation }}"), Sampling(1.0, 6),
+        max_prompt_tokens=100, generator=generate_shared, prefix_memory=2**24,
+    )  # fmt: skip
+    starts = [Start(number, number, 0, (0, number)) for number in range(12)]
+    asked: list[int] = []
+    model.register_forward_pre_hook(lambda *_: asked.append(1))
+
+    def play(of: LanguageAgentPolicy) -> list[tuple[int, ...]]:
+        episodes = play_episodes(starts, lambda: FrozenLake(max_steps=3), of, PlayRules(invalid_action="random"))
+        return [step.completion.token_ids for episode in episodes for step in episode.steps]
+
+    alone = play(at_temperature(policy, 0.0))
+    with policy.unchanged():
+        greedy = play(at_temperature(policy, 0.0))
+        asked.clear()
+        again = play(at_temperature(policy, 0.0))
+        assert not asked, "every text was read before"
+    assert alone == greedy == again and policy._kept is None
+    play(at_temperature(policy, 0.0))
+    assert asked, "outside nothing is kept"

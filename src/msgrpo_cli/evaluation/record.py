@@ -69,17 +69,18 @@ def evaluate_policy(
 
     `trained`: what it was trained on, where that is known.
     """
-    sampled = policy if temperature is None else at_temperature(policy, temperature)
-    return evaluator.evaluate(
-        "model",
-        sampled,
-        greedy_policy=at_temperature(policy, 0.0),
-        checkpoint=checkpoint,
-        base_episodes=base_episodes,
-        sampling=sampled.sampling.to_json(),
-        training_sampling=training_sampling.to_json() if training_sampling else None,
-        trained=trained,
-    )
+    with policy.unchanged():  # what is said to a text does not depend on the temperature
+        sampled = policy if temperature is None else at_temperature(policy, temperature)
+        return evaluator.evaluate(
+            "model",
+            sampled,
+            greedy_policy=at_temperature(policy, 0.0),
+            checkpoint=checkpoint,
+            base_episodes=base_episodes,
+            sampling=sampled.sampling.to_json(),
+            training_sampling=training_sampling.to_json() if training_sampling else None,
+            trained=trained,
+        )
 
 
 def evaluation_row(played: Played, update: int, global_step: int) -> dict[str, Any]:

@@ -81,7 +81,13 @@ class LanguageAgentPolicy:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """While the weights stay the same: what was read is kept in `prefix_memory` bytes."""
+        """While the weights stay the same: what was read is kept in `prefix_memory` bytes.
+
+        Within one of these another one changes nothing; what is copied meanwhile keeps it, too.
+        """
+        if self._kept is not None:
+            yield
+            return
         self._kept = KeptBeginnings(self.model, self._prefix_memory) if self._prefix_memory else None
         try:
             yield
