@@ -116,8 +116,10 @@ def _answer(model: PreTrainedModel, asked: Sequence[Request], way: str) -> None:
 
 
 def _learn(model: PreTrainedModel, batches: Sequence[Tensors], way: str) -> None:
-    sharing = Sharing.of(model, packed=way == "packed")
+    sharing = Sharing.of(model, checkpointing=way == "packed")
     assert sharing is not None
+    if way in ("apart", "levels"):
+        sharing = replace(sharing, packed=None)
     shared_logprobs.plan = _prompts_apart if way == "apart" else beginnings.plan
     for ids, mask, width in batches:
         logprobs, _ = sharing.logprobs(model, ids, mask, width, entropy=False)

@@ -137,7 +137,7 @@ def test_activations_are_what_torch_keeps(shared: bool, lora: bool, weights: tor
     rng = torch.Generator().manual_seed(0)
     beginning = torch.randint(5, 300, (prompts, width), generator=rng)[torch.arange(answers) % prompts]
     ids = torch.cat([beginning, torch.randint(5, 300, (answers, length), generator=rng)], dim=1)
-    sharing = Sharing(a_pass=50, packed=None)  # each prompt is worth a pass, and nothing that answers share
+    sharing = Sharing(8, a_pass=50)  # each prompt is worth a pass, and nothing that answers share
     seen: dict[int, int] = {}
     with keeping(seen, model), torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
         if shared:

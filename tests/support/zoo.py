@@ -138,7 +138,7 @@ def _kind(animal: Animal) -> tuple[str, str, str]:
     model, _ = animal.made()
     drops = bool(active_dropout(model.train()))
     switch_off(model)
-    shares = Sharing.of(model, packed=False) is not None
+    shares = Sharing.of(model, checkpointing=False) is not None
     arguments = GRPOConfig(router_aux_loss_coef=None, use_cpu=True, bf16=False)
     tell_experts(model, arguments)
     has_experts = bool(getattr(model.config, "num_experts", None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from trl.trainer.utils import add_fused_lm_head
 
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.models import beginnings
+from msgrpo_cli.models.beginnings import a_pass
+from msgrpo_cli.models.packing import most_tokens
 from msgrpo_cli.models.shared_generation import has_plain_cache
 from msgrpo_cli.rollout.collect import PlayedUpdate
-from msgrpo_cli.training.shared_logprobs import SharedRows, Sharing
+from msgrpo_cli.training.shared_logprobs import SharedRows, Sharing, _Sequences
 from msgrpo_cli.training.trainer import MSGRPOTrainer
 from support.parts import (
     given,
@@ -88,17 +91,31 @@ def gradient(trainer: MSGRPOTrainer) -> torch.Tensor:
         {"beta": 0.04},
         {"num_iterations": 2, "optimizer_steps": 2, "temperature": 0.7},
         {"importance_sampling_level": "sequence", "length_normalization": "step"},
+        {"way": "packed", "entropy_coef": 0.1},
         {"gradient_checkpointing": True},
         {"gradient_checkpointing": True, "per_device_train_batch_size": 3, "entropy_coef": 0.1, "beta": 0.04},
     ],
-    ids=["plain", "micro-batches and entropy", "kl", "several steps", "sequence ratios", "packed", "packed, all on"],
+    ids=[
+        "plain",
+        "micro-batches and entropy",
+        "kl",
+        "several steps",
+        "sequence ratios",
+        "packed",
+        "checkpointing",
+        "checkpointing, all on",
+    ],
 )
 def test_loss_and_gradient_are_those_of_separate_rows(tmp_path: Path, make: Any, arguments: dict[str, Any]) -> None:
+    arguments = dict(arguments)
     if make is qwen2 and arguments.get("beta"):
         pytest.skip("the reference is a llama")
+    way = {"packed": {"levels": False}, "levels": {"packed": None}}[arguments.pop("way", "levels")]
     shared, separate = both(tmp_path, make, uneven(), **arguments)
     assert shared.sharing
     assert not separate.sharing
+    if not arguments.get("gradient_checkpointing"):
+        shared.sharing = replace(shared.sharing, **way)
     first, second = gradient(shared), gradient(separate)
     assert float(second.norm()) > 1e-3
     assert relative_difference(first, second) < 1e-5
@@ -126,6 +143,8 @@ def test_what_is_read_is_what_is_distinct(tmp_path: Path, packed: bool, cost_of_
     model, tokenizer = small_model()
     played = with_advantages(played_update(model, tokenizer), [1.0, -1.0])
     trainer = trainer_for(tmp_path, model, tokenizer, lambda update: played, gradient_checkpointing=packed)
+    if not packed:
+        trainer.sharing = replace(trainer.sharing, packed=None)
     read: list[int] = []
     hook = model.model.register_forward_pre_hook(
         lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
@@ -158,11 +177,11 @@ def test_rows_are_cut_into_what_is_distinct() -> None:
     assert rows.beginnings == [1, 1, 2], "without the last token of the prompt"
     assert rows.answers == [(0, (1, 2)), (1, (1,)), (2, (1, 2))]
     assert rows.answer_N == [0, 1, 2, 0]
-    apart, once = Sharing(a_pass=512, packed=None), Sharing(a_pass=0, packed=None)
+    apart, once = Sharing(8, a_pass=512), Sharing(8, a_pass=0)
     assert apart.work(ids, mask, 2) == (3 * 4, 1 + 2)
     assert once.work(ids, mask, 2)[0] < 3 * 4
-    assert Sharing(a_pass=512, packed=100).work(ids, mask, 2) == (3 + 4, 0)
-    assert Sharing(a_pass=512, packed=1).work(ids, mask, 2) == (3 * 4, 1 + 2)
+    assert Sharing(8, 512, levels=False, packed=100).work(ids, mask, 2) == (3 + 4, 0)
+    assert Sharing(8, 512, levels=False, packed=1).work(ids, mask, 2) == (3 * 4, 1 + 2)
 
 
 @pytest.mark.parametrize("make", [attention_dropping_out, adapter_dropping_out])
@@ -203,8 +222,8 @@ def test_where_a_row_is_padded_its_log_probability_is_0(tmp_path: Path, packed: 
 def test_only_attention_that_takes_a_mask_of_its_own_is_packed(attention: str, packs: bool) -> None:
     model = llama()
     model.config._attn_implementation = attention
-    assert bool(Sharing.of(model, packed=True)) == packs
-    assert Sharing.of(model, packed=False) is not None
+    assert bool(Sharing.of(model, checkpointing=True)) == packs
+    assert Sharing.of(model, checkpointing=False) is not None
 
 
 @torch.no_grad()
@@ -217,15 +236,15 @@ def test_flex_attention_reads_packed_rows_as_plain_attention_does() -> None:
     found = []
     for attention in ("sdpa", "flex_attention"):
         model.set_attn_implementation(attention)
-        found.append(Sharing(a_pass=0, packed=7).logprobs(model, ids, mask, 2, entropy=False)[0])
+        found.append(Sharing(8, 0, levels=False, packed=7).logprobs(model, ids, mask, 2, entropy=False)[0])
     assert found[0].all(dim=0).any() and torch.equal(found[0] == 0, mask[:, -2:] == 0)
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
 def test_attention_that_makes_biases_of_its_mask_is_not_packed() -> None:
     model = biased()
-    assert Sharing.of(model, packed=True) is None
-    assert Sharing.of(model, packed=False) is not None
+    assert Sharing.of(model, checkpointing=True) is None
+    assert Sharing.of(model, checkpointing=False) is not None
 
 
 @pytest.mark.parametrize(
@@ -263,3 +282,19 @@ def test_experts_with_an_auxiliary_loss_are_cut_as_they_are_read(tmp_path: Path,
         batch["prompt_ids"].numel() + batch["completion_ids"].numel() for part in trainer._parts for batch in part
     )
     assert (trainer.figures.tokens_read == read) == (coefficient > 0.0)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "begun", "states", "answers", "length", "packs"),
+    [(576, 231, 13, 6, 6, True), (512, 300, 8, 1, 60, False), (96, 4, 60, 3, 4, False)],
+    ids=["many short answers behind a long beginning", "few long answers", "short prompts of a small model"],
+)
+def test_what_costs_less_is_read(hidden: int, begun: int, states: int, answers: int, length: int, packs: bool) -> None:
+    """As it was measured; see `_COPIED`."""
+    prompts = [(*range(begun), *range(1000 + 30 * state, 1000 + 30 * state + 24)) for state in range(states)]
+    texts = [
+        (*prompt, *range(5000 + 100 * n, 5000 + 100 * n + length - 1)) for prompt in prompts for n in range(answers)
+    ]
+    rows = SharedRows(texts, [begun + 23] * len(texts), [(n, texts[n][-length:]) for n in range(len(texts))], [])
+    both = Sharing(hidden, a_pass(hidden, on_cpu=True), packed=most_tokens(hidden))
+    assert isinstance(both._reading(rows), _Sequences) is packs

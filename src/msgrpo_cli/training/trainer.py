@@ -128,7 +128,7 @@ class MSGRPOTrainer(GRPOTrainer):
         self._least_entropy = 0.0
         self.figures = UpdateFigures()
         shares = args.share_prompts and not self.aux_loss_enabled  # which is computed of experts in separate rows
-        self.sharing = Sharing.of(policy_of(model), packed=args.gradient_checkpointing) if shares else None
+        self.sharing = Sharing.of(policy_of(model), checkpointing=bool(args.gradient_checkpointing)) if shares else None
 
     @property
     def update(self) -> int:
