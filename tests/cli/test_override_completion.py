@@ -25,7 +25,7 @@ LAKES = ["frozenlake", "frozenlake_6x6_slippery", "frozenlake_8x8", "frozenlake_
     [
         ("env=frozenlake_", [], [f"env={name}" for name in LAKES[1:]]),
         ("env=frozenlake,f", [], [f"env=frozenlake,{name}" for name in LAKES[1:]]),
-        ("+experiment=sm", [], ["+experiment=smoke"]),
+        ("+experiment=sm", [], ["+experiment=smoke", "+experiment=smollm2_frozenlake"]),
         ("algo", [], ["algo.", "algo="]),
         ("algo.sc", [], ["algo.scale="]),
         ("~algo.sc", [], ["~algo.scale="]),
