@@ -9,8 +9,9 @@ import pytest
 from msgrpo_cli.planning.preview import as_text
 
 FOUND: dict[str, Any] = {
-    "env": "mix", "id": "msgrpo/Mix-v0", "model": "tiny", "messages": [], "prompt": "", "prompt_tokens": 3, "answer_prefix": None,
-    "unknown_tokens": 0, "max_prompt_tokens": 64, "episode": [], "total_reward": 0.0, "ended_by": "limit",
+    "env": "mix", "id": "msgrpo/Mix-v0", "model": "tiny", "messages": [], "prompt": "", "prompt_tokens": 3,
+    "answer_prefix": None, "unknown_tokens": 0, "max_prompt_tokens": 64, "episode": [], "total_reward": 0.0,
+    "ended_by": "limit",
 }  # fmt: skip
 
 
