@@ -209,6 +209,7 @@ class _Reader:
         return bytes(self.numbers(f"{length}s")[0]).decode()
 
     def value(self, kind: int) -> Any:
+        """The next value, of a kind by GGUF's own number. Raises _BrokenFile for what no such header holds."""
         if kind in _NUMBERS:
             return self.numbers(_NUMBERS[kind])[0]
         if kind == _STRING:
