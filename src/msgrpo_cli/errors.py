@@ -35,8 +35,11 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, reason: str, exit_code: int) -> None:
-        super().__init__(reason)
+        super().__init__(reason, exit_code)
         self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class NotFinite(RunError):
@@ -46,6 +49,9 @@ class NotFinite(RunError):
     """
 
     def __init__(self, message: str, found: Mapping[str, Any], rows: Sequence[Any] = ()) -> None:
-        super().__init__(message)
+        super().__init__(message, found, rows)
         self.found = dict(found)
         self.rows = list(rows)
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -96,8 +96,16 @@ def micro_batches(numbers: np.ndarray, rows: Sequence[Row], most_rows: int, *, s
     since the model reads both once. Every row number is in exactly one micro-batch; whichever holds the longest row
     comes first, so that memory runs out early or never.
     """
+    return shared_out(numbers, rows, most_rows, shared=shared, ranks=1)[0]
+
+
+def shared_out(
+    numbers: np.ndarray, rows: Sequence[Row], most_rows: int, *, shared: bool, ranks: int
+) -> list[list[list[int]]]:
+    """The micro-batches of each of several processes, the same number for each; there are empty ones where there are
+    fewer rows than that. Otherwise as `micro_batches`."""
     if not len(numbers):
-        return []
+        return [[] for _ in range(ranks)]
 
     def place(number: int) -> tuple[object, ...]:
         row = rows[number]
@@ -109,9 +117,14 @@ def micro_batches(numbers: np.ndarray, rows: Sequence[Row], most_rows: int, *, s
     for number in sorted(map(int, numbers)):
         kinds.setdefault(place(number), []).append(number)
     in_order = [kinds[kind] for kind in sorted(kinds)]
-    parts = np.array_split(np.arange(len(in_order)), -(-len(in_order) // most_rows))
+    of_each = -(-len(in_order) // (most_rows * ranks))
+    parts = np.array_split(np.arange(len(in_order)), of_each * ranks)
     batches = [[number for kind in part for number in in_order[kind]] for part in parts]
-    return sorted(batches, key=lambda batch: -max(rows[number].length for number in batch))
+
+    def longest(batch: list[int]) -> int:
+        return max((rows[number].length for number in batch), default=0)
+
+    return [sorted(batches[rank * of_each :][:of_each], key=lambda batch: -longest(batch)) for rank in range(ranks)]
 
 
 def times_read(rows: Sequence[Row], *, shared: bool) -> int:

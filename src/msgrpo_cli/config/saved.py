@@ -92,8 +92,8 @@ def base_folder(adapter: Path, named: str) -> str | None:
 
 
 def config_hash(config: RunConfig) -> str:
-    """Equal for equal configs, whatever way they were written; notes count for nothing."""
-    data = {key: value for key, value in dumped(anchored(config)).items() if key != "note"}
+    """Equal for equal configs, whatever way they were written; notes count for nothing, nor do numbers of processes."""
+    data = {key: value for key, value in dumped(anchored(config)).items() if key not in ("note", "parallel")}
     data["engine"].pop("note")
     for section, key, usual in (("model", "adapter_base", None), ("rollout", "prefix_memory", 512)):
         if data[section][key] == usual:  # equal to before it existed

@@ -252,7 +252,7 @@ class SaveConfig(Section):
 class EngineConfig(Section):
     """Where generation and training happen. The defaults here are for configs saved before these keys existed."""
 
-    name: Literal["single", "continuous_batching", "vllm_colocate", "vllm_server", "ddp", "fsdp", "zero2", "zero3"]
+    name: Literal["single", "continuous_batching", "vllm_colocate", "vllm_server", "ddp", "fsdp"]
     note: str | None = None
     """What a user must know of it; said at the start of a run and by `--dry-run`."""
     max_logprob_gap: NonNegative | None = None
@@ -261,9 +261,30 @@ class EngineConfig(Section):
     @field_validator("name")
     @classmethod
     def _exists(cls, name: str) -> str:
-        if name in ("ddp", "fsdp", "zero2", "zero3"):
-            raise ValueError(f"this engine {NotYet}; use single, continuous_batching, vllm_colocate or vllm_server")
+        if name in ("ddp", "fsdp"):
+            raise ValueError(f"says how training is shared out, not who generates; give parallel={name}")
         return name
+
+
+class ParallelConfig(Section):
+    """How playing and training are shared out among processes."""
+
+    name: Literal["none", "ddp", "fsdp"] = "none"
+    processes: Positive | None = None
+    """Null: as many as there are GPUs."""
+
+    @field_validator("name")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        if name == "fsdp":
+            raise ValueError(f"it {NotYet}; use ddp, or none")
+        return name
+
+    @model_validator(mode="after")
+    def _whole(self) -> ParallelConfig:
+        if self.name == "none" and self.processes not in (None, 1):
+            raise ValueError(f"processes={self.processes}: name=none is one process; give parallel=ddp")
+        return self
 
 
 class RunConfig(Section):
@@ -288,6 +309,7 @@ class RunConfig(Section):
     guard: GuardConfig
     stop: StopConfig
     engine: EngineConfig
+    parallel: ParallelConfig = ParallelConfig()  # not in runs of before it existed
     curriculum: CurriculumConfig = CurriculumConfig()  # not in runs of before it existed
     api: ApiConfig | None = None
     """Of `msgrpo eval` alone."""

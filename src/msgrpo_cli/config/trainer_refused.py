@@ -52,7 +52,7 @@ _LOSS = "it belongs to another loss than the one that is computed (dapo)"
 _GAME = "rewards come from the game, and advantages from the algo block"
 _METRICS = "metrics.jsonl and episodes.jsonl hold every update and every answer"
 _HUB = "nothing is pushed; use the hub's own tools: hf upload ID RUN/checkpoints/..."
-_ONE_PROCESS = "a run is one process"
+_PROCESSES = "the parallel block decides"
 _SYNC = (
     "the KL reference is the policy at update 0, which is kept with the run; one that moves would be lost when the run "
     "is resumed"
@@ -121,18 +121,18 @@ REASONS: Mapping[str, str] = {
     "hub_revision": _HUB,
     "hub_strategy": _HUB,
     "hub_token": _HUB,
-    "average_tokens_across_devices": _ONE_PROCESS,
-    "ddp_backend": _ONE_PROCESS,
-    "ddp_broadcast_buffers": _ONE_PROCESS,
-    "ddp_bucket_cap_mb": _ONE_PROCESS,
-    "ddp_find_unused_parameters": _ONE_PROCESS,
-    "ddp_static_graph": _ONE_PROCESS,
-    "ddp_timeout": _ONE_PROCESS,
-    "ds3_gather_for_generation": _ONE_PROCESS,
-    "local_rank": _ONE_PROCESS,
-    "log_level_replica": _ONE_PROCESS,
-    "log_on_each_node": _ONE_PROCESS,
-    "parallelism_config": _ONE_PROCESS,
+    "average_tokens_across_devices": _PROCESSES,
+    "ddp_backend": _PROCESSES,
+    "ddp_broadcast_buffers": _PROCESSES,
+    "ddp_bucket_cap_mb": _PROCESSES,
+    "ddp_find_unused_parameters": _PROCESSES,
+    "ddp_static_graph": _PROCESSES,
+    "ddp_timeout": _PROCESSES,
+    "ds3_gather_for_generation": _PROCESSES,
+    "local_rank": _PROCESSES,
+    "log_level_replica": _PROCESSES,
+    "log_on_each_node": _PROCESSES,
+    "parallelism_config": _PROCESSES,
 }
 """Fields that nothing here could honour, and why: only TRL's own default is taken."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.guard import AT_START, blaming
-from msgrpo_cli.rollout.play import GameFactory, PlayRules, Policy, play_episodes
+from msgrpo_cli.rollout.play import GameFactory, PlayEpisodes, PlayRules, Policy, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from msgrpo_cli.rollout.split import Split, has_split, start_seeds
 from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
@@ -45,7 +45,9 @@ class Evaluator:
         seed: int,
         episodes: int,
         on_progress: Callable[[int, int], None] = lambda finished, total: None,
+        play: PlayEpisodes = play_episodes,
     ) -> None:
+        self._play = play
         self._make_game = make_game
         self._rules = rules
         self._on_progress = on_progress
@@ -59,7 +61,7 @@ class Evaluator:
 
     def play(self, policy: Policy) -> list[Episode]:
         """Play every start, with regret against exact play where the game allows it."""
-        return play_episodes(self.starts, self._make_game, policy, self._rules, self._exact, self._on_progress)
+        return self._play(self.starts, self._make_game, policy, self._rules, self._exact, self._on_progress)
 
     @cached_property
     def random_episodes(self) -> list[Episode]:

@@ -23,6 +23,8 @@ from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs.pretrained import local_path
 
+from .ranks import processes
+
 CONTINUOUS_NEEDS = "5.23"  # the tested one; its manager and its settings change from version to version
 _PATIENCE = 10.0  # seconds for a server to answer
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -34,13 +36,34 @@ def check_machine(config: RunConfig) -> None:
     for name in _SIZES:
         if (size := os.environ.get(name, "1")) != "1":
             raise UsageError(
-                f"{name}={size}: a run is one process, and {size} of them would be as many runs; start msgrpo train by "
-                f"itself, without torchrun, accelerate launch or mpirun, or unset {name}"
+                f"{name}={size}: {size} processes that each start a run would be as many runs; start msgrpo train by "
+                f"itself, which starts them: msgrpo train parallel=ddp parallel.processes={size}; or unset {name}"
             )
+    _check_processes(config)
     if (problem := trainer_fields.optimizer_problem(str(config.trainer.get("optim")))) is not None:
         raise UsageError(problem)
     if (check := _CHECKS.get(config.engine.name)) is not None:
         check(config)
+
+
+def _check_processes(config: RunConfig) -> None:
+    if config.parallel.name == "none":
+        return
+    if config.engine.name.startswith("vllm"):
+        raise UsageError(
+            f"parallel={config.parallel.name}: engine={config.engine.name} serves one process; use engine=single, or "
+            "parallel=none"
+        )
+    count = processes(config)
+    if count < 1:
+        raise UsageError(
+            f"parallel={config.parallel.name}: there is no GPU here to count; say how many: parallel.processes=2"
+        )
+    import torch
+
+    gpus = 0 if config.trainer.get("use_cpu") else torch.cuda.device_count()
+    if gpus and count > gpus:
+        raise UsageError(f"parallel.processes={count}: there are {gpus} GPUs here; one process has one of them")
 
 
 def server_url(trainer: Mapping[str, Any]) -> str:

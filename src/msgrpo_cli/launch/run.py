@@ -42,6 +42,7 @@ from msgrpo_cli.runs.pretrained import check_reachable
 from msgrpo_cli.runs.resume import changed
 
 from .engine_checks import check_machine
+from .ranks import work_on
 
 _UNKEYED = ("constant", "constant_with_warmup")
 """Schedules that read no keys of their own: transformers drops them without a word."""
@@ -64,9 +65,7 @@ class TrainJob:
         began = is_run(run_dir)
         try:
             config = job_config(data, self.config_dirs, self.from_checkpoint)
-            from msgrpo_cli.training.train import train_job  # heavy; by now a killed run can be resumed
-
-            self.outcome = train_job(config, run_dir, command=self.command, overrides=overrides)
+            self.outcome = work_on(config, run_dir, command=self.command, overrides=overrides)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the record must tell it
             self.problem = problem
             _log.info("%s failed: %s", run_dir, one_line(problem))
@@ -202,9 +201,7 @@ def go_on(
     check_steps(config)
     check_room(config, run, existing=len(checkpoints(Run(run))))
     check_machine(config)
-    from msgrpo_cli.training.train import train_job
-
-    return train_job(config, run, command=command, overrides=list(overrides), resume=run)
+    return work_on(config, run, command=command, overrides=list(overrides), resume=run)
 
 
 def weights_of(text: str, overrides: Sequence[str]) -> Path:

@@ -14,7 +14,7 @@ import torch
 _PRECISION = "trainer.bf16 and trainer.fp16 decide"
 _DEVICE = "trainer.use_cpu decides"
 _TF32 = "trainer.tf32 decides"
-_ALONE = "a run is one process"
+_ALONE = "parallel decides"
 _KERNELS = "model.attn_implementation decides"
 _OVERRULED: Mapping[str, str] = {
     "ACCELERATE_MIXED_PRECISION": _PRECISION,
@@ -33,6 +33,7 @@ _OVERRULED: Mapping[str, str] = {
     "TRANSFORMERS_DISABLE_DEEPGEMM_LINEAR": _KERNELS,
     "USE_HUB_KERNELS": _KERNELS,
 }
+_OF_RANKS = ("RANK", "LOCAL_RANK")
 _PREFIXES: Mapping[str, str] = {
     "ACCELERATE_DYNAMO_": "models are not compiled here",
     "ACCELERATE_FP8_": _PRECISION,
@@ -43,19 +44,24 @@ _PREFIXES: Mapping[str, str] = {
 }
 
 
-def overruling() -> dict[str, str]:
-    """Variables that are set and would change results, with what decides instead."""
+def overruling(*, several: bool = False) -> dict[str, str]:
+    """Variables that are set and would change results, with what decides instead.
+
+    `several`: this is one of several processes of a run, whose number is in these variables.
+    """
     found = {}
     for name in sorted(os.environ):
+        if several and name in _OF_RANKS:
+            continue
         why = _OVERRULED.get(name) or next((why for start, why in _PREFIXES.items() if name.startswith(start)), None)
         if why is not None:
             found[name] = why
     return found
 
 
-def neutralise(say: Callable[[str], None]) -> dict[str, str]:
+def neutralise(say: Callable[[str], None], *, several: bool = False) -> dict[str, str]:
     """Take such variables away and tell each; returns them."""
-    why = overruling()
+    why = overruling(several=several)
     taken = {name: os.environ.pop(name) for name in why}
     for name, value in taken.items():
         say(f"warning: {name}={value} is not read: {why[name]}")
@@ -65,9 +71,9 @@ def neutralise(say: Callable[[str], None]) -> dict[str, str]:
 
 
 @contextmanager
-def neutral_surroundings(say: Callable[[str], None]) -> Iterator[None]:
+def neutral_surroundings(say: Callable[[str], None], *, several: bool = False) -> Iterator[None]:
     """The same for as long as this lasts."""
-    taken = neutralise(say)
+    taken = neutralise(say, several=several)
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.guard import AT_START, GameError, blaming
 
-from .play import GameFactory, Judge, PlayRules, Policy, play_episodes
+from .play import GameFactory, Judge, PlayEpisodes, PlayRules, Policy, play_episodes
 from .split import keyed_seed
 
 
@@ -110,10 +110,13 @@ def play_update(
     play_rules: PlayRules,
     judge: Judge | None = None,
     on_progress: Callable[[int, int], None] = lambda finished, total: None,
+    *,
+    play: PlayEpisodes = play_episodes,
 ) -> PlayedUpdate:
     """Play the groups of update number `update` (from 1), then compute advantages and draw.
 
-    Everything follows from (rules.seed, update) and the policy's weights, whatever was played before.
+    Everything follows from (rules.seed, update) and the policy's weights, whatever was played before, and however
+    `play` shares the work out.
     """
     began = time.perf_counter()
     game = make_game()
@@ -123,7 +126,7 @@ def play_update(
     episodes: list[Episode] = []
     for groups in _groups_to_play(episodes, rules):
         starts = starts_of_update(game, rules, update, groups)
-        episodes += play_episodes(starts, make_game, policy, play_rules, judge, on_progress)
+        episodes += play(starts, make_game, policy, play_rules, judge, on_progress)
     _check_groups(episodes, rules.group_size)
     reward_GK = _rewards(episodes, rules)
     advantages = step_advantages(episodes, rules.group_size, rules.credit, rules.credit_rules)

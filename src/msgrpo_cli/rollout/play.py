@@ -56,6 +56,20 @@ class Judge(Protocol):
         """The best action here, and the expected total reward that `action` loses against it."""
 
 
+class PlayEpisodes(Protocol):
+    """Plays every start to its end, as `play_episodes` does, wherever."""
+
+    def __call__(
+        self,
+        starts: Sequence[Start],
+        make_game: GameFactory,
+        policy: Policy,
+        rules: PlayRules,
+        judge: Judge | None = None,
+        on_progress: Callable[[int, int], None] = ...,
+    ) -> list[Episode]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PlayRules:
     """How answers become moves."""

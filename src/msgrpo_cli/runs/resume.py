@@ -36,10 +36,10 @@ def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
 
     data = dumped(config)
     for text, (key, value) in zip(overrides, assignments(overrides), strict=True):
-        if not (key in _MAY_CHANGE or key.startswith(("eval.", "save.", "stop."))):
+        if not (key in _MAY_CHANGE or key.startswith(("eval.", "parallel.", "save.", "stop."))):
             raise UsageError(
-                f"{text}: a resumed run may only raise max_updates and change eval.*, save.*, stop.*, max_hours, "
-                f"trainer.report_to; to start anew from its weights use msgrpo train --from"
+                f"{text}: a resumed run may only raise max_updates and change eval.*, parallel.*, save.*, stop.*, "
+                f"max_hours, trainer.report_to; to start anew from its weights use msgrpo train --from"
             )
         if key == "max_updates" and isinstance(value, int) and value < config.max_updates:
             raise UsageError(f"{text}: the run was to last {config.max_updates} updates; --resume may only raise that")

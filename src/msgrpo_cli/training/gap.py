@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgrpo_cli.errors import RunError
 
+from .micro_batch import Batch, loss_mask
+from .parallel.ranks import ALONE, Ranks
+
 if TYPE_CHECKING:
     import torch
-
-    from .micro_batch import Batch
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Far:
     def of(cls, batch: Mapping[str, Any], trained: torch.Tensor) -> Far:
         """Of a micro-batch: from the log-probabilities that its tokens were sampled with, shape (N, T)."""
         far = cls()
-        far.add((trained - batch["sampling_per_token_logps"]).abs()[batch["completion_mask"].bool()])
+        far.add((trained - batch["sampling_per_token_logps"]).abs()[loss_mask(batch)])
         return far
 
     def join(self, other: Far) -> None:
@@ -84,25 +85,32 @@ def checked_gap(
     update: int,
     cause: Callable[[Sequence[Batch]], str],
     number: tuple[int, int] = (1, 1),
+    ranks: Ranks = ALONE,
 ) -> Far:
     """The gap of those rows of an update that train in one optimizer step, the first of the pair `number` of so many.
 
     `trained` are the log-probabilities that its micro-batches train from, computed before the update changed a weight.
     Raises RunError where sampling and training disagree by more than the bound, or by no number at all; `cause` is
-    asked about the micro-batch that is farthest. Where `trained` itself is no number the loss is none, which stops the
-    run and says so.
+    asked about the micro-batch that is farthest, on the rank of several `ranks` that has it. Where `trained` itself is
+    no number the loss is none, which stops the run and says so.
     """
     gaps = [Far.of(batch, logprobs) for batch, logprobs in zip(part, trained, strict=False)]
+    finite = all(bool(logprobs.isfinite().all()) for logprobs in trained)
+    given = ranks.gather(lambda: (gaps, finite))
     gap = Far()
-    for one in gaps:
+    for one in (one for of_rank, _ in given for one in of_rank):
         gap.join(one)
-    if gap.within(bound) or not all(bool(logprobs.isfinite().all()) for logprobs in trained):
+    if gap.within(bound) or not all(is_finite for _, is_finite in given):
         return gap
-    farthest = max(range(len(gaps)), key=lambda i: (math.isnan(gaps[i].mean), gaps[i].largest))
+    far = [[(math.isnan(one.mean), one.largest) for one in of_rank] for of_rank, _ in given]
+    rank, number_there = max(
+        ((r, i) for r, of in enumerate(far) for i in range(len(of))), key=lambda at: far[at[0]][at[1]]
+    )
+    why = ranks.gather(lambda: cause([part[number_there]]) if rank == ranks.rank else "")[rank]
     of_step = f" of optimizer step {number[0]} of {number[1]}" if number[1] > 1 else ""
     raise RunError(
         f"update {update}: sampling and training disagree about the tokens{of_step}: log-probability gap "
         f"{gap.mean:.2g} on average (engine.mean_logprob_gap {bound.mean:g}), {gap.largest:.2g} at most "
         f"(engine.max_logprob_gap {bound.largest:g}); the weights were not changed. "
-        f"Likely cause: {cause([part[farthest]])}"
+        f"Likely cause: {why}"
     )

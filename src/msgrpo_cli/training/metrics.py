@@ -19,6 +19,8 @@ from .gap import Far
 if TYPE_CHECKING:
     import torch
 
+    from .parallel.ranks import Ranks
+
 _FROM_TRL = {"entropy": "entropy", "kl": "kl", "clip_ratio": "clip_ratio/region_mean"}
 
 
@@ -67,6 +69,20 @@ class UpdateFigures:
         far = 0.0 if seen is None else Far.of(batch, seen).largest
         self.log_ratio_of_step = max(self.log_ratio_of_step, far)
         self.log_ratio_max = max(self.log_ratio_max, far)
+
+    def step_joined(self, ranks: Ranks, loss: float) -> float:
+        """Of the optimizer step that all ranks have just computed: the farthest token of all of them, and its loss, of
+        which each rank gives P times its share."""
+        losses, ratios = zip(*ranks.gather(lambda: (loss, self.log_ratio_of_step)), strict=True)
+        self.log_ratio_of_step = max(ratios)
+        self.log_ratio_max = max(self.log_ratio_max, self.log_ratio_of_step)
+        return float(sum(losses) / ranks.count)
+
+    def update_joined(self, ranks: Ranks) -> None:
+        """TRL's sums over the whole update, of all ranks."""
+        given = ranks.gather(lambda: (self._weight, self._trl))
+        self._weight = sum(weight for weight, _ in given)
+        self._trl = {name: sum(trl[name] for _, trl in given) for name in _FROM_TRL}
 
     def stepped(self, loss: float, learning_rate: float, *, seconds: float) -> None:
         """An optimizer step's forward and backward passes are done."""

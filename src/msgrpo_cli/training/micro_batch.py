@@ -6,7 +6,7 @@ Shape suffix: N rows, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,21 +40,26 @@ class Read(Protocol):
         """Log-probabilities and entropies of the completions, shape (N, T), with equal prompts shared or not."""
 
 
-def entropy_quantile(parts: Sequence[Sequence[Batch]], read: Read, share: float) -> float:
-    """Of the entropy (nats) of all completion tokens of the micro-batches of these parts."""
+def loss_mask(batch: Mapping[str, Any]) -> torch.Tensor:
+    """Of the tokens that a loss is made of, shape (N, T)."""
+    mask: torch.Tensor = batch["completion_mask"]
+    return (mask * batch["tool_mask"] if "tool_mask" in batch else mask).bool()
+
+
+def entropies(parts: Sequence[Sequence[Batch]], read: Read) -> np.ndarray:
+    """The entropy (nats) of every completion token of the micro-batches of these parts; shape (tokens,)."""
     batches = [batch for part in parts for batch in part]
-    entropies = [read(batch)[1][batch["completion_mask"].bool()].float() for batch in batches]
-    return float(np.quantile(torch.cat(entropies).cpu().numpy(), share))
+    return np.concatenate([read(batch)[1][loss_mask(batch)].float().cpu().numpy() for batch in batches])
 
 
-def normalise(step: Sequence[Batch], tokens: int, device: torch.device) -> None:
-    """Give the micro-batches of one optimizer step what TRL divides their losses by: `tokens` is the whole update's.
+def normalise(step: Sequence[Batch], tokens: int, step_tokens: float, device: torch.device) -> None:
+    """Give the micro-batches of one optimizer step what TRL divides their losses by: `tokens` is the whole update's,
+    `step_tokens` those of this step, of one rank on average.
 
     See the batching contract of `trainer.MSGRPOTrainer`.
     """
-    step_tokens = sum(batch["tokens"] for batch in step)
     for batch in step:
-        batch["accumulation"] = step_tokens / batch["tokens"]
+        batch["accumulation"] = step_tokens / batch["tokens"] if batch["tokens"] else 1.0
         exact = torch.float64 if device.type == "cpu" else None
         batch["num_items_in_batch"] = torch.tensor(tokens / batch["accumulation"], dtype=exact).to(device)
 

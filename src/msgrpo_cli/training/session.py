@@ -31,6 +31,8 @@ from msgrpo_cli.runs.trained_prompts import trained_before, trained_prompts
 
 from .display import Display
 from .failures import Limit
+from .parallel.following import Save, Train
+from .parallel.ranks import ALONE, Ranks
 from .recorder import Recorder
 from .trainer import MSGRPOTrainer
 
@@ -54,6 +56,7 @@ class Session:
     """Of the base and of the best checkpoint, whose scores end the run."""
     stored_policy: Callable[[Path], LanguageAgentPolicy]
     """The policy of a checkpoint, as read back from disk."""
+    ranks: Ranks = ALONE
 
     def evaluate_base(self, *, again: bool) -> None:
         """Score the untrained weights: on validation for the curve, on the final part for the ladder.
@@ -76,11 +79,14 @@ class Session:
 
     def train(self, point: ResumePoint) -> None:
         """Train to the end; where the process is asked to end before, save the last finished update."""
+        begins_at = str(point.checkpoint) if point.checkpoint else None
         try:
-            self.trainer.train(resume_from_checkpoint=str(point.checkpoint) if point.checkpoint else None)
+            self.ranks.tell(Train(begins_at))
+            self.trainer.train(resume_from_checkpoint=begins_at)
         except Interrupted:
             if self.recorder.recorded and not checkpoint.has(self.run, self.trainer.update):
                 self.recorder.interim = True
+                self.ranks.tell(Save())
                 self.trainer.save_finished_update()
             raise
 

@@ -67,6 +67,8 @@ def training_arguments(config: RunConfig, run: Run, device: torch.device) -> MSG
         "share_prompts": config.algo.share_prompts,
         "run_seed": config.seed,
         "run_config": dumped(config),
+        # Every weight that is trained has its part in every loss.
+        **({} if config.parallel.name == "none" else {"ddp_find_unused_parameters": False}),
         **trainer_settings(config.engine.name),
     }
     with refusing():

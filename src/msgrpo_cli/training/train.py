@@ -6,12 +6,15 @@ Knows run directories, resume points and how a run ends. Knows nothing about mod
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from msgrpo_cli.common.console import say
 from msgrpo_cli.common.files import write_text
@@ -38,8 +41,11 @@ from msgrpo_cli.runs.resume import (
 )
 from msgrpo_cli.runs.trained_prompts import trained_before, trained_prompts
 
-from .assembly import connected
+from .assembly import connected, following
 from .curriculum import Curriculum
+from .display import Display
+from .parallel.following import Begin
+from .parallel.ranks import ALONE, EndedByFirst, Ranks
 from .session import PlayUpdate
 from .stopping import Stopping
 from .supervision import Supervision
@@ -54,10 +60,12 @@ def train_job(
     overrides: list[str],
     resume: Path | None = None,
     play: PlayUpdate = play_update,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train, or go on training, in `run_dir`; returns what `train --json` prints.
 
-    `play` plays each update, as `rollout.collect.play_update` does.
+    `play` plays each update, as `rollout.collect.play_update` does. Of several `ranks` this is the work of the first;
+    that of the others is `follow_job`.
 
     `run.json` ends as done, failed or interrupted, whatever happens. Raises UsageError where another process works
     in the directory, RunError for work that failed, Interrupted where the process was asked to end.
@@ -81,8 +89,8 @@ def train_job(
         )
         try:
             quiet_libraries()
-            with trackers_inside(run.path), neutral_surroundings(say):
-                summary = _train(config, run, point, kept, before if resume is not None else None, damaged, play)
+            with trackers_inside(run.path), neutral_surroundings(say, several=not ranks.alone), ranks.led():
+                summary = _train(config, run, point, kept, before if resume is not None else None, damaged, play, ranks)
         except KeyboardInterrupt:
             tell_how_to_go_on(run)
             raise
@@ -95,6 +103,21 @@ def train_job(
             raise
         _finish(run, "done")
     return {"run": str(run.path), "status": "done", **summary, "wall_seconds": time.perf_counter() - began}
+
+
+def follow_job(run_dir: Path, ranks: Ranks) -> None:
+    """The work of every rank but the first: what that one tells, until it ends the run. Writes nothing into the run but
+    its own part of a checkpoint."""
+    begin: Begin = ranks.hear()
+    quiet_libraries()
+    with (
+        open(os.devnull, "w") as nowhere,
+        neutral_surroundings(lambda text: None, several=True),
+        heeding(None, lambda: None, heard=b""),
+        suppress(EndedByFirst),
+    ):
+        display = Display(begin.config.max_updates, Console(file=nowhere))
+        following(begin.config, Run(run_dir), display, begin.stage, ranks).follow()
 
 
 def _finish(run: Run, status: Status, error: str | None = None) -> None:
@@ -113,6 +136,7 @@ def _train(
     before: Mapping[str, Any] | None,
     damaged: Sequence[str],
     play: PlayUpdate,
+    ranks: Ranks,
 ) -> dict[str, Any]:
     """The work itself; `before` is the record of the run that goes on, None for a new one."""
     with (
@@ -138,7 +162,8 @@ def _train(
         go_back(run, kept)
         began = point.checkpoint
         trained = trained_prompts(began, config.prompt) if began else trained_before(config)
-        session = connected(config, run, supervision.display, stopping, curriculum, trained, play)
+        ranks.tell(Begin(config, curriculum.stage))
+        session = connected(config, run, supervision.display, stopping, curriculum, trained, play, ranks)
         with supervision.explaining(session.limits, session.text_of):
             if not point.base_is_scored:
                 session.evaluate_base(again=point.checkpoint is not None)

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
+from trl.models.utils import _ForwardRedirection
 
-from msgrpo_cli.algo.batching import Row, deal, micro_batches, step_rows, times_read, weighed_rows
+from msgrpo_cli.algo.batching import Row, deal, shared_out, step_rows, times_read, weighed_rows
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.common.seeding import generator
+from msgrpo_cli.errors import RunError
 from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.models.dropout import switch_off
 from msgrpo_cli.rollout.collect import PlayedUpdate
@@ -36,7 +40,8 @@ from .failures import not_finite
 from .gap import Far, GapBound, checked_gap
 from .gap_cause import cause
 from .metrics import UpdateFigures
-from .micro_batch import Batch, entropy_quantile, model_inputs, no_reward, normalise, rows_in_hand, work
+from .micro_batch import Batch, entropies, model_inputs, no_reward, normalise, rows_in_hand, work
+from .parallel.ranks import ALONE, Ranks
 from .reference import as_trl_reads_it
 from .settings import MSGRPOConfig
 from .shared_logprobs import Sharing, told_positions
@@ -70,6 +75,10 @@ class MSGRPOTrainer(GRPOTrainer):
     micro-batches. Rows weigh through `batching.weighed_rows`. An optimizer step whose rows all have advantage 0 does no
     backward pass: the gradients stay None and the optimizer moves nothing, momentum and weight decay included. TRL
     counts it, so schedule and seeds go on as ever; T counts its tokens, entropy and gap are those of what is read.
+
+    Several `ranks` play, draw and cut the same; each trains on its own micro-batches, as many as every other, with
+    t_step and T counted over all of them. torch takes the mean of their gradients, so each weighs P times as much, for
+    P ranks: the accumulation factor is t_step / (P t). What decides or is written down is summed over the ranks before.
     """
 
     args: MSGRPOConfig
@@ -85,8 +94,9 @@ class MSGRPOTrainer(GRPOTrainer):
         *,
         on_update: Callable[[FinishedUpdate], AfterUpdate] = lambda finished: AfterUpdate(),
         on_phase: OnPhase = lambda name, finished, total, *, safe: None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """`play(update)` plays update number `update` (from 1).
+        """`play(update)` plays update number `update` (from 1); on several `ranks` it gives the same on each.
 
         `on_checkpoint(directory, update)` gets every checkpoint after TRL wrote it under `args.output_dir`, and moves
         it to where it belongs. `reference` is needed where `args.beta` > 0 and a whole model is trained. `on_update` is
@@ -114,6 +124,7 @@ class MSGRPOTrainer(GRPOTrainer):
                 raise ValueError("beta > 0 needs a reference model")
             ready = as_trl_reads_it(reference, args, self.temperature)
             self.ref_model = self.accelerator.prepare_model(ready, evaluation_mode=True)
+        self.ranks = ranks
         self.mask_truncated_completions = False  # cut rows are left out: TRL does not know all ends of a conversation
         self.num_generations = 1  # to TRL every row is a group of its own; the real groups are in PlayedUpdate
         self.play = play
@@ -179,40 +190,66 @@ class MSGRPOTrainer(GRPOTrainer):
         rng = generator((self.args.run_seed, self.update + 1, "deal"))
         self._parts, self._rows_of_parts = [], []
         for part in deal(len(rows), self.args.optimizer_steps, rng):
-            self.on_phase("scoring", len(self._parts), self.args.optimizer_steps, safe=True)
+            self.on_phase("scoring", len(self._parts), self.args.optimizer_steps, safe=self.ranks.alone)
             learnt = part if any(rows[i].advantage for i in part) else part[:0]
-            cut = micro_batches(learnt, rows, self.args.rows_per_micro_batch, shared=bool(self.sharing))
+            most, count = self.args.rows_per_micro_batch, self.ranks.count
+            cut = shared_out(learnt, rows, most, shared=bool(self.sharing), ranks=count)
             self._rows_of_parts.append([rows[i] for i in part])
-            self._parts.append([self._batch([rows[i] for i in few], [factors[i] for i in few]) for few in cut])
-            normalise(self._parts[-1], tokens, self.args.device)
+            self._parts.append([self._batch(few, rows, factors) for few in cut[self.ranks.rank]])
+            step_tokens = sum(len(rows[i].completion_ids) for i in learnt)
+            normalise(self._parts[-1], tokens, step_tokens / count, self.args.device)
         if self.top_entropy_quantile < 1.0 and rows:
-            self._least_entropy = entropy_quantile(self._parts, self._read, 1 - self.top_entropy_quantile)
+            some = self.ranks.gather(lambda: entropies(self._parts, self._read))
+            self._least_entropy = float(np.quantile(np.concatenate(some), 1 - self.top_entropy_quantile))
         read = [batch["work"] for batches in self._parts for batch in batches]
         for number, batches in enumerate(self._parts):
             old = [batch["old_per_token_logps"] for batch in batches if "old_per_token_logps" in batch]
             self.figures.logprob_gap.join(self._checked_gap(number, old))
-        self.figures.scored(rows, read, seconds=time.perf_counter() - began)
+        of_all = [one for of_rank in self.ranks.gather(lambda: read) for one in of_rank]
+        self.figures.scored(rows, of_all, seconds=time.perf_counter() - began)
 
     def _checked_gap(self, number: int, trained: list[torch.Tensor]) -> Far:
         """Of a part of the update, none of whose steps was taken: `trained` has a tensor for every micro-batch."""
         bound, steps = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap), self.args.optimizer_steps
         assert self.model is not None
         find = partial(cause, self.model, read=self._read, bound=bound, shares=bool(self.sharing))
-        return checked_gap(self._parts[number], trained, bound, self.update + 1, find, (number + 1, steps))
+        return checked_gap(self._parts[number], trained, bound, self.update + 1, find, (number + 1, steps), self.ranks)
 
-    def _batch(self, rows: list[Row], factors: Sequence[float]) -> Batch:
-        """Rows as TRL's tensors, old and reference log-probabilities included where they are needed."""
+    def _batch(self, numbers: Sequence[int], update: Sequence[Row], factors: np.ndarray) -> Batch:
+        """The rows of these numbers, out of an update's, as TRL's tensors, old and reference log-probabilities included
+        where they are needed. Of no rows: one that counts for nothing, since all ranks take the same passes."""
+        rows = [update[i] for i in numbers] or [min(update, key=lambda row: row.length)]
         self.rows_in_hand = rows
         self._last_loaded_step = self.state.global_step  # the policy's generator pushed the weights before it played
         assert self.model is not None
         self.model.train()
-        batch: Batch = self._generate_and_score_completions([{"prompt": ""} for _ in rows])
-        weighed = [row.advantage * factor for row, factor in zip(rows, factors, strict=True)]
+        with self._own_figures():
+            batch: Batch = self._generate_and_score_completions([{"prompt": ""} for _ in rows])
+        weighed = [update[i].advantage * factors[i] for i in numbers] or [0.0]
         batch["advantages"] = torch.tensor(weighed, dtype=torch.float32, device=self.args.device)
-        batch["tokens"] = sum(len(row.completion_ids) for row in rows)
+        if not len(numbers):
+            batch["tool_mask"] = torch.zeros_like(batch["completion_mask"])  # TRL's word for what is no loss
+        batch["tokens"] = sum(len(update[i].completion_ids) for i in numbers)
         batch["size"] = times_read(rows, shared=bool(self.sharing))
         batch["work"] = work(batch, self.sharing)
         return batch
+
+    @contextmanager
+    def _own_figures(self) -> Iterator[None]:
+        """Within, TRL's figures of a micro-batch are this rank's alone. TRL gathers them from ranks whose rows it takes
+        for equally many, and takes means whatever their tokens; ours are summed at the end of the optimizer step."""
+        if self.ranks.alone:
+            yield
+            return
+        self.accelerator.gather = self.accelerator.gather_for_metrics = lambda tensor, *_, **__: tensor
+        try:
+            yield
+        finally:
+            del self.accelerator.gather, self.accelerator.gather_for_metrics
+
+    def _calculate_rewards(self, inputs: Any, prompts: Sequence[Any], *_: Any) -> torch.Tensor:
+        """The only change: no function is asked, nor the other ranks; advantages are ours."""
+        return torch.zeros(len(prompts), 1, device=self.args.device)
 
     # One optimizer step
 
@@ -228,17 +265,20 @@ class MSGRPOTrainer(GRPOTrainer):
         seen: list[torch.Tensor] = []
         self.figures.log_ratio_of_step = 0.0
         model.train()
-        for number, batch in enumerate(batches):
-            self.on_phase("update", number, len(batches), safe=within == 0)
-            last = batch is batches[-1]
-            self.accelerator.gradient_state._set_sync_gradients(last)
-            self.current_gradient_accumulation_steps = batch["accumulation"]
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                total += super().training_step(model, batch, num_items_in_batch)  # type: ignore[no-untyped-call]
-            self.figures.trained(batch, self._metrics["train"], self._seen_logps)
-            seen += [] if self._seen_logps is None else [self._seen_logps]
-            self._metrics["train"].clear()
+        with self.ranks.in_step(), self._own_figures():
+            for number, batch in enumerate(batches):
+                self.on_phase("update", number, len(batches), safe=within == 0 and self.ranks.alone)
+                last = batch is batches[-1]
+                self.accelerator.gradient_state._set_sync_gradients(last)
+                self.current_gradient_accumulation_steps = batch["accumulation"]
+                with nullcontext() if last else self.accelerator.no_sync(model):
+                    total += super().training_step(model, batch, num_items_in_batch)  # type: ignore[no-untyped-call]
+                self.figures.trained(batch, self._metrics["train"], self._seen_logps)
+                seen += [] if self._seen_logps is None else [self._seen_logps]
+                self._metrics["train"].clear()
         self.accelerator.gradient_state._set_sync_gradients(True)
+        if not self.ranks.alone:
+            total = torch.tensor(self.figures.step_joined(self.ranks, float(total)), device=self.args.device)
         if within == 0 and math.isfinite(float(total)):
             gap = self._checked_gap(0, seen)
             self.figures.logprob_gap = self.figures.logprob_gap if self.figures.logprob_gap.tokens else gap
@@ -257,11 +297,16 @@ class MSGRPOTrainer(GRPOTrainer):
         """The changes: what is equal in several rows is computed once, every model is told the positions of tokens, and
         the log-probabilities of the loss are kept, to be compared with those sampled from."""
         model, ids, mask, width = args[:4]
-        inner = policy_of(self.accelerator.unwrap_model(model))
+        bare = self.accelerator.unwrap_model(model)
+        inner = policy_of(bare)
         if self.sharing:
+            read = partial(self.sharing.logprobs, inner, entropy=kwargs.get("compute_entropy", False))
             with self.accelerator.autocast():
-                entropy = kwargs.get("compute_entropy", False)
-                result = (*self.sharing.logprobs(inner, ids, mask, width, entropy=entropy), None)
+                if model is bare:
+                    found = read(ids, mask, width)
+                else:  # torch sums the gradients of what went through its wrapper, and of nothing else
+                    found = _ForwardRedirection()(model, bare, read, ids, mask, width)
+            result = (*found, None)
         else:
             result = super()._get_per_token_logps_and_entropies(told_positions(model, inner), *args[1:], **kwargs)
         if kwargs.get("compute_entropy"):
@@ -305,11 +350,24 @@ class MSGRPOTrainer(GRPOTrainer):
         }
 
     def finished_update(self) -> FinishedUpdate:
-        """The update just finished."""
+        """The update just finished. Raises RunError where ranks have come to different weights."""
+        if not self.ranks.alone:
+            self.figures.update_joined(self.ranks)
+            if len(set(self.ranks.gather(self._digest))) > 1:
+                raise RunError(f"update {self.update}: the processes have come to different weights")
         metrics = self.update_metrics()
         assert self.played is not None
         step, steps = int(self.state.global_step), self.args.steps_per_update
         return FinishedUpdate(self.played, metrics, step, steps, self.log)
+
+    def _digest(self) -> int:
+        """Of all bits of the weights that are trained."""
+        assert self.model is not None
+        trained = [weights.detach() for weights in self.model.parameters() if weights.requires_grad]
+        of_each = [
+            weights.contiguous().view(torch.uint8).view(torch.int16).sum(dtype=torch.int64) for weights in trained
+        ]
+        return int(sum(number * int(digest) for number, digest in enumerate(of_each, start=1)))
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """The only change: TRL's own averages over rows are dropped; they would mislead."""
@@ -330,10 +388,22 @@ class MSGRPOTrainer(GRPOTrainer):
         self.model.load_state_dict(stored.state_dict())
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """The only change: what TRL wrote is handed to `on_checkpoint`."""
+        """The only changes: what TRL wrote is handed to `on_checkpoint`, and the first rank alone writes, but for the
+        state of each rank's random generators."""
         self.on_phase("checkpoint", 0, 0, safe=False)
-        super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
-        self.on_checkpoint(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}", self.update)
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        if not self.ranks.alone:
+            self.ranks.gather(partial(self._save_rng_state, str(folder)))
+        if self.ranks.first:
+            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
+            if not self.ranks.alone:
+                shutil.copyfile(folder / "rng_state_0.pth", folder / "rng_state.pth")  # for one process, later
+            self.on_checkpoint(folder, self.update)
+
+    def store_flos(self) -> None:
+        """The only change: several ranks count no operations, for which all of them would have to come here."""
+        if self.ranks.alone:
+            super().store_flos()
 
     def save_finished_update(self) -> None:
         """Save the state at the end of the last update, in whose successor no optimizer step was taken yet."""

@@ -1,0 +1,252 @@
+"""The processes of a run: started by torch's elastic agent, as torchrun does it, watched, and asked to end together.
+
+Knows processes, signals, and the folder through which a run's parent and its ranks tell each other what is to be done
+and what came of it. Knows nothing about how ranks share the work: `training/parallel` does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from msgrpo_cli.common.signals import PARENT, asked_to_end, heeding
+from msgrpo_cli.common.text import one_line
+from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.errors import INTERRUPTED, Interrupted, RunError
+from msgrpo_cli.runs.directory import Run, left_interrupted
+
+_TICK = 0.2  # seconds between two looks at the ranks
+_MODULE = "msgrpo_cli.worker"
+
+
+def work_on(
+    config: RunConfig, run_dir: Path, *, command: list[str], overrides: list[str], resume: Path | None = None
+) -> dict[str, Any]:
+    """Train, or go on training, in this process or in those that `parallel` asks for; as `training.train.train_job`."""
+    if config.parallel.name == "none":
+        from msgrpo_cli.training.train import train_job  # heavy; by now a killed run can be resumed
+
+        return train_job(config, run_dir, command=command, overrides=overrides, resume=resume)
+    job = Job(config, run_dir.absolute(), list(command), list(overrides), resume)
+    folder = Path(tempfile.mkdtemp(prefix="msgrpo-ranks-"))
+    try:
+        job.write(folder)
+        return _outcome(job, folder, _Agent(folder, processes(config)))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def processes(config: RunConfig) -> int:
+    """How many a run has; 0 where the GPUs are to be counted and there are none."""
+    if config.parallel.name == "none":
+        return 1
+    if config.parallel.processes is not None:
+        return config.parallel.processes
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the ranks are to do."""
+
+    config: RunConfig
+    run: Path
+    command: list[str]
+    overrides: list[str]
+    resume: Path | None
+
+    def write(self, folder: Path) -> None:
+        (folder / "job.pickle").write_bytes(pickle.dumps(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        job: Job = pickle.loads((folder / "job.pickle").read_bytes())
+        return job
+
+
+@dataclass
+class Result:
+    """What came of a rank's work, left in the folder that the job lies in."""
+
+    folder: Path
+    rank: int
+    outcome: dict[str, Any] | None = None
+    error: BaseException | None = None
+    moment: float = 0.0
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Around the work: whatever comes of it is written down."""
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - the outermost boundary of a rank; the parent tells it
+            traceback.print_exc(file=(self.folder / f"rank-{self.rank}.txt").open("w"))
+            self.error = error
+        self.moment = time.time()
+        try:
+            written = pickle.dumps(self)
+        except Exception:  # noqa: BLE001 - whatever pickle raises of an exception that it cannot keep
+            assert self.error is not None
+            self.error = RunError(f"{type(self.error).__name__}: {one_line(self.error)}")
+            written = pickle.dumps(self)
+        with suppress(OSError):  # the folder is gone: nobody waits
+            (self.folder / f"rank-{self.rank}.pickle").write_bytes(written)
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.error is None else getattr(self.error, "exit_code", RunError.exit_code)
+
+    @classmethod
+    def all_in(cls, folder: Path) -> list[Result]:
+        """Of the ranks that left one, the earliest first."""
+        found = []
+        for path in folder.glob("rank-*.pickle"):
+            with suppress(Exception):  # cut off in the midst of writing
+                found.append(pickle.loads(path.read_bytes()))
+        return sorted(found, key=lambda result: result.moment)
+
+
+@dataclass
+class _Agent:
+    """torch's agent in a thread: it starts the ranks, and ends all of them where one fails."""
+
+    folder: Path
+    count: int
+    failures: dict[int, Any] = field(default_factory=dict)
+    problem: BaseException | None = None
+
+    def run(self) -> None:
+        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+        for name in list(logging.root.manager.loggerDict):  # what goes wrong is told by the parent, in its own words
+            if name.startswith("torch.distributed.elastic"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+        quiet = dict.fromkeys(range(1, self.count), Std.ALL)
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=self.count,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",  # a free port: several runs may share a machine
+            local_addr="localhost",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=str(self.folder / "logs"), redirects=quiet),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-u", "-m", _MODULE, str(self.folder))
+        except ChildFailedError as error:
+            self.failures = dict(error.failures)
+        except BaseException as error:  # noqa: BLE001 - told in the thread that waits for this one
+            self.problem = error
+
+    def children(self) -> list[psutil.Process]:
+        """The ranks that live."""
+        found = []
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if str(self.folder) in child.cmdline():
+                    found.append(child)
+        return found
+
+    def signal(self, number: int) -> None:
+        for child in self.children():
+            with suppress(psutil.Error):
+                child.send_signal(number)
+
+
+@contextmanager
+def _environment(count: int) -> Iterator[None]:
+    """What the ranks inherit: their parent, where modules are, and their share of the cores."""
+    given = {
+        PARENT: str(os.getpid()),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count))),
+    }
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _outcome(job: Job, folder: Path, agent: _Agent) -> dict[str, Any]:
+    """Wait for the ranks; what the first one gives. Raises the error that ended them."""
+
+    def last_words() -> None:
+        agent.signal(signal.SIGKILL)
+        left_interrupted(Run(job.run))
+
+    import torch.distributed.launcher.api  # noqa: F401 - heavy; not in a thread, where a signal could cut it off
+
+    thread = threading.Thread(target=agent.run, name="ranks", daemon=True)
+    told = False
+    with _environment(agent.count), heeding(None, last_words, heard=b""):
+        thread.start()
+        while thread.is_alive():
+            thread.join(_TICK)
+            asked = asked_to_end()
+            if asked is not None and not told and agent.children():
+                told = True
+                interrupted = isinstance(asked, Interrupted) and asked.exit_code == INTERRUPTED
+                agent.signal(signal.SIGINT if interrupted else signal.SIGTERM)
+    results = Result.all_in(folder)
+    first = next((result for result in results if result.rank == 0), None)
+    if first is not None and first.outcome is not None:
+        return first.outcome
+    error = _what_ended(results, agent)
+    if not isinstance(error, Interrupted):
+        _record(Run(job.run), error)
+    raise error
+
+
+def _what_ended(results: list[Result], agent: _Agent) -> BaseException:
+    """A rank that was killed, else the first that failed by itself, else the interruption that all heard of."""
+    from msgrpo_cli.training.parallel.ranks import PeerLost
+
+    for rank, failure in sorted(agent.failures.items()):
+        if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            return RunError(f"rank {rank} (process {failure.pid}) was ended by {name}; go on with --resume")
+    errors = [(result.rank, result.error) for result in results if result.error is not None]
+    own = [error for _, error in errors if not isinstance(error, (PeerLost, Interrupted))]
+    interruptions = [error for _, error in errors if isinstance(error, Interrupted)]
+    for error in (*own, *interruptions, *(error for _, error in errors)):
+        return error
+    if agent.problem is not None:
+        return RunError(f"the processes could not be started: {one_line(agent.problem)}")
+    codes = ", ".join(f"rank {rank} with exit code {f.exitcode}" for rank, f in sorted(agent.failures.items()))
+    return RunError(f"the run's processes ended without a word: {codes or 'all of them'}")
+
+
+def _record(run: Run, error: BaseException) -> None:
+    """The run's record names what ended it, not what the first rank saw of it."""
+    with suppress(OSError):
+        record = run.record()
+        if record.get("status") in ("running", "failed") and record.get("pid") is not None:
+            run.finish("failed", f"{type(error).__name__}: {error}")
