@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ WAYS = {
         "rollout.max_prompt_tokens=200",
     ),
 }
+OF_FOUR = ["plain", "two steps, two passes", "replayed groups"]
 CLOSE = 2e-4
 """Of float32 sums in another order, relative; a wrong weight of one rank's share is off by tens of percent."""
 
@@ -71,6 +73,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_alike(run: Path, alone: Path) -> None:
+    assert json.loads((run / "run.json").read_text())["status"] == "done"
     assert (run / "episodes.jsonl").read_bytes() == (alone / "episodes.jsonl").read_bytes()
     for ours, theirs in zip(lines(run / "metrics.jsonl"), lines(alone / "metrics.jsonl"), strict=True):
         for name, value in theirs.items():
@@ -95,21 +98,34 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """By two processes, and by four, of which one has no group."""
-    folder = tmp_path_factory.mktemp(f"shared-{request.param}")
-    said = train_on_ranks(request.param, folder, {name: [*SMALL, *overrides] for name, overrides in WAYS.items()})
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return by_several(2, list(WAYS), tmp_path_factory.mktemp("by-two"))
+
+
+@pytest.fixture(scope="module")
+def by_four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return by_several(4, OF_FOUR, tmp_path_factory.mktemp("by-four"))
+
+
+def by_several(count: int, names: Sequence[str], folder: Path) -> Path:
+    said = train_on_ranks(count, folder, {name: [*SMALL, *WAYS[name]] for name in names})
     (folder / "said.txt").write_text(said)
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
-def test_several_processes_train_as_one(way: str, alone: Path, shared: Path) -> None:
-    assert (shared / way / "run.json").exists(), (shared / "said.txt").read_text()[-3000:]
-    assert_alike(shared / way, alone / way)
-    assert json.loads((shared / way / "run.json").read_text())["status"] == "done"
+def test_two_processes_train_as_one(way: str, alone: Path, by_two: Path) -> None:
+    assert (by_two / way / "run.json").exists(), (by_two / "said.txt").read_text()[-3000:]
+    assert_alike(by_two / way, alone / way)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", OF_FOUR)
+def test_four_processes_train_as_one_though_one_has_no_group(way: str, alone: Path, by_four: Path) -> None:
+    assert (by_four / way / "run.json").exists(), (by_four / "said.txt").read_text()[-3000:]
+    assert_alike(by_four / way, alone / way)
 
 
 @pytest.mark.slow
