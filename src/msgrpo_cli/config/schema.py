@@ -273,13 +273,6 @@ class ParallelConfig(Section):
     processes: Positive | None = None
     """Null: as many as there are GPUs."""
 
-    @field_validator("name")
-    @classmethod
-    def _exists(cls, name: str) -> str:
-        if name == "fsdp":
-            raise ValueError(f"it {NotYet}; use ddp, or none")
-        return name
-
     @model_validator(mode="after")
     def _whole(self) -> ParallelConfig:
         if self.name == "none" and self.processes not in (None, 1):

@@ -54,6 +54,10 @@ def _check_processes(config: RunConfig) -> None:
             f"parallel={config.parallel.name}: engine={config.engine.name} serves one process; use engine=single, or "
             "parallel=none"
         )
+    if config.parallel.name == "fsdp" and (config.engine.name != "single" or config.lora.quantization):
+        raise UsageError(
+            "parallel=fsdp: weights that are shared out go with engine=single and without lora.quantization"
+        )
     count = processes(config)
     if count < 1:
         raise UsageError(

@@ -177,7 +177,9 @@ def last_whole(run: Run, on_damage: Callable[[str], None] = lambda reason: None)
 
 
 def _unfit(checkpoint: Path) -> str | None:
-    missing = [name for name in _RESUMED_FROM if name not in read_metadata(checkpoint)["files"]]
+    files = read_metadata(checkpoint)["files"]
+    shared_out = any(name.startswith("optimizer/") for name in files)  # each process has written its part
+    missing = [name for name in _RESUMED_FROM if name not in files and not (shared_out and name == "optimizer.pt")]
     return f"{checkpoint / missing[0]}: missing, so no run can go on from it" if missing else None
 
 

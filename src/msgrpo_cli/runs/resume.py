@@ -48,6 +48,11 @@ def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
             raise UsageError(f"{text}: unknown key '{key}'")
         (data[section] if name else data)[name or section] = value
     found = validated(data)
+    if "fsdp" in {config.parallel.name, found.parallel.name} and config.parallel.name != found.parallel.name:
+        raise UsageError(
+            f"parallel.name={found.parallel.name}: the run keeps the optimizer's numbers as parallel="
+            f"{config.parallel.name} does; leave it, or start anew from its weights with msgrpo train --from"
+        )
     if lines := in_vain(found, overrides):
         raise UsageError("\n".join(lines))
     return found

@@ -42,6 +42,7 @@ from .end_of_update import AfterUpdate, FinishedUpdate
 from .generators import make_generator
 from .parallel.following import Follower, Leader
 from .parallel.ranks import ALONE, Ranks
+from .parallel.sharded_trainer import ShardedTrainer
 from .parallel.shares import shared_play
 from .recorder import Recorder
 from .reference import kl_reference
@@ -185,7 +186,7 @@ def _connect_trainer(
         return play(update, rules, make, loaded.policy, rules_of_play, judge, telling, **shared)
 
     with refusing():
-        trainer = MSGRPOTrainer(
+        trainer = (ShardedTrainer if config.parallel.name == "fsdp" else MSGRPOTrainer)(
             loaded.model,
             loaded.arguments,
             loaded.tokenizer,

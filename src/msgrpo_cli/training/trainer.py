@@ -9,8 +9,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -41,6 +41,7 @@ from .gap import Far, GapBound, checked_gap
 from .gap_cause import cause
 from .metrics import UpdateFigures
 from .micro_batch import Batch, entropies, model_inputs, no_reward, normalise, rows_in_hand, work
+from .parallel.equals import digest, own_figures
 from .parallel.ranks import ALONE, Ranks
 from .reference import as_trl_reads_it
 from .settings import MSGRPOConfig
@@ -138,8 +139,18 @@ class MSGRPOTrainer(GRPOTrainer):
         self._seen_logps: torch.Tensor | None = None
         self._least_entropy = 0.0
         self.figures = UpdateFigures()
+        self.inner = policy_of(model)
+        self._make_ready(model)
         shares = args.share_prompts and not self.aux_loss_enabled  # which is computed of experts in separate rows
-        self.sharing = Sharing.of(policy_of(model), checkpointing=bool(args.gradient_checkpointing)) if shares else None
+        self.sharing = Sharing.of(self.inner, checkpointing=self.keeps_no_cache) if shares else None
+
+    def _make_ready(self, model: PreTrainedModel | PeftModel) -> None:
+        """Before the optimizer is made and anything is read; for a trainer that shares weights out."""
+
+    @property
+    def keeps_no_cache(self) -> bool:
+        """Whether what a layer has kept is gone when gradients flow back."""
+        return bool(self.args.gradient_checkpointing)
 
     @property
     def update(self) -> int:
@@ -211,9 +222,13 @@ class MSGRPOTrainer(GRPOTrainer):
     def _checked_gap(self, number: int, trained: list[torch.Tensor]) -> Far:
         """Of a part of the update, none of whose steps was taken: `trained` has a tensor for every micro-batch."""
         bound, steps = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap), self.args.optimizer_steps
-        assert self.model is not None
-        find = partial(cause, self.model, read=self._read, bound=bound, shares=bool(self.sharing))
+        find = partial(self._cause_of_gap, bound)
         return checked_gap(self._parts[number], trained, bound, self.update + 1, find, (number + 1, steps), self.ranks)
+
+    def _cause_of_gap(self, bound: GapBound, batches: Sequence[Batch]) -> str:
+        """Asked on one rank alone."""
+        assert self.model is not None
+        return cause(self.model, batches, read=self._read, bound=bound, shares=bool(self.sharing))
 
     def _batch(self, numbers: Sequence[int], update: Sequence[Row], factors: np.ndarray) -> Batch:
         """The rows of these numbers, out of an update's, as TRL's tensors, old and reference log-probabilities included
@@ -223,7 +238,7 @@ class MSGRPOTrainer(GRPOTrainer):
         self._last_loaded_step = self.state.global_step  # the policy's generator pushed the weights before it played
         assert self.model is not None
         self.model.train()
-        with self._own_figures():
+        with own_figures(self.accelerator, self.ranks):
             batch: Batch = self._generate_and_score_completions([{"prompt": ""} for _ in rows])
         weighed = [update[i].advantage * factors[i] for i in numbers] or [0.0]
         batch["advantages"] = torch.tensor(weighed, dtype=torch.float32, device=self.args.device)
@@ -233,19 +248,6 @@ class MSGRPOTrainer(GRPOTrainer):
         batch["size"] = times_read(rows, shared=bool(self.sharing))
         batch["work"] = work(batch, self.sharing)
         return batch
-
-    @contextmanager
-    def _own_figures(self) -> Iterator[None]:
-        """Within, TRL's figures of a micro-batch are this rank's alone. TRL gathers them from ranks whose rows it takes
-        for equally many, and takes means whatever their tokens; ours are summed at the end of the optimizer step."""
-        if self.ranks.alone:
-            yield
-            return
-        self.accelerator.gather = self.accelerator.gather_for_metrics = lambda tensor, *_, **__: tensor
-        try:
-            yield
-        finally:
-            del self.accelerator.gather, self.accelerator.gather_for_metrics
 
     def _calculate_rewards(self, inputs: Any, prompts: Sequence[Any], *_: Any) -> torch.Tensor:
         """The only change: no function is asked, nor the other ranks; advantages are ours."""
@@ -265,7 +267,7 @@ class MSGRPOTrainer(GRPOTrainer):
         seen: list[torch.Tensor] = []
         self.figures.log_ratio_of_step = 0.0
         model.train()
-        with self.ranks.in_step(), self._own_figures():
+        with self.ranks.in_step(), own_figures(self.accelerator, self.ranks):
             for number, batch in enumerate(batches):
                 self.on_phase("update", number, len(batches), safe=within == 0 and self.ranks.alone)
                 last = batch is batches[-1]
@@ -353,19 +355,17 @@ class MSGRPOTrainer(GRPOTrainer):
         """The update just finished. Raises RunError where ranks have come to different weights."""
         if not self.ranks.alone:
             self.figures.update_joined(self.ranks)
-            if len(set(self.ranks.gather(self._digest))) > 1:
-                raise RunError(f"update {self.update}: the processes have come to different weights")
+            self._compare_weights()
         metrics = self.update_metrics()
         assert self.played is not None
         step, steps = int(self.state.global_step), self.args.steps_per_update
         return FinishedUpdate(self.played, metrics, step, steps, self.log)
 
-    def _digest(self) -> int:
-        """Of all bits of the weights that are trained."""
+    def _compare_weights(self) -> None:
+        """Raises RunError where they are no longer the same on all ranks."""
         assert self.model is not None
-        trained = [weights.detach() for weights in self.model.parameters() if weights.requires_grad]
-        of_each = [weights.flatten().view(torch.uint8).view(torch.int16).sum(dtype=torch.int64) for weights in trained]
-        return int(sum(number * int(digest) for number, digest in enumerate(of_each, start=1)))
+        if len(set(self.ranks.gather(partial(digest, self.model)))) > 1:
+            raise RunError(f"update {self.update}: the processes have come to different weights")
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """The only change: TRL's own averages over rows are dropped; they would mislead."""
@@ -390,13 +390,17 @@ class MSGRPOTrainer(GRPOTrainer):
         state of each rank's random generators."""
         self.on_phase("checkpoint", 0, 0, safe=False)
         folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        if not self.ranks.alone:
-            self.ranks.gather(partial(self._save_rng_state, str(folder)))
+        self._write_own_part(folder)
         if self.ranks.first:
             super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
             if not self.ranks.alone:
                 shutil.copyfile(folder / "rng_state_0.pth", folder / "rng_state.pth")  # for one process, later
             self.on_checkpoint(folder, self.update)
+
+    def _write_own_part(self, folder: Path) -> None:
+        """What every rank writes of a checkpoint: of several, the state of its random generators."""
+        if not self.ranks.alone:
+            self.ranks.gather(partial(self._save_rng_state, str(folder)))
 
     def store_flos(self) -> None:
         """The only change: several ranks count no operations, for which all of them would have to come here."""

@@ -59,6 +59,8 @@ WAYS = {
     ),
 }
 OF_FOUR = ["plain", "two steps, two passes", "replayed groups"]
+SHARED_OUT = ["plain", "small micro-batches", "two steps, two passes", "reference", "separate rows"]
+SHARED_OUT += ["adapters, checkpointed", "quantile of entropy"]
 CLOSE = 2e-4
 """Of float32 sums in another order, relative; a wrong weight of one rank's share is off by tens of percent."""
 
@@ -108,8 +110,8 @@ def by_four(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return by_several(4, OF_FOUR, tmp_path_factory.mktemp("by-four"))
 
 
-def by_several(count: int, names: Sequence[str], folder: Path) -> Path:
-    said = train_on_ranks(count, folder, {name: [*SMALL, *WAYS[name]] for name in names})
+def by_several(count: int, names: Sequence[str], folder: Path, *more: str) -> Path:
+    said = train_on_ranks(count, folder, {name: [*SMALL, *WAYS[name], *more] for name in names})
     (folder / "said.txt").write_text(said)
     return folder
 
@@ -128,6 +130,23 @@ def test_four_processes_train_as_one_though_one_has_no_group(way: str, alone: Pa
     assert_alike(by_four / way, alone / way)
 
 
+@pytest.fixture(scope="module")
+def shared_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """By two that share out the weights, too."""
+    return by_several(2, SHARED_OUT, tmp_path_factory.mktemp("shared-out"), "parallel=fsdp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", SHARED_OUT)
+def test_two_processes_that_share_out_the_weights_train_as_one(way: str, alone: Path, shared_out: Path) -> None:
+    assert (shared_out / way / "run.json").exists(), (shared_out / "said.txt").read_text()[-3000:]
+    assert_alike(shared_out / way, alone / way)
+    last = shared_out / way / "checkpoints" / "checkpoint-2"
+    parts = sorted(path.name for path in (last / "optimizer").iterdir())
+    assert parts == [".metadata", "__0_0.distcp", "__1_0.distcp"]
+    assert not list(last.glob("optimizer.*"))
+
+
 @pytest.mark.slow
 def test_passes_around_the_wrapper_are_found_out(tmp_path: Path) -> None:
     """Without torch's wrapper no gradient is summed: every rank would go its own way in silence."""
@@ -137,12 +156,16 @@ def test_passes_around_the_wrapper_are_found_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_goes_on(tmp_path: Path, alone: Path) -> None:
-    train_on_ranks(2, tmp_path, {"run": [*SMALL, "max_updates=1", "eval.every=0"]})
-    train_on_ranks(4, tmp_path, {"run": [*SMALL, "max_updates=2", "eval.every=0"]})
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_another_number_of_processes_goes_on(tmp_path: Path, alone: Path, parallel: str) -> None:
+    run = [*SMALL, "eval.every=0", f"parallel={parallel}"]
+    train_on_ranks(2, tmp_path, {"run": [*run, "max_updates=1"]})
+    train_on_ranks(4, tmp_path, {"run": [*run, "max_updates=2"]})
     two = [row for row in lines(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "train"]
     one = [row for row in lines(alone / "plain" / "metrics.jsonl") if row["kind"] == "train"]
     assert [row["update"] for row in two] == [1, 2]
     assert (tmp_path / "run" / "episodes.jsonl").read_bytes() == (alone / "plain" / "episodes.jsonl").read_bytes()
     for ours, theirs in zip(two, one, strict=True):
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=CLOSE)
+    far = [(a - weights(alone / "plain")[name]).abs().mean() for name, a in weights(tmp_path / "run").items()]
+    assert max(far) < 1e-7  # so the optimizer's numbers came along

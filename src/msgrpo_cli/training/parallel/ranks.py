@@ -52,7 +52,8 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
-    _group: Any = None
+    group: Any = None
+    """Over which they talk."""
     _listening: bool = field(default=True, init=False)
 
     @classmethod
@@ -146,7 +147,7 @@ class Ranks:
     def _exchanged(self, mine: object) -> list[Any]:
         given: list[Any] = [None] * self.count
         try:
-            dist.all_gather_object(given, _portable(mine), group=self._group)
+            dist.all_gather_object(given, _portable(mine), group=self.group)
         except RuntimeError as error:  # that of gloo is no other
             raise self._lost(error) from error
         return given

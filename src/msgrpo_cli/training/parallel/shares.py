@@ -7,11 +7,13 @@ so the episodes are those that one process plays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.rollout.play import GameFactory, Judge, PlayEpisodes, PlayRules, Policy, play_episodes
 
 from .ranks import Ranks
+from .sharding import is_shared_out, whole
 
 
 def shared_play(ranks: Ranks) -> PlayEpisodes:
@@ -27,7 +29,9 @@ def shared_play(ranks: Ranks) -> PlayEpisodes:
     ) -> list[Episode]:
         mine = share(starts, ranks.rank, ranks.count)
         some = [starts[number] for number in mine]
-        played = ranks.gather(lambda: play_episodes(some, make_game, policy, rules, judge, on_progress))
+        model = getattr(policy, "model", None)
+        with whole(model) if model is not None and is_shared_out(model) else nullcontext():
+            played = ranks.gather(lambda: play_episodes(some, make_game, policy, rules, judge, on_progress))
         numbers = [number for rank in range(ranks.count) for number in share(starts, rank, ranks.count)]
         episodes = dict(zip(numbers, (episode for part in played for episode in part), strict=True))
         return [episodes[number] for number in range(len(starts))]
