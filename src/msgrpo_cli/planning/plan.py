@@ -25,7 +25,7 @@ from .duration import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
 from .hardware import Hardware, found, this_cpu
 from .memory import MemoryPlan, MemoryQuestion, memory_plan
 from .prompts import encoder, play_key
-from .shares import Sent, dealt, most, sent
+from .shares import Sent, dealt, episode_bytes, most, sent
 from .workload import ExpectedPlay, Sample, expected_play, play_sample
 
 LIBRARIES = 700 * 2**20
@@ -75,7 +75,9 @@ class Plan:
     def sent(self) -> Sent:
         """By each process, in an update."""
         steps = self.config.algo.optimizer_steps * int(self.config.trainer["num_iterations"])
-        return sent(self.memory.parts["buckets"], steps, self.tokens, self.processes)
+        play = self.play
+        episodes = episode_bytes(play.decisions, play.prompt_tokens * play.distinct_share, play.expected_answer)
+        return sent(self.memory.parts["buckets"], steps, episodes, self.processes)
 
     @property
     def tokens(self) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-EPISODE_BYTES = 7.5
-"""Of each token of an episode, prompts and answers, as it is sent."""
+_STEP, _ANSWERED, _PROMPTED = 150, 13, 4
+"""Bytes of a pickled step beside its tokens, of a token of an answer with its log-probability, of a prompt's token;
+measured: 194 of a step on Frozen Lake and 362 in Snake with `tiny`, 691 of prompts of 759 tokens that often repeat."""
 
 
 def most(units: int, processes: int) -> int:
@@ -28,13 +29,9 @@ def dealt(groups: int, processes: int) -> str:
     """Who plays how many groups of an update."""
     few, more = divmod(groups, processes)
     if not more:
-        return f"each plays {few} of an update's {_groups(groups)}"
-    rest = "the others none" if not few else f"the others {few}"
-    return f"the first {more} play {few + 1} of an update's {_groups(groups)} each, {rest}"
-
-
-def _groups(count: int) -> str:
-    return f"{count} groups" if count > 1 else "one group"
+        return f"each plays {few} of an update's {groups} groups"
+    who = f"ranks 0 to {more - 1} play {few + 1}" if more > 1 else f"rank 0 plays {few + 1}"
+    return f"of an update's {groups} groups {who}, every other rank {few or 'none'}"
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,12 @@ class Sent:
         return self.gradients + self.episodes
 
 
-def sent(gradients: float, steps: int, tokens: float, processes: int) -> Sent:
-    """`gradients`: bytes of them, summed at each of `steps` optimizer steps; `tokens`: of all episodes."""
+def sent(gradients: float, steps: int, episodes: float, processes: int) -> Sent:
+    """`gradients`: bytes of them, summed at each of `steps` optimizer steps; `episodes`: bytes of all of them."""
     others = (processes - 1) / processes
-    return Sent(round(2 * others * gradients * steps), round(others * EPISODE_BYTES * tokens))
+    return Sent(round(2 * others * gradients * steps), round(others * episodes))
+
+
+def episode_bytes(decisions: float, prompt_tokens: float, answer_tokens: float) -> float:
+    """Of so many decisions, as they are sent; tokens are those of one. A prompt that repeats is sent once."""
+    return decisions * (_STEP + _PROMPTED * prompt_tokens + _ANSWERED * answer_tokens)
