@@ -99,7 +99,7 @@ class Result:
         try:
             yield
         except BaseException as error:  # noqa: BLE001 - the outermost boundary of a rank; the parent tells it
-            traceback.print_exc(file=(self.folder / f"rank-{self.rank}.txt").open("w"))
+            error.add_note(f"on rank {self.rank}:\n{traceback.format_exc()}")  # which `-v` shows
             self.error = error
         self.moment = time.time()
         try:

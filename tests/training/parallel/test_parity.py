@@ -1,0 +1,148 @@
+"""Several processes play what one plays, and come to the same loss, gradient and weights, up to the order of sums."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.training.train import train_job
+from support.ranks import train_on_ranks
+
+SMALL = (
+    "experiment=smoke",
+    "max_updates=2",
+    "algo.groups_per_update=3",
+    "algo.group_size=4",
+    "eval.every=2",
+    "eval.episodes=5",
+)
+WAYS = {
+    "plain": (),
+    "small micro-batches": ("trainer.per_device_train_batch_size=3",),
+    "two steps, two passes": ("algo.optimizer_steps=2", "trainer.num_iterations=2"),
+    "reference": ("trainer.beta=0.05",),
+    "adapters, checkpointed": (
+        "lora.enabled=true",
+        "lora.r=4",
+        "trainer.gradient_checkpointing=true",
+        "trainer.beta=0.1",
+    ),
+    "separate rows": ("algo.share_prompts=false", "rollout.share_prompts=false"),
+    "entropy": ("trainer.entropy_coef=0.1",),
+    "quantile of entropy": (
+        "trainer.top_entropy_quantile=0.5",
+        "trainer.entropy_coef=0",
+        "trainer.per_device_train_batch_size=5",
+    ),
+    "by episode": ("algo.length_normalization=episode",),
+    "constant": ("algo.length_normalization=constant", "algo.credit=return_to_go"),
+    "replayed groups": ("algo=dapo", "algo.groups_per_update=3", "algo.group_size=4"),
+    "curriculum": (
+        "curriculum.key=env.size",
+        "curriculum.values=[3,4]",
+        "curriculum.success=0.01",
+        "curriculum.window=1",
+    ),
+    "mixture": ("env=mix", "rollout.max_prompt_tokens=256", "rollout.max_new_tokens=6"),
+    "guarded": ("guard.grad_norm=0.01",),
+    "by step, two turns of history": (
+        "algo.length_normalization=step",
+        "prompt.history=2",
+        "rollout.max_prompt_tokens=200",
+    ),
+}
+OF_FOUR = ["plain", "two steps, two passes", "replayed groups"]
+CLOSE = 2e-4
+"""Of float32 sums in another order, relative; a wrong weight of one rank's share is off by tens of percent."""
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    last = max((run / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return load_file(next(last.glob("*model.safetensors")))
+
+
+def assert_alike(run: Path, alone: Path) -> None:
+    assert json.loads((run / "run.json").read_text())["status"] == "done"
+    assert (run / "episodes.jsonl").read_bytes() == (alone / "episodes.jsonl").read_bytes()
+    for ours, theirs in zip(lines(run / "metrics.jsonl"), lines(alone / "metrics.jsonl"), strict=True):
+        for name, value in theirs.items():
+            if name.startswith(("perf/", "tokens_read", "tokens_padding", "logprob_gap", "log_ratio")):
+                continue
+            if isinstance(value, float):
+                assert ours[name] == pytest.approx(value, rel=CLOSE, abs=1e-6), (theirs["update"], name)
+            else:
+                assert ours[name] == value, (theirs["update"], name)
+    there = weights(alone)
+    far = torch.cat([(found - there[name]).abs().flatten() for name, found in weights(run).items()])
+    assert far.mean() < 1e-7  # Adam divides by what is next to nothing: single weights may be some 1e-5 apart
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same runs, by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    torch.set_num_threads(1)
+    for name, overrides in WAYS.items():
+        train_job(compose("train", [*SMALL, *overrides]), folder / name, command=["test"], overrides=[])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return by_several(2, list(WAYS), tmp_path_factory.mktemp("by-two"))
+
+
+@pytest.fixture(scope="module")
+def by_four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return by_several(4, OF_FOUR, tmp_path_factory.mktemp("by-four"))
+
+
+def by_several(count: int, names: Sequence[str], folder: Path) -> Path:
+    said = train_on_ranks(count, folder, {name: [*SMALL, *WAYS[name]] for name in names})
+    (folder / "said.txt").write_text(said)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_train_as_one(way: str, alone: Path, by_two: Path) -> None:
+    assert (by_two / way / "run.json").exists(), (by_two / "said.txt").read_text()[-3000:]
+    assert_alike(by_two / way, alone / way)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", OF_FOUR)
+def test_four_processes_train_as_one_though_one_has_no_group(way: str, alone: Path, by_four: Path) -> None:
+    assert (by_four / way / "run.json").exists(), (by_four / "said.txt").read_text()[-3000:]
+    assert_alike(by_four / way, alone / way)
+
+
+@pytest.mark.slow
+def test_passes_around_the_wrapper_are_found_out(tmp_path: Path) -> None:
+    """Without torch's wrapper no gradient is summed: every rank would go its own way in silence."""
+    said = train_on_ranks(2, tmp_path, {"run": SMALL}, around_the_wrapper=True)
+    assert "the processes have come to different weights" in said
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_goes_on(tmp_path: Path, alone: Path) -> None:
+    train_on_ranks(2, tmp_path, {"run": [*SMALL, "max_updates=1", "eval.every=0"]})
+    train_on_ranks(4, tmp_path, {"run": [*SMALL, "max_updates=2", "eval.every=0"]})
+    two = [row for row in lines(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "train"]
+    one = [row for row in lines(alone / "plain" / "metrics.jsonl") if row["kind"] == "train"]
+    assert [row["update"] for row in two] == [1, 2]
+    assert (tmp_path / "run" / "episodes.jsonl").read_bytes() == (alone / "plain" / "episodes.jsonl").read_bytes()
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=CLOSE)
