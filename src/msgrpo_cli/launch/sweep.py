@@ -61,11 +61,13 @@ def plan(
             problems |= dict.fromkeys(str(problem).splitlines())
     if problems:
         raise UsageError("\n".join(problems))
+    checked = None
+    if jobs is not None:
+        checked = list(zip(jobs, [*configs, *[None] * (len(jobs) - len(configs))], strict=True))
     if here:
-        check_gpus(_settings(overrides, config_dirs, jobs, "launcher"), None if jobs is None else len(jobs), configs)
-    if jobs is None:
-        return None
-    return list(zip(jobs, [*configs, *[None] * (len(jobs) - len(configs))], strict=True))
+        launcher = _settings(overrides, config_dirs, checked, "launcher")
+        check_gpus(launcher, None if jobs is None else len(jobs), configs)
+    return checked
 
 
 def _check_search(overrides: Sequence[str], config_dirs: Sequence[Path]) -> None:
