@@ -37,7 +37,7 @@ class DidNotLearn(RunError):
 
 
 def several_processes(overrides: Sequence[str] = ()) -> str:
-    """The same training by two processes of this machine, which must talk to each other, and must learn as one does.
+    """The same training by two processes of this machine, which must talk to each other, and must learn, too.
 
     On the CPU where there are fewer than two GPUs. Raises what `training` raises, with a note where it did not train.
     """

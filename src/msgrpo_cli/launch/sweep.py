@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,12 @@ def plan(
     overrides: Sequence[str],
     config_dirs: Sequence[Path],
     from_checkpoint: Path | None = None,
-    *,
-    here: bool = True,
+    check: Callable[[Sequence[str], Sequence[Path], Path | None], RunConfig] = ready,
 ) -> list[tuple[list[str], RunConfig | None]] | None:
     """Every job's overrides and checked config; None where a sweeper of a plugin chooses the jobs.
 
-    Beyond the first hundreds a config is None: the launcher's worker checks it. `here`: this machine is to run them.
+    Beyond the first hundreds a config is None: the launcher's worker checks it.
     """
-    check = ready if here else sound
     jobs = hydra_app.expand(config_dir(), "train", overrides, config_folders(config_dirs))
     if jobs is None:
         _check_search(overrides, config_dirs)
@@ -64,7 +62,7 @@ def plan(
     checked = None
     if jobs is not None:
         checked = list(zip(jobs, [*configs, *[None] * (len(jobs) - len(configs))], strict=True))
-    if here:
+    if check is ready:  # this machine is to run them
         launcher = _settings(overrides, config_dirs, checked, "launcher")
         check_gpus(launcher, None if jobs is None else len(jobs), configs)
     return checked
@@ -89,7 +87,7 @@ def planned(
 
     `hours` are those of `msgrpo plan`, on this machine; null where they are unknown.
     """
-    jobs = plan(overrides, config_dirs, from_checkpoint, here=False)
+    jobs = plan(overrides, config_dirs, from_checkpoint, check=sound)
     if jobs is None:
         return None
     directory = _directory(overrides, config_dirs, jobs)
