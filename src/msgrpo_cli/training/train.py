@@ -87,6 +87,7 @@ def train_job(
             device=str(device_for(config.trainer)),
             threads=torch.get_num_threads(),
         )
+        run.update_record(processes=ranks.count)
         try:
             quiet_libraries()
             with trackers_inside(run.path), neutral_surroundings(say, several=not ranks.alone), ranks.led():

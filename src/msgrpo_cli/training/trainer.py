@@ -364,9 +364,7 @@ class MSGRPOTrainer(GRPOTrainer):
         """Of all bits of the weights that are trained."""
         assert self.model is not None
         trained = [weights.detach() for weights in self.model.parameters() if weights.requires_grad]
-        of_each = [
-            weights.contiguous().view(torch.uint8).view(torch.int16).sum(dtype=torch.int64) for weights in trained
-        ]
+        of_each = [weights.flatten().view(torch.uint8).view(torch.int16).sum(dtype=torch.int64) for weights in trained]
         return int(sum(number * int(digest) for number, digest in enumerate(of_each, start=1)))
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:

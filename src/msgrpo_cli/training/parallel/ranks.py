@@ -120,9 +120,15 @@ class Ranks:
 
     @contextmanager
     def in_step(self) -> Iterator[None]:
-        """Around what all ranks do at once while torch sums their gradients: whoever fails there is not heard."""
+        """Around what all ranks do at once while torch sums their gradients: whoever fails there is not heard, and the
+        others raise PeerLost once its process is gone."""
         self._listening = False
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, dist.DistError) or "gloo" in str(error):
+                raise self._lost(error) from error
+            raise
         self._listening = True
 
     @contextmanager
@@ -142,8 +148,11 @@ class Ranks:
         try:
             dist.all_gather_object(given, _portable(mine), group=self._group)
         except RuntimeError as error:  # that of gloo is no other
-            raise PeerLost(f"rank {self.rank} of {self.count}: another is gone: {one_line(error)}") from error
+            raise self._lost(error) from error
         return given
+
+    def _lost(self, error: BaseException) -> PeerLost:
+        return PeerLost(f"rank {self.rank} of {self.count}: another is gone: {one_line(error)}")
 
 
 def _portable(value: object) -> object:
