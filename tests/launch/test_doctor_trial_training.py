@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.launch.doctor_trial import training
+from msgrpo_cli.launch.doctor_trial import several_processes, training
 
 SHORT = ["max_updates=1", "save.every=1", "algo.groups_per_update=1", "algo.group_size=2", "eval.episodes=8"]
 
@@ -39,8 +39,13 @@ def test_the_whole_command_trains_learns_and_leaves_nothing(temporary: Path) -> 
     )
     said = json.loads(found.stdout)
     assert (found.returncode, said["passed"]) == (0, True), said
-    assert said["checks"][-1]["name"] == "training"
-    assert re.match(r"tiny on frozenlake: success went from 0\.\d\d to 0\.\d\d in 24", said["checks"][-1]["detail"])
+    assert [check["name"] for check in said["checks"][-2:]] == ["training", "several processes"]
+    learnt = r"success went from (0\.\d\d) to 0\.\d\d in 24"
+    one, two = (re.search(learnt, check["detail"]) for check in said["checks"][-2:])
+    assert one is not None
+    assert two is not None
+    assert one[1] == two[1], "the base plays alike; sums in another order are other weights after some updates"
+    assert "2 processes" in said["checks"][-1]["detail"]
     assert left_in(temporary) == left_in(folder) == []
 
 
@@ -66,4 +71,21 @@ def test_the_phase_that_fails_is_noted(override: str, phase: str, temporary: Pat
     with pytest.raises((UsageError, RunError, RuntimeError)) as caught:
         training([*SHORT, "max_updates=3", override])
     assert caught.value.__notes__ == [f"phase {phase}"], repr(caught.value)
+    assert left_in(temporary) == []
+
+
+@pytest.mark.slow
+def test_two_processes_that_cannot_talk(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nosuch0")
+    with pytest.raises(RuntimeError, match="nosuch0") as caught:
+        several_processes(SHORT)
+    assert caught.value.__notes__[-1].startswith("two processes do not train together here")
+    assert left_in(temporary) == []
+
+
+@pytest.mark.slow
+def test_two_processes_that_do_not_learn(temporary: Path) -> None:
+    with pytest.raises(RunError, match=r"2 processes: success went .* it did not learn") as caught:
+        several_processes([*SHORT, "trainer.learning_rate=0"])
+    assert not hasattr(caught.value, "__notes__")
     assert left_in(temporary) == []

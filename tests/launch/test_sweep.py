@@ -19,7 +19,8 @@ import pytest
 from msgrpo_cli.analysis.report.build import report_on
 from msgrpo_cli.config.hydra_app import hash_of_overrides
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.launch.sweep import _threads, planned, resume_sweep
+from msgrpo_cli.launch.side_by_side import threads_of_a_job
+from msgrpo_cli.launch.sweep import planned, resume_sweep
 from msgrpo_cli.runs.sweep import Job, Sweep
 
 TINY = [
@@ -112,9 +113,9 @@ def test_cores_are_shared_out(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert _threads({"_target_": target, **settings}, jobs) == threads
+    assert threads_of_a_job({"_target_": target, **settings}, jobs) == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert _threads({"_target_": target, **settings}, jobs) is None, "what the user sets holds"
+    assert threads_of_a_job({"_target_": target, **settings}, jobs) is None, "what the user sets holds"
 
 
 def test_a_changed_config_is_refused(tmp_path: Path) -> None:

@@ -58,6 +58,18 @@ def test_the_run_is_its_updates_and_evaluations() -> None:
     assert plan.update == plan.rollout + plan.training
 
 
+def test_the_longest_share_counts() -> None:
+    whole = time_plan(replace(ASKED, groups=5))
+    two = time_plan(replace(ASKED, groups=5, processes=2))
+    real = EFFICIENCIES["cpu"]
+    fixed = 13 * 2 * real.layer * 3
+    assert two.training - fixed == pytest.approx((whole.training - fixed) / 2)  # 25 of 50 rows
+    assert whole.rollout / 2 < two.rollout < whole.rollout  # three of five groups
+    games = 2 * 30 * 5 * real.game  # nobody shares the reference players' work
+    assert (whole.evaluation - games) / 2 <= two.evaluation - games < whole.evaluation - games
+    assert time_plan(replace(ASKED, groups=1, processes=2)).rollout == whole.rollout  # nobody helps with one group
+
+
 def test_whatever_costs_more_takes_longer() -> None:
     plan = time_plan(ASKED)
     for more in ({"checkpointing": True}, {"passes": 2}, {"reference": True}, {"shared": False}):

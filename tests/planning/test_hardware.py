@@ -51,5 +51,29 @@ def test_names_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert names()[-1] == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("asked", "processes", "name", "full"),
+    [
+        (None, 1, "cpu, 8 threads", 8),
+        (None, 3, "cpu, 2 threads", 2),
+        (None, 16, "cpu, 1 thread", 0.5),  # two of them on one core
+        ("4", 1, "cpu, 4 threads", 4),
+        ("4", 4, "cpu, 4 threads", 2),  # what the user sets is what each is given
+        ("64", 1, "cpu, 8 threads", 8),
+    ],
+)
+def test_processes_share_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, processes: int, name: str, full: float
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    cpu = this_cpu(processes)
+    assert (cpu.name, cpu.full / CORE_SPEED) == (name, full)
+    assert cpu.memory * processes <= this_cpu().memory
+    assert cpu.bandwidth * processes == this_cpu().bandwidth
+
+
 def test_a_run_that_keeps_off_the_gpu_computes_on_the_cpu() -> None:
     assert found(use_cpu=True) == this_cpu()

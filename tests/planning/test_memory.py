@@ -74,6 +74,15 @@ def test_phases_hold_what_is_there_at_once() -> None:
     assert beside.total - plan.total == beside.parts["reference"] == parts["weights"]
 
 
+def test_several_processes_keep_buckets_as_large_as_gradients() -> None:
+    one, several = memory_plan(ASKED), memory_plan(replace(ASKED, several=True))
+    assert (one.parts["buckets"], several.parts["buckets"]) == (0, 204_672 * 4)
+    for phase, size in several.phases.items():
+        assert size - one.phases[phase] == 204_672 * 4, phase
+    adapter = replace(ASKED, adapter=1000, adapter_targets=56, several=True)
+    assert memory_plan(adapter).parts["buckets"] == 4000
+
+
 def test_an_adapter_trains_little_and_a_quantized_base_is_small() -> None:
     parts = memory_plan(replace(ASKED, adapter=1000, adapter_targets=56)).parts
     assert (parts["weights"], parts["gradients"], parts["optimizer"]) == (204_672 * 4 + 4000, 4000, 8000)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.planning.advice import advice
 from msgrpo_cli.planning.hardware import GPUS, named
-from msgrpo_cli.planning.plan import hours, plan, replanned
+from msgrpo_cli.planning.plan import LIBRARIES, hours, plan, replanned
 from msgrpo_cli.training.bench.probe import probe, probed
 from support.places import ROOT
 
@@ -212,3 +213,66 @@ def test_memory_is_within_a_fifth_of_what_300m_parameters_take(prompt: int, lora
     found = measure.planned_and_measured(tmp_path, prompt, lora=lora, shared=True)
     assert 2.9e8 < found["parameters"] < 3.1e8
     assert found["planned"] == pytest.approx(found["measured"], rel=0.2)
+
+
+def test_several_processes_on_one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    alone = plan(compose("train", ["trainer.use_cpu=true"]), named("cpu"), here=True)
+    two, three = (replanned(alone, {"parallel.name": "ddp", "parallel.processes": count}) for count in (2, 3))
+    assert (alone.hardware.name, two.hardware.name, three.hardware.name) == (
+        "cpu, 4 threads", "cpu, 2 threads", "cpu, 1 thread",
+    )  # fmt: skip
+    assert two.memory.parts["buckets"] == two.memory.parts["weights"]  # float32, all of them trained
+    assert two.available == alone.available // 2 - LIBRARIES  # and who starts them has some
+    assert two.sent.gradients == two.memory.parts["weights"]  # of two, each sends half, twice
+    assert 0 < two.sent.episodes < three.sent.episodes
+    assert alone.sent.total == alone.memory.parts["buckets"] == 0
+    assert two.play.micro_batches == alone.play.micro_batches == 1
+    assert two.memory.parts["activations"] == pytest.approx(alone.memory.parts["activations"] / 2, rel=0.2)
+    assert any("2 processes: each has 2 threads" in line for line in two.assumptions)
+    assert any("rank 0 plays 6, every other rank 5" in line for line in three.assumptions)
+
+
+def test_several_gpus_are_planned_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("model=qwen3b", "trainer.per_device_train_batch_size=4", "--hardware", "h100")
+    alone = planned(monkeypatch, capsys, *arguments)
+    eight = planned(monkeypatch, capsys, *arguments, "parallel=ddp", "parallel.processes=8")
+    assert (alone["processes"], eight["processes"]) == (1, 8)
+    assert eight["memory_available"] == alone["memory_available"]  # each has a GPU
+    assert eight["memory"]["buckets"] == eight["parameters"] * 4
+    assert eight["memory"]["weights"] == alone["memory"]["weights"]  # each has the whole model
+    assert eight["seconds_training"] == pytest.approx(alone["seconds_training"] / 8, rel=0.1)
+    assert alone["seconds_rollout"] / 8 < eight["seconds_rollout"] < alone["seconds_rollout"]
+    assert eight["bytes_sent_per_update"]["gradients"] == round(2 * 7 / 8 * eight["memory"]["buckets"])
+    unknown = planned(monkeypatch, capsys, *arguments, "parallel=ddp")
+    assert unknown["memory_total"] == alone["memory_total"]
+    assert any("give the number" in line for line in unknown["assumptions"])
+
+
+def test_processes_that_a_run_would_refuse_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = planned(monkeypatch, capsys, *SMALL, "parallel=ddp", "trainer.use_cpu=true")
+    assert any("msgrpo train refuses parallel.processes=null" in line for line in found["assumptions"])
+
+
+def test_fewer_processes_are_advised_where_they_do_not_fit() -> None:
+    asked = ["parallel=ddp", "parallel.processes=4", "trainer.use_cpu=true", *SMALL]
+    found = replace(plan(compose("train", asked), named("cpu"), here=True), free=4 * 10**9)
+    assert not found.fits
+    assert {"parallel.processes": 2} in [dict(change.keys) for change in advice(found)]
+
+
+def test_a_dry_run_tells_who_plays_what(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("msgrpo_cli.cli.app.heed_signals", lambda: None)
+    for processes, said in (("2", "2 processes, each plays 8"), ("null", "a process for each GPU that there is")):
+        arguments = ["parallel=ddp", f"parallel.processes={processes}", "--dry-run"]
+        monkeypatch.setattr(sys, "argv", ["msgrpo", "train", *arguments])
+        with pytest.raises(SystemExit):
+            main()
+        line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("# parallel=ddp: "))
+        assert said in line
+        assert line.endswith("not run on a GPU")

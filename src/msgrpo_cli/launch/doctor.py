@@ -96,6 +96,12 @@ def _training(config: RunConfig) -> str:
     return training()
 
 
+def _several_processes(config: RunConfig) -> str:
+    from .doctor_trial import several_processes
+
+    return several_processes()
+
+
 QUICK: Mapping[str, Examination[RunConfig]] = {
     "python": python,
     "packages": packages,
@@ -108,5 +114,9 @@ QUICK: Mapping[str, Examination[RunConfig]] = {
     "tokenizer": _tokenizer,
 }
 """In seconds."""
-WHOLE: Mapping[str, Examination[RunConfig]] = {**QUICK, "training": _training}
-"""With the training, which takes longest."""
+WHOLE: Mapping[str, Examination[RunConfig]] = {
+    **QUICK,
+    "training": _training,
+    "several processes": _several_processes,
+}
+"""With the trainings, which take longest."""

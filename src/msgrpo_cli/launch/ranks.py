@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from msgrpo_cli.common.cores import threads_of_each
 from msgrpo_cli.common.signals import PARENT, asked_to_end, heeding
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import RunConfig
@@ -183,7 +184,7 @@ def _environment(count: int) -> Iterator[None]:
     """What the ranks inherit: their parent, and their share of the cores."""
     given = {
         PARENT: str(os.getpid()),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count))),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads_of_each(count))),
     }
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)

@@ -20,6 +20,8 @@ from msgrpo_cli.runs.directory import Run, find_run
 from msgrpo_cli.runs.pretrained import check_reachable
 from msgrpo_cli.runs.resume import differences
 
+from .ranks import work_on
+
 
 def rerun(text: str, command: list[str], allow_modules: Collection[str] = ()) -> dict[str, Any]:
     """Train again with the config and the number of threads of the run that `text` names, in a directory beside it.
@@ -39,9 +41,7 @@ def rerun(text: str, command: list[str], allow_modules: Collection[str] = ()) ->
     again.create(command=command, overrides=overrides, config=saved_text(config))
     if record.get("threads"):
         os.environ["OMP_NUM_THREADS"] = str(record["threads"])  # read when torch is imported
-    from msgrpo_cli.training.train import train_job
-
-    train_job(config, again.path, command=command, overrides=overrides)
+    work_on(config, again.path, command=command, overrides=overrides)
     found = first_difference(original, again)
     return {
         "run": str(original.path),

@@ -26,6 +26,7 @@ from msgrpo_cli.planning.plan import hours
 from msgrpo_cli.runs.sweep import UNFINISHED, Job, Sweep, find_sweep
 
 from .run import ready, sound
+from .side_by_side import check_gpus, threads_of_a_job
 from .sweep_display import SweepDisplay
 from .sweep_job import SweepJob
 
@@ -58,9 +59,13 @@ def plan(
             problems |= dict.fromkeys(str(problem).splitlines())
     if problems:
         raise UsageError("\n".join(problems))
-    if jobs is None:
-        return None
-    return list(zip(jobs, [*configs, *[None] * (len(jobs) - len(configs))], strict=True))
+    checked = None
+    if jobs is not None:
+        checked = list(zip(jobs, [*configs, *[None] * (len(jobs) - len(configs))], strict=True))
+    if check is ready:  # this machine is to run them
+        launcher = _settings(overrides, config_dirs, checked, "launcher")
+        check_gpus(launcher, None if jobs is None else len(jobs), configs)
+    return checked
 
 
 def _check_search(overrides: Sequence[str], config_dirs: Sequence[Path]) -> None:
@@ -128,7 +133,9 @@ def run_sweep(
         overrides=list(overrides),
         config_dirs=[str(folder) for folder in config_folders(config_dirs)],
         from_checkpoint=None if from_checkpoint is None else str(from_checkpoint.absolute()),
-        threads=_threads(_settings(overrides, config_dirs, jobs, "launcher"), None if jobs is None else len(jobs)),
+        threads=threads_of_a_job(
+            _settings(overrides, config_dirs, jobs, "launcher"), None if jobs is None else len(jobs)
+        ),
         expected=_settings(overrides, config_dirs, None, "sweeper").get("n_trials") if jobs is None else len(jobs),
     )
     return _run(sweep, fail_fast)
@@ -255,19 +262,3 @@ def _directory(overrides: Sequence[str], config_dirs: Sequence[Path], jobs: Any)
 def _settings(overrides: Sequence[str], config_dirs: Sequence[Path], jobs: Any, part: str) -> dict[str, Any]:
     folders = config_folders(config_dirs)
     return hydra_app.settings(config_dir(), "train", _steady(overrides, jobs), folders, part)
-
-
-def _threads(launcher: Mapping[str, Any], jobs: int | None) -> int | None:
-    """For each job's process, so that those which work at the same time share the cores of this machine.
-
-    None leaves the number to the libraries: where one job works at a time, and on a cluster, whose scheduler decides.
-    """
-    target = str(launcher.get("_target_", ""))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if "OMP_NUM_THREADS" in os.environ or "Basic" in target or "Slurm" in target:
-        return None
-    together = launcher.get("n_jobs") or cores
-    together = cores if together < 0 else together
-    if "submitit" in target:  # it starts all jobs at once
-        together = jobs or cores
-    return max(1, cores // min(together, jobs or together))

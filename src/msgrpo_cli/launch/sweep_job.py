@@ -27,6 +27,7 @@ from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.runs.directory import Run, is_run, now
 from msgrpo_cli.runs.sweep import Sweep, log_of, prune_file
 
+from .ranks import processes
 from .run import job_config, record_failure
 
 _POLL = 0.5  # seconds between looks at the child and at the stop file
@@ -48,7 +49,7 @@ class SweepJob:
     from_checkpoint: Path | None = None
     fail_fast: bool = False
     threads: int | None = None
-    """Of the child, where several work at the same time; None leaves them to the libraries."""
+    """Of a job, where several work at the same time, for all its processes; None leaves them to the libraries."""
 
     def __call__(self, data: dict[str, Any], run_dir: Path, overrides: list[str]) -> None:
         if os.getpid() != self.pid and os.getpgrp() == self.group:
@@ -65,7 +66,7 @@ class SweepJob:
             _work(
                 run,
                 self._command_of(run, config),
-                self._environment(),
+                self._environment(config),
                 lambda: stop_file.exists() or prune_file(run.path).exists(),
             )
             if prune_file(run.path).exists() and run.record().get("status") == "interrupted":
@@ -96,8 +97,10 @@ class SweepJob:
             *(text for module in modules for text in ("--allow-module", module)),
         ]
 
-    def _environment(self) -> dict[str, str]:
-        shared = {} if self.threads is None else {"OMP_NUM_THREADS": str(self.threads)}
+    def _environment(self, config: RunConfig) -> dict[str, str]:
+        shared = {}
+        if self.threads is not None:
+            shared["OMP_NUM_THREADS"] = str(max(1, self.threads // max(1, processes(config))))
         return {**os.environ, **shared, PARENT: str(os.getpid())}
 
 

@@ -22,7 +22,7 @@ class Change:
 
     keys: Mapping[str, Any]
     total: int
-    """Bytes that the run would take."""
+    """Bytes that the run would take, or each of its processes."""
     fits: bool
     note: str | None = None
 
@@ -49,6 +49,8 @@ def advice(found: Plan) -> list[Change]:
 def _possible(found: Plan) -> Iterator[tuple[dict[str, Any], str | None]]:
     """Changes that this config leaves open."""
     config = found.config
+    if not found.fits and found.processes > 1 and found.hardware.kind == "cpu":
+        yield _smaller(found, "parallel.processes", found.processes), "each has more of this machine's memory"
     if (rows := int(config.trainer["per_device_train_batch_size"])) > 1:
         yield _smaller(found, "trainer.per_device_train_batch_size", rows), "the same gradient, in smaller pieces"
     if not config.trainer.get("gradient_checkpointing"):
@@ -78,7 +80,8 @@ def _tried(found: Plan, keys: Mapping[str, Any], note: str | None) -> Change | N
         after = replanned(found, keys)
     except UsageError:  # this config's other keys do not go with it
         return None
-    return Change(keys, after.memory.total, after.fits, note) if after.memory.total < found.memory.total else None
+    gain = after.memory.total / after.available < found.memory.total / found.available
+    return Change(keys, after.memory.total, after.fits, note) if gain else None
 
 
 def _typed(value: Any) -> str:

@@ -17,9 +17,11 @@ from msgrpo_cli.config.schema import RunConfig
 
 from .architecture import adapter_count, parameter_count
 from .prompts import longest_first_prompt
+from .shares import dealt
 from .workload import by_letters
 
 _UNKNOWN = {
+    "processes": "as many as there are GPUs",
     "learning_rate": "missing",
     "first_prompt_tokens": "unknown until the tokenizer is on this machine",
     "cost_usd_about": "give api.input_price and api.output_price",
@@ -32,8 +34,10 @@ def derived(config: RunConfig) -> dict[str, Any]:
     played = algo.groups_at_most * algo.group_size  # with groups that are played in place of others
     drawn = _drawn(config)
     passes = algo.optimizer_steps * int(config.trainer.get("num_iterations", 1))
+    count = 1 if config.parallel.name == "none" else config.parallel.processes
     return {
         "learning_rate": config.trainer.get("learning_rate"),
+        **({} if count == 1 else {"processes": count}),
         "episodes_played_per_update": algo.groups_per_update * algo.group_size,
         "episodes_played_per_update_at_most": played,
         "episodes_drawn_per_update_at_most": drawn,
@@ -97,9 +101,19 @@ def as_data(config: RunConfig, numbers: Mapping[str, Any], *, read: Mapping[str,
 def as_text(config: RunConfig, numbers: Mapping[str, Any], *, read: Mapping[str, Any] | None = None) -> str:
     """For `--dry-run`: YAML, with the derived values as comments; `read` as above."""
     lines = [f"# {name}: {_shown(name, value)}" for name, value in numbers.items()]
-    lines[:0] = [f"# {note}" for note in (config.note, config.engine.note) if note]
+    lines[:0] = [f"# {note}" for note in (config.note, config.engine.note, *_about_processes(config)) if note]
     text = as_yaml(config) if read is None else yaml.safe_dump(dict(read), sort_keys=False, allow_unicode=True)
     return text + "\n".join(lines)
+
+
+def _about_processes(config: RunConfig) -> list[str]:
+    parallel, groups = config.parallel, config.algo.groups_per_update
+    if parallel.name == "none":
+        return []
+    if parallel.processes is None:
+        return [f"parallel={parallel.name}: a process for each GPU that there is; not run on a GPU"]
+    shares = dealt(groups, parallel.processes)
+    return [f"parallel={parallel.name}: {parallel.processes} processes, {shares}; not run on a GPU"]
 
 
 def _shown(name: str, value: Any) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from .architecture import Architecture
 from .hardware import Hardware
+from .shares import longest_share, most
 from .workload import ExpectedPlay
 
 
@@ -53,6 +54,7 @@ class TimeQuestion:
 
     shape: Architecture
     hardware: Hardware
+    """Of one process."""
     half: bool
     """Matrices are multiplied in half precision."""
     weight_bytes: int
@@ -62,6 +64,7 @@ class TimeQuestion:
     reference: bool
     play: ExpectedPlay
     live: int
+    """Episodes that one process plays at once."""
     passes: int
     """Times that an update's rows are trained on."""
     rounds: int
@@ -70,6 +73,9 @@ class TimeQuestion:
     evaluations: int
     """Of a whole run, base and best checkpoint on the test part among them."""
     updates: int
+    groups: int = 1
+    """Of an update's episodes, which are dealt out whole."""
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,15 +97,18 @@ class TimePlan:
 
 
 def time_plan(asked: TimeQuestion) -> TimePlan:
-    """Seconds of an update and an evaluation, and hours of the run."""
-    play = asked.play
-    rollout = _playing(asked, play.decisions, asked.live)
+    """Seconds of an update and an evaluation, and hours of the run: of the process that has most to do."""
+    play, count = asked.play, asked.processes
+    rollout = _playing(asked, play.decisions * longest_share(asked.groups, count), asked.live)
     real = EFFICIENCIES[asked.hardware.kind]
     passes = 1 + _BACKWARD + (1 if asked.checkpointing else 0)
     fixed = play.micro_batches * asked.shape.layers * real.layer * passes
-    training = _training_operations(asked) / (_reached(asked) * real.training) + fixed + play.rows * real.row
+    shared = _training_operations(asked) / (_reached(asked) * real.training) + play.rows * real.row
+    training = shared * longest_share(play.rows, count) + fixed
     steps = asked.evaluation_episodes * play.decisions / (play.decisions_at_most / asked.rounds)
-    evaluation = 2 * _playing(asked, steps, min(asked.live, asked.evaluation_episodes)) + 2 * steps * real.game
+    starts = asked.evaluation_episodes
+    own = _playing(asked, steps * longest_share(starts, count), min(asked.live, most(starts, count)))
+    evaluation = 2 * own + 2 * steps * real.game  # the reference players play in the first process alone
     whole = asked.updates * (rollout + training) + asked.evaluations * evaluation
     return TimePlan(rollout, training, evaluation, whole / 3600)
 

@@ -11,7 +11,6 @@ figures were, on this package's reference machine (experiments/plan).
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from msgrpo_cli.common.cores import cores, threads_asked
 from msgrpo_cli.errors import UsageError
 
 MIB = 2**20
@@ -95,24 +95,22 @@ def named(name: str) -> Hardware:
     return GPUS[wanted]
 
 
-def this_cpu() -> Hardware:
-    """All cores that torch would use here, and all memory."""
-    threads = _threads()
+def this_cpu(processes: int = 1) -> Hardware:
+    """What each of so many processes has here: its share of the cores, of the memory and of its bandwidth.
+
+    The cores are all that torch would use; `OMP_NUM_THREADS` is what each process is given, here as in `launch/ranks`.
+    """
+    share = cores() / processes
+    threads = threads_asked() or max(1, int(share))
     return Hardware(
-        f"cpu, {threads} threads" if threads > 1 else "cpu, 1 thread",
+        f"cpu, {count} threads" if (count := min(threads, cores())) > 1 else "cpu, 1 thread",
         "cpu",
-        int(psutil.virtual_memory().total),
-        CPU_BANDWIDTH,
+        int(psutil.virtual_memory().total) // processes,
+        CPU_BANDWIDTH / processes,
         None,
-        CORE_SPEED * threads,
+        CORE_SPEED * min(threads, share),
         has_bf16=False,
     )
-
-
-def _threads() -> int:
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return min(int(asked), there) if asked.isdigit() and int(asked) else there
 
 
 def found(*, use_cpu: bool) -> Hardware | None:

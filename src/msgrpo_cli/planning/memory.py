@@ -69,6 +69,8 @@ class MemoryQuestion:
     """Answers are sampled by the model that is trained, and not by vLLM."""
     engine: int = 0
     """Bytes that vLLM takes of the same device."""
+    several: bool = False
+    """Processes, which sum their gradients in buckets that torch keeps beside them."""
 
     @property
     def half(self) -> bool:
@@ -102,9 +104,9 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     """Parts and phases.
 
     Parts that are never held at once do not add up: answers are sampled before activations exist, and gradients are
-    given back before the next answers. At the end of a run the best checkpoint is read from disk beside the model that
-    was trained; on a CPU its weights are the mapped pages of the file, and come on top of what malloc has not given
-    back of gradients and activations.
+    given back before the next answers; the buckets in which several processes sum them stay. At the end of a run the
+    best checkpoint is read from disk beside the model that was trained; on a CPU its weights are the mapped pages of
+    the file, and come on top of what malloc has not given back of gradients and activations.
     """
     stored = _stored(asked)
     adapter = 0 if asked.adapter is None else asked.adapter * asked.trained_bytes
@@ -124,7 +126,8 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     embedding = asked.shape.embedding * _FULL if asked.adapter is None else 0
     after_first = optimizer if asked.steps > 1 else 0
     process = _PROCESS if asked.on_cpu else 0
-    base = weights + reference + asked.engine + process
+    buckets = gradients if asked.several else 0
+    base = weights + reference + asked.engine + process + buckets
     small = min(kept, asked.shape.layers * _TENSORS_A_LAYER * _LARGEST_KEPT) if asked.on_cpu else 0.0
     scattered = small * (_SCATTERED if asked.adapter is None else _SCATTERED_BESIDE_ADAPTERS)
     # with a single micro-batch gradients come as activations go
@@ -143,6 +146,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
         "weights": weights,
         "half_precision_copies": copies,
         "gradients": gradients + embedding,
+        "buckets": buckets,
         "optimizer": optimizer,
         "activations": kept,
         "logits": max(head, _logits(asked) if asked.in_process else 0),

@@ -22,9 +22,10 @@ from msgrpo_cli.models.beginnings import a_pass
 from .architecture import Architecture, Shapes, adapter_size, architecture_of, matrices_of
 from .disk import BYTES, optimizer_numbers
 from .duration import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
-from .hardware import Hardware, found
+from .hardware import Hardware, found, this_cpu
 from .memory import MemoryPlan, MemoryQuestion, memory_plan
 from .prompts import encoder, play_key
+from .shares import Sent, dealt, episode_bytes, most, sent
 from .workload import ExpectedPlay, Sample, expected_play, play_sample
 
 LIBRARIES = 700 * 2**20
@@ -40,18 +41,43 @@ class Plan:
 
     config: RunConfig
     hardware: Hardware
+    """Of one process."""
+    counted: int | None
+    """Processes; None where the GPUs that there are decide, and they are not known."""
     shape: Architecture
     trainable: int
     sample: Sample
     play: ExpectedPlay
     memory: MemoryPlan
+    """Of one process."""
     time: TimePlan
-    available: int
-    """Bytes that the run may take, libraries taken off."""
+    free: int
+    """Bytes of the device; on a CPU for all processes together."""
+
+    @property
+    def processes(self) -> int:
+        """That are planned for."""
+        return self.counted or 1
+
+    @property
+    def available(self) -> int:
+        """Bytes that one process may take, libraries taken off: on a CPU those of the process that starts the others,
+        too."""
+        if self.hardware.kind != "cpu" or self.processes == 1:
+            return self.free - LIBRARIES
+        return (self.free - LIBRARIES) // self.processes - LIBRARIES
 
     @property
     def fits(self) -> bool:
         return self.memory.total <= self.available
+
+    @property
+    def sent(self) -> Sent:
+        """By each process, in an update."""
+        steps = self.config.algo.optimizer_steps * int(self.config.trainer["num_iterations"])
+        play = self.play
+        episodes = episode_bytes(play.decisions, play.prompt_tokens * play.distinct_share, play.expected_answer)
+        return sent(self.memory.parts["buckets"], steps, episodes, self.processes)
 
     @property
     def tokens(self) -> int:
@@ -85,18 +111,37 @@ class Plan:
             f"{speed:.3g} TFLOP/s, of which {real.training:.0%} in training and {real.reading:.0%} in reading prompts; "
             f"{self.hardware.bandwidth * real.bandwidth / 1e9:.0f} GB/s in decoding",
             f"{LIBRARIES / 1e9:.1f} GB for the libraries are taken off what is available",
+            *self._about_processes(),
             *([] if self.hardware.kind == "cpu" else ["not checked on a GPU: none was at hand"]),
+        ]
+
+    def _about_processes(self) -> list[str]:
+        count, on_cpu = self.processes, self.hardware.kind == "cpu"
+        if self.counted is None and on_cpu:
+            return ["one process: there is no GPU here to count, and msgrpo train refuses parallel.processes=null"]
+        if self.counted is None:
+            return ["one process: parallel.processes=null means as many as there are GPUs; give the number"]
+        if count == 1:
+            return []
+        threads = self.hardware.name.removeprefix("cpu, ")
+        each = f"each has {threads}, its part of the memory and of its bandwidth" if on_cpu else "each has a GPU"
+        groups = dealt(self.config.algo.groups_per_update, count)
+        return [
+            f"{count} processes: {each}; memory is that of one",
+            f"{groups}; rows that are trained on and starts of an evaluation are shared out likewise; seconds are "
+            "those of the process that has most, and what processes send each other takes none of them",
         ]
 
 
 def plan(config: RunConfig, hardware: Hardware, *, here: bool) -> Plan:
-    """Of a composed config. `here`: the hardware is this machine's, whose free memory counts.
+    """Of a composed config. `here`: the hardware is this machine's, whose free memory counts, and its GPUs.
 
     Raises UsageError where the model's architecture is not known.
     """
     shape = architecture_of(config.model)
     assert shape is not None
-    return _plan(config, hardware, shape, play_sample(config, encoder(config)), _available(hardware, here=here))
+    counted = _processes(config, hardware, here=here)
+    return _plan(config, hardware, counted, shape, play_sample(config, encoder(config)), _free(hardware, here=here))
 
 
 def replanned(before: Plan, keys: Mapping[str, Any]) -> Plan:
@@ -109,7 +154,8 @@ def replanned(before: Plan, keys: Mapping[str, Any]) -> Plan:
         section, name = key.split(".")
         data[section][name] = value
     config = validated(data)
-    return _plan(config, before.hardware, before.shape, before.sample, before.available)
+    counted = config.parallel.processes or before.counted
+    return _plan(config, before.hardware, counted, before.shape, before.sample, before.free)
 
 
 def hours(config: RunConfig) -> float | None:
@@ -120,9 +166,10 @@ def hours(config: RunConfig) -> float | None:
     shape, hardware = architecture_of(config.model, quick=True), _found(bool(config.trainer.get("use_cpu")))
     if shape is None or hardware is None:
         return None
+    count = _processes(config, hardware, here=True) or 1
     cost = a_pass(shape.hidden, on_cpu=hardware.kind == "cpu")
-    play = expected_play(config, _quick_sample(play_key(config)), cost)
-    return time_plan(_time_question(config, hardware, shape, play)).hours
+    play = expected_play(config, _quick_sample(play_key(config)), cost, count)
+    return time_plan(_time_question(config, _share(hardware, count), shape, play, count)).hours
 
 
 @functools.lru_cache(maxsize=256)
@@ -135,29 +182,50 @@ def _found(use_cpu: bool) -> Hardware | None:
     return found(use_cpu=use_cpu)
 
 
-def _plan(config: RunConfig, hardware: Hardware, shape: Architecture, sample: Sample, available: int) -> Plan:
-    play = expected_play(config, sample, a_pass(shape.hidden, on_cpu=hardware.kind == "cpu"))
+def _plan(
+    config: RunConfig, device: Hardware, counted: int | None, shape: Architecture, sample: Sample, free: int
+) -> Plan:
+    count = counted or 1
+    hardware = _share(device, count)
+    play = expected_play(config, sample, a_pass(shape.hidden, on_cpu=hardware.kind == "cpu"), count)
     return Plan(
         config,
         hardware,
+        counted,
         shape,
         _trained(config, shape) or shape.parameters,
         sample,
         play,
-        memory_plan(memory_question(config, hardware, shape, play)),
-        time_plan(_time_question(config, hardware, shape, play)),
-        available,
+        memory_plan(memory_question(config, hardware, shape, play, count)),
+        time_plan(_time_question(config, hardware, shape, play, count)),
+        free,
     )
 
 
-def _available(hardware: Hardware, *, here: bool) -> int:
+def _processes(config: RunConfig, hardware: Hardware, *, here: bool) -> int | None:
+    """As `launch.ranks.processes` counts them; None where they depend on GPUs that are not here."""
+    if config.parallel.name == "none":
+        return 1
+    if config.parallel.processes is None and here and hardware.kind == "cuda":
+        import torch
+
+        return torch.cuda.device_count()
+    return config.parallel.processes
+
+
+def _share(hardware: Hardware, processes: int) -> Hardware:
+    """What one of several processes has: a GPU, or its part of the CPU."""
+    return this_cpu(processes) if hardware.kind == "cpu" and processes > 1 else hardware
+
+
+def _free(hardware: Hardware, *, here: bool) -> int:
     if not here:
-        return hardware.memory - LIBRARIES
+        return hardware.memory
     if hardware.kind != "cuda":
-        return free_memory() - LIBRARIES
+        return free_memory()
     import torch
 
-    return int(torch.cuda.mem_get_info(0)[0]) - LIBRARIES
+    return int(torch.cuda.mem_get_info(0)[0])
 
 
 def _trained(config: RunConfig, shape: Architecture) -> int | None:
@@ -172,10 +240,15 @@ def _autocasts(config: RunConfig, hardware: Hardware) -> bool:
     return bool(asked) if asked is not None else hardware.has_bf16 and hardware.kind == "cuda"
 
 
-def memory_question(config: RunConfig, hardware: Hardware, shape: Architecture, play: ExpectedPlay) -> MemoryQuestion:
-    """What the config decides of memory."""
+def memory_question(
+    config: RunConfig, hardware: Hardware, shape: Architecture, play: ExpectedPlay, processes: int = 1
+) -> MemoryQuestion:
+    """What the config decides of the memory of one process."""
     algo, rollout, trainer = config.algo, config.rollout, config.trainer
-    live = min(rollout.max_live_episodes, max(algo.groups_per_update * algo.group_size, config.eval.episodes))
+    live = min(
+        rollout.max_live_episodes,
+        max(most(algo.groups_per_update, processes) * algo.group_size, most(config.eval.episodes, processes)),
+    )
     return MemoryQuestion(
         shape=shape,
         weight_bytes=BYTES[config.model.dtype],
@@ -197,6 +270,7 @@ def memory_question(config: RunConfig, hardware: Hardware, shape: Architecture, 
         answer_tokens=play.answer_tokens,
         in_process=not trainer_settings(config.engine.name).get("use_vllm"),
         engine=_engine_share(config, hardware),
+        several=processes > 1,
     )
 
 
@@ -215,7 +289,9 @@ def _targets(shape: Architecture, lora: LoraConfig) -> int:
     return round(adapter_size(ones, lora) / shape.layers)
 
 
-def _time_question(config: RunConfig, hardware: Hardware, shape: Architecture, play: ExpectedPlay) -> TimeQuestion:
+def _time_question(
+    config: RunConfig, hardware: Hardware, shape: Architecture, play: ExpectedPlay, processes: int
+) -> TimeQuestion:
     algo, trainer, evaluation = config.algo, config.trainer, config.eval
     during = sum(config.evaluation_due(update) for update in _due(config))
     return TimeQuestion(
@@ -228,12 +304,14 @@ def _time_question(config: RunConfig, hardware: Hardware, shape: Architecture, p
         shared=algo.share_prompts,
         reference=bool(trainer.get("beta")),
         play=play,
-        live=min(config.rollout.max_live_episodes, algo.groups_per_update * algo.group_size),
+        live=min(config.rollout.max_live_episodes, most(algo.groups_per_update, processes) * algo.group_size),
         passes=int(trainer["num_iterations"]),
         rounds=config.env.max_steps,
         evaluation_episodes=evaluation.episodes,
         evaluations=during + _BEFORE_AND_AFTER,
         updates=config.max_updates,
+        groups=algo.groups_per_update,
+        processes=processes,
     )
 
 

@@ -9,13 +9,14 @@ an action and nothing else.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from msgrpo_cli.algo.batching import Row, micro_batches, step_rows, times_read
+from msgrpo_cli.algo.batching import Row, shared_out, step_rows, times_read
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import RunConfig
@@ -81,13 +82,13 @@ class ExpectedPlay:
     read_share: float
     """Tokens of prompts that are read before answers, among all."""
     micro: tuple[Batch, ...]
-    """Micro-batches of the rows that were played, as `algo.batching.micro_batches` cuts them."""
+    """Micro-batches of the rows that were played, as `algo.batching.shared_out` cuts them for all processes."""
     single: bool
-    """An optimizer step has one micro-batch alone."""
+    """An optimizer step has one micro-batch alone in each process."""
     distinct_rows: float
     """Distinct pairs of prompt and answer among the rows."""
     micro_batches: int
-    """How many an update has, all passes together."""
+    """How many an update has in one process, all passes together."""
 
     @property
     def read_a_row(self) -> float:
@@ -203,8 +204,9 @@ def play_sample(config: RunConfig, encode: Encode | None, most_episodes: int = M
     )
 
 
-def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS) -> ExpectedPlay:
-    """A whole update like the sample; a further pass over the model costs as much as so many tokens."""
+def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS, processes: int = 1) -> ExpectedPlay:
+    """A whole update like the sample, shared out among so many processes; a further pass over the model costs as much
+    as so many tokens."""
     algo, rollout = config.algo, config.rollout
     length = sample.episode_length
     expected = lengthened(length, config.env.max_steps, noise=config.model.init == "random")
@@ -215,7 +217,7 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS)
     of_updates = [_trained(update, sample.members, share) for update in sample.updates]
     read = sum(times_read(rows, shared=algo.share_prompts) for rows in of_updates)
     distinct = read / sum(map(len, of_updates))
-    step = drawn * expected * distinct / algo.optimizer_steps
+    step = drawn * expected * distinct / algo.optimizer_steps / processes
     most = max(1, int(config.trainer["per_device_train_batch_size"]))
     width = None if sample.measured else longest
     alone = _actions_alone(config)
@@ -239,7 +241,12 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS)
             batch
             for rows in of_updates
             for batch in _micro_batches(
-                rows, min(most, math.ceil(step)), width, cost_of_a_pass if algo.share_prompts else None, uneven
+                rows,
+                min(most, math.ceil(step)),
+                width,
+                cost_of_a_pass if algo.share_prompts else None,
+                uneven,
+                processes,
             )
         ),
         single=step <= most,
@@ -258,15 +265,16 @@ def _read_share(config: RunConfig, sample: Sample) -> float:
 
 
 def _micro_batches(
-    rows: Sequence[Row], most: int, width: int | None, a_pass: int | None, uneven: bool
+    rows: Sequence[Row], most: int, width: int | None, a_pass: int | None, uneven: bool, processes: int
 ) -> tuple[Batch, ...]:
     """The cut of the rows that were played; one that too few were played to fill is filled with their like.
 
     `a_pass`: None where rows are read apart.
     """
     batches, shared = [], a_pass is not None
-    few = times_read(rows, shared=shared) < most
-    for numbers in micro_batches(np.arange(len(rows)), rows, most, shared=shared):
+    few = times_read(rows, shared=shared) < most * processes
+    of_each = shared_out(np.arange(len(rows)), rows, most, shared=shared, ranks=processes)
+    for numbers in filter(None, itertools.chain.from_iterable(of_each)):
         cut = [rows[number] for number in numbers]
         prompts = list({row.prompt_ids for row in cut} if shared else [row.prompt_ids for row in cut])
         answers = times_read(cut, shared=shared)

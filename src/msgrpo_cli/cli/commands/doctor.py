@@ -19,14 +19,14 @@ from ..options import AsJson, ConfigDirs, Overrides, Verbose, only_overrides
 
 def doctor(
     overrides: Overrides = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Leave out the training, which takes longest.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the trainings, which take longest.")] = False,
     config_dir: ConfigDirs = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Check installation, machine and model; train for a trial.
 
-    Every check is made, whatever the others said; the training must learn.
+    Every check is made, whatever the others said; the training must learn, by one process and by two.
     """
     with ending(verbose):
         from msgrpo_cli.common.checklist import as_data, examine, show

@@ -34,6 +34,7 @@ _WHAT = {
     "weights": "of the model that is trained",
     "half_precision_copies": "made anew in every pass",
     "gradients": "and that of the output layer beside them",
+    "buckets": "in which processes sum their gradients",
     "optimizer": "after the first step",
     "activations": "of the largest micro-batch",
     "logits": "of the output layer, or while tokens are drawn",
@@ -106,6 +107,7 @@ def as_data(found: Plan, changes: Iterable[Change], measured: dict[str, Any] | N
     play, time = found.play, found.time
     return {
         "hardware": found.hardware.name,
+        "processes": found.processes,
         "parameters": found.shape.parameters,
         "trainable_parameters": found.trainable,
         "memory": dict(found.memory.parts),
@@ -128,6 +130,7 @@ def as_data(found: Plan, changes: Iterable[Change], measured: dict[str, Any] | N
         "seconds_training": time.training,
         "seconds_per_evaluation": time.evaluation,
         "hours": time.hours,
+        "bytes_sent_per_update": {"gradients": found.sent.gradients, "episodes": found.sent.episodes},
         "assumptions": found.assumptions,
         "advice": [
             {"change": change.text, "memory_total": change.total, "fits": change.fits, "note": change.note}
@@ -151,9 +154,10 @@ def _show(found: Plan, changes: list[Change], measured: dict[str, Any] | None) -
     phases = "; ".join(f"{name} {_memory(size)}" for name, size in found.memory.phases.items())
     console.print(f"held at once, by phase: {phases}", markup=False)
     verdict = "fits" if found.fits else "DOES NOT FIT"
+    each = f", each of {found.processes} processes" if found.processes > 1 else ""
     console.print(
         Text(
-            f"most at once {_memory(found.memory.total)} of {_memory(found.available)} on {found.hardware.name}: "
+            f"most at once {_memory(found.memory.total)} of {_memory(found.available)} on {found.hardware.name}{each}: "
             f"{verdict}",
             style="bold" if found.fits else "bold red",
         )
@@ -167,6 +171,12 @@ def _show(found: Plan, changes: list[Change], measured: dict[str, Any] | None) -
         f"the run: {_duration(time.hours)}, an estimate",
         markup=False,
     )
+    if found.processes > 1:
+        console.print(
+            f"each process sends {_memory(found.sent.total)} an update: gradients {_memory(found.sent.gradients)}, "
+            f"episodes {_memory(found.sent.episodes)}",
+            markup=False,
+        )
     if measured:
         console.print(Text("\nprobe", style="bold"))
         console.print(

@@ -5,7 +5,6 @@ Knows torch's hooks, clocks and memory. Knows nothing about games, rows or what 
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import time
@@ -21,6 +20,7 @@ import trl
 from transformers import PreTrainedModel
 
 from msgrpo_cli._version import __version__
+from msgrpo_cli.common.cores import cores
 
 from .limit import Once
 
@@ -100,7 +100,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "memory_bytes": psutil.virtual_memory().total,
         "python": platform.python_version(),

@@ -35,6 +35,7 @@ _CHANGED = {
     "model": {"init": "random"},
     "eval": {"every": 0, "episodes": 1, "scenarios": None},
     "save": {"every": UPDATES, "keep_last": 1, "keep_best": False},
+    "parallel": {"name": "none", "processes": None},
 }
 
 

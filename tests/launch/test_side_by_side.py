@@ -1,0 +1,134 @@
+"""Runs of several processes beside each other: two at once, from a thread, and as jobs of a sweep."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.launch.side_by_side import check_gpus
+from msgrpo_cli.launch.sweep_job import SweepJob
+
+TWO = [
+    "experiment=smoke", "max_updates=2", "eval.episodes=4", "algo.groups_per_update=2", "eval.every=0",
+    "parallel=ddp", "parallel.processes=2", "trainer.use_cpu=true",
+]  # fmt: skip
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def started(folder: Path, *command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def outcome_of(run: subprocess.Popen[str]) -> dict[str, Any]:
+    out, err = run.communicate(timeout=600)
+    assert run.returncode == 0, err
+    outcome: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return outcome
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_both_finish(tmp_path: Path) -> None:
+    """Each has ports of its own."""
+    commands = [["-m", "msgrpo_cli", "train", *TWO, f"hydra.run.dir={name}", "--json"] for name in ("one", "other")]
+    one, other = [outcome_of(run) for run in [started(tmp_path, *command) for command in commands]]
+    assert one["status"] == other["status"] == "done"
+    assert (tmp_path / "one/episodes.jsonl").read_bytes() == (tmp_path / "other/episodes.jsonl").read_bytes()
+
+
+THREAD = """
+import json, sys, threading
+from msgrpo_cli import train
+found = []
+thread = threading.Thread(target=lambda: found.append(train(*sys.argv[1:], "hydra.run.dir=here")))
+thread.start()
+thread.join()
+print(json.dumps(found[0]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_from_a_thread(tmp_path: Path) -> None:
+    """As in a notebook's worker: signals are the main thread's business, and stay so."""
+    assert outcome_of(started(tmp_path, "-c", THREAD, *TWO))["status"] == "done"
+    assert json.loads((tmp_path / "here/run.json").read_text())["status"] == "done"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "plugin"),
+    [("basic", "hydra"), ("joblib", "hydra_plugins.hydra_joblib_launcher"),
+     ("slurm_local", "hydra_plugins.hydra_submitit_launcher"), ("ray", "hydra_plugins.hydra_ray_launcher")],
+)  # fmt: skip
+def test_jobs_of_several_processes_under_every_launcher(tmp_path: Path, launcher: str, plugin: str) -> None:
+    """Their episodes are those of one process."""
+    pytest.importorskip(plugin)
+    counts = "parallel.processes=1,2"  # after TWO, whose number it overrules
+    two = [text for text in TWO if not text.startswith("parallel.processes")]
+    at_once = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    command = ["-m", "msgrpo_cli", "sweep", *two, counts, f"hydra/launcher={launcher}", *at_once, "--json"]
+    jobs = outcome_of(started(tmp_path, *command))["jobs"]
+    assert [job["status"] for job in jobs] == ["done", "done"]
+    one, other = [Path(job["run"]) / "episodes.jsonl" for job in jobs]
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize(("processes", "threads"), [(1, "6"), (2, "3"), (4, "1"), (16, "1")])
+def test_a_job_s_cores_are_shared_out_among_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, threads: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as some launchers set it for their workers
+    config = compose("train", ["parallel=ddp", f"parallel.processes={processes}"])
+    job = SweepJob(tmp_path, [], 0, 0, threads=6)
+    assert job._environment(config)["OMP_NUM_THREADS"] == threads
+
+
+JOBLIB = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", "n_jobs": 2}
+LOCAL = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"}
+SLURM = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}
+RAY = {"_target_": "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"}
+BASIC = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "remedy"),
+    [(JOBLIB, "hydra.launcher.n_jobs=1"), (LOCAL, "hydra/launcher=basic"), (RAY, "ray.remote.num_gpus=4")],
+)
+def test_jobs_at_once_on_the_same_gpus_are_refused(
+    monkeypatch: pytest.MonkeyPatch, launcher: dict[str, Any], remedy: str
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    four = [compose("train", ["parallel=ddp", "parallel.processes=4"])] * 2
+    with pytest.raises(UsageError, match=rf"^parallel=ddp: 2 jobs at once would each take GPUs 0 to 3 .*{remedy}"):
+        check_gpus(launcher, 2, four)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "jobs", "texts", "gpus"),
+    [
+        (BASIC, 2, ["parallel=ddp"], 8),  # one after the other
+        (SLURM, 2, ["parallel=ddp"], 8),  # a cluster gives each its own
+        ({**JOBLIB, "n_jobs": 1}, 2, ["parallel=ddp"], 8),
+        (JOBLIB, 1, ["parallel=ddp"], 8),
+        (JOBLIB, 2, ["parallel=ddp", "parallel.processes=4", "trainer.use_cpu=true"], 8),
+        (JOBLIB, 2, ["parallel=ddp", "parallel.processes=4"], 0),  # no GPU is here
+        (JOBLIB, 2, [], 8),  # one process each: nothing new
+        ({**RAY, "ray": {"remote": {"num_gpus": 4}}}, 2, ["parallel=ddp", "parallel.processes=4"], 8),
+    ],
+)
+def test_other_jobs_are_not(
+    monkeypatch: pytest.MonkeyPatch, launcher: dict[str, Any], jobs: int, texts: list[str], gpus: int
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    check_gpus(launcher, jobs, [compose("train", texts)] * jobs)
