@@ -34,7 +34,7 @@ from msgrpo_cli.models.loading import quiet_libraries
 from msgrpo_cli.training import shared_logprobs
 from msgrpo_cli.training.bench.meter import machine, watching
 from msgrpo_cli.training.bench.rollout import play
-from msgrpo_cli.training.shared_logprobs import Sharing
+from msgrpo_cli.training.loss.shared_logprobs import Sharing
 
 ROUNDS = 5
 MEMORY = 512 * 2**20

@@ -15,7 +15,7 @@ from trl.trainer.utils import add_fused_lm_head
 from msgrpo_cli.planning.architecture import Architecture
 from msgrpo_cli.planning.memory import MemoryQuestion, activation_bytes, memory_plan
 from msgrpo_cli.planning.workload import Batch
-from msgrpo_cli.training.shared_logprobs import Sharing
+from msgrpo_cli.training.loss.shared_logprobs import Sharing
 
 SHAPE = Architecture(
     layers=4, hidden=64, inner=176, heads=4, kv_heads=2, head_dim=16, vocabulary=300, tied=True, parameters=204_672

@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from trl import GRPOConfig
 
 from msgrpo_cli.models.dropout import active_dropout, switch_off
-from msgrpo_cli.training.experts import tell_experts
-from msgrpo_cli.training.shared_logprobs import Sharing
+from msgrpo_cli.training.loss.experts import tell_experts
+from msgrpo_cli.training.loss.shared_logprobs import Sharing
 
 from .templates import CHATML, DATED, FORGETS_SYSTEM, NO_SYSTEM, THINKING, tokenizer
 

@@ -169,6 +169,7 @@ def generate(model: PreTrainedModel, request: Request) -> list[Generated]:
                 attention_mask=mask.to(device),
                 generation_config=config,
                 logits_processor=processors,
+                synced_gpus=False,  # of several processes each asks its own texts, and waits for none
             )
     finally:
         model.generation_config = own_config

@@ -65,8 +65,9 @@ class PlayEpisodes(Protocol):
         make_game: GameFactory,
         policy: Policy,
         rules: PlayRules,
-        judge: Judge | None = None,
+        judge: Judge | None = ...,
         on_progress: Callable[[int, int], None] = ...,
+        /,
     ) -> list[Episode]: ...
 
 

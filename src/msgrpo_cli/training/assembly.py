@@ -42,12 +42,12 @@ from .end_of_update import AfterUpdate, FinishedUpdate
 from .generators import make_generator
 from .parallel.following import Follower, Leader
 from .parallel.ranks import ALONE, Ranks
-from .parallel.sharded_trainer import ShardedTrainer
 from .parallel.shares import shared_play
 from .recorder import Recorder
 from .reference import kl_reference
 from .session import PlayUpdate, Session
 from .settings import MSGRPOConfig, bound_logprob_gap, refusing, training_arguments, update_rules
+from .sharded_trainer import ShardedTrainer
 from .stopping import Stopping
 from .trainer import MSGRPOTrainer
 from .trial import try_saving

@@ -25,7 +25,7 @@ from msgrpo_cli.models.precision import autocast_dtype
 from msgrpo_cli.rollout.collect import UpdateRules
 from msgrpo_cli.runs.directory import Run
 
-from .gap import gap_bound
+from .loss.gap import gap_bound
 
 
 def update_rules(config: RunConfig) -> UpdateRules:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from datasets import Dataset
 from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import GRPOTrainer
 from trl.models.utils import _ForwardRedirection
 
 from msgrpo_cli.algo.batching import Row, deal, shared_out, step_rows, times_read, weighed_rows
@@ -33,24 +30,25 @@ from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.models.dropout import switch_off
 from msgrpo_cli.rollout.collect import PlayedUpdate
 
+from .checkpointing import CheckpointingTrainer
 from .display import OnPhase
 from .end_of_update import AfterUpdate, EndOfUpdate, FinishedUpdate
-from .experts import tell_experts
 from .failures import not_finite
-from .gap import Far, GapBound, checked_gap
-from .gap_cause import cause
-from .metrics import UpdateFigures
-from .micro_batch import Batch, entropies, model_inputs, no_reward, normalise, rows_in_hand, work
+from .loss.experts import tell_experts
+from .loss.gap import Far, GapBound, checked_gap
+from .loss.gap_cause import cause
+from .loss.metrics import UpdateFigures
+from .loss.micro_batch import Batch, entropies, model_inputs, no_reward, normalise, rows_in_hand, work
+from .loss.shared_logprobs import Sharing, told_positions
 from .parallel.equals import digest, own_figures
 from .parallel.ranks import ALONE, Ranks
 from .reference import as_trl_reads_it
 from .settings import MSGRPOConfig
-from .shared_logprobs import Sharing, told_positions
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental; a contract test watches it
 
 
-class MSGRPOTrainer(GRPOTrainer):
+class MSGRPOTrainer(CheckpointingTrainer):
     """GRPOTrainer whose rows are the steps of played episodes. The changes with respect to GRPOTrainer are:
 
     * `_generate_and_score_completions` is called once per micro-batch with rows that are already sampled (through
@@ -81,8 +79,6 @@ class MSGRPOTrainer(GRPOTrainer):
     t_step and T counted over all of them. torch takes the mean of their gradients, so each weighs P times as much, for
     P ranks: the accumulation factor is t_step / (P t). What decides or is written down is summed over the ranks before.
     """
-
-    args: MSGRPOConfig
 
     def __init__(
         self,
@@ -139,23 +135,13 @@ class MSGRPOTrainer(GRPOTrainer):
         self._seen_logps: torch.Tensor | None = None
         self._least_entropy = 0.0
         self.figures = UpdateFigures()
-        self.inner = policy_of(model)
-        self._make_ready(model)
+        self.inner, forgetful = policy_of(model), self._make_ready(model)
         shares = args.share_prompts and not self.aux_loss_enabled  # which is computed of experts in separate rows
-        self.sharing = Sharing.of(self.inner, checkpointing=self.keeps_no_cache) if shares else None
+        self.sharing = Sharing.of(self.inner, checkpointing=forgetful) if shares else None
 
-    def _make_ready(self, model: PreTrainedModel | PeftModel) -> None:
-        """Before the optimizer is made and anything is read; for a trainer that shares weights out."""
-
-    @property
-    def keeps_no_cache(self) -> bool:
-        """Whether what a layer has kept is gone when gradients flow back."""
+    def _make_ready(self, model: PreTrainedModel | PeftModel) -> bool:
+        """Before the optimizer is made; whether what layers have kept is gone when gradients flow back."""
         return bool(self.args.gradient_checkpointing)
-
-    @property
-    def update(self) -> int:
-        """Number of finished updates."""
-        return int(self.state.global_step) // self.args.steps_per_update
 
     @property
     def largest_micro_batch(self) -> int:
@@ -163,16 +149,6 @@ class MSGRPOTrainer(GRPOTrainer):
         sizes = [batch["size"] for part in self._parts for batch in part]
         in_hand = times_read(self.rows_in_hand, shared=bool(self.sharing))
         return max(sizes, default=in_hand or self.args.rows_per_micro_batch)
-
-    def try_optimizer(self) -> None:
-        """Build and save optimizer and schedule, so that what they refuse is refused before anything is played.
-
-        `train` builds them anew, with the parameters as they are then.
-        """
-        self.create_optimizer_and_scheduler(self.args.max_steps)
-        assert self.optimizer is not None and self.lr_scheduler is not None
-        torch.save([self.optimizer.state_dict(), self.lr_scheduler.state_dict()], BytesIO())
-        self.optimizer = self.lr_scheduler = None
 
     # Data
 
@@ -372,50 +348,3 @@ class MSGRPOTrainer(GRPOTrainer):
         self._metrics["train"].clear()
         self._metrics["eval"].clear()
         super().log(logs, start_time)
-
-    # Checkpoints
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """The only change: a whole model is read as everywhere else. TRL goes by the names in the file, and passes over
-        those that are others in the model, such as the experts of most mixtures."""
-        if isinstance(self.model, PeftModel):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        assert isinstance(self.model, PreTrainedModel)
-        stored = type(self.model).from_pretrained(resume_from_checkpoint, dtype=self.model.dtype, use_safetensors=True)
-        self.model.load_state_dict(stored.state_dict())
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """The only changes: what TRL wrote is handed to `on_checkpoint`, and the first rank alone writes, but for the
-        state of each rank's random generators."""
-        self.on_phase("checkpoint", 0, 0, safe=False)
-        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        self._write_own_part(folder)
-        if self.ranks.first:
-            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
-            if not self.ranks.alone:
-                shutil.copyfile(folder / "rng_state_0.pth", folder / "rng_state.pth")  # for one process, later
-            self.on_checkpoint(folder, self.update)
-
-    def _write_own_part(self, folder: Path) -> None:
-        """What every rank writes of a checkpoint: of several, the state of its random generators."""
-        if not self.ranks.alone:
-            self.ranks.gather(partial(self._save_rng_state, str(folder)))
-
-    def store_flos(self) -> None:
-        """The only change: several ranks count no operations, for which all of them would have to come here."""
-        if self.ranks.alone:
-            super().store_flos()
-
-    def save_finished_update(self) -> None:
-        """Save the state at the end of the last update, in whose successor no optimizer step was taken yet."""
-        if int(self.state.global_step) % self.args.steps_per_update:
-            raise RuntimeError("optimizer steps of an unfinished update were taken")
-        if self._torch_generators:  # dropout may have used them since
-            torch.set_rng_state(self._torch_generators[0])
-            torch.cuda.set_rng_state_all(self._torch_generators[1:])
-        assert self.model is not None
-        self._save_checkpoint(self.model, trial=None)
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Cards are written by `on_checkpoint`, which knows what was trained on."""

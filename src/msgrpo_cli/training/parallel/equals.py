@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from .ranks import Ranks
 
 
 @contextmanager
-def own_figures(accelerator: Accelerator, ranks: Ranks) -> Iterator[None]:
+def own_figures(accelerator: Any, ranks: Ranks) -> Iterator[None]:
     """Within, TRL's figures of a micro-batch are this rank's alone. TRL gathers them from ranks whose rows it takes for
     equally many, and takes means whatever their tokens; ours are summed at the end of an optimizer step."""
     if ranks.alone:

@@ -94,18 +94,11 @@ class Leader:
             return play_episodes
         together = shared_play(self.ranks)
 
-        def play(
-            starts: Sequence[Start],
-            make_game: GameFactory,
-            policy: Policy,
-            rules: PlayRules,
-            judge: Judge | None = None,
-            on_progress: Callable[[int, int], None] = lambda finished, total: None,
-        ) -> list[Episode]:
+        def play(starts: Sequence[Start], make_game: GameFactory, policy: Policy, *more: Any) -> list[Episode]:
             if not isinstance(policy, LanguageAgentPolicy):
-                return play_episodes(starts, make_game, policy, rules, judge, on_progress)
+                return play_episodes(starts, make_game, policy, *more)
             self.ranks.tell(Evaluate(starts, policy.sampling.temperature, self.stored.get(id(policy.model))))
-            return together(starts, make_game, policy, rules, judge, on_progress)
+            return together(starts, make_game, policy, *more)
 
         return play
 

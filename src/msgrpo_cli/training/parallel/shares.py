@@ -6,11 +6,12 @@ so the episodes are those that one process plays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 from msgrpo_cli.episode import Episode, Start
-from msgrpo_cli.rollout.play import GameFactory, Judge, PlayEpisodes, PlayRules, Policy, play_episodes
+from msgrpo_cli.rollout.play import GameFactory, PlayEpisodes, Policy, play_episodes
 
 from .ranks import Ranks
 from .sharding import is_shared_out, whole
@@ -19,19 +20,12 @@ from .sharding import is_shared_out, whole
 def shared_play(ranks: Ranks) -> PlayEpisodes:
     """`play_episodes` on all ranks at once, each with the same arguments; whole groups go to one rank, in turn."""
 
-    def play(
-        starts: Sequence[Start],
-        make_game: GameFactory,
-        policy: Policy,
-        rules: PlayRules,
-        judge: Judge | None = None,
-        on_progress: Callable[[int, int], None] = lambda finished, total: None,
-    ) -> list[Episode]:
+    def play(starts: Sequence[Start], make_game: GameFactory, policy: Policy, *more: Any) -> list[Episode]:
         mine = share(starts, ranks.rank, ranks.count)
         some = [starts[number] for number in mine]
         model = getattr(policy, "model", None)
         with whole(model) if model is not None and is_shared_out(model) else nullcontext():
-            played = ranks.gather(lambda: play_episodes(some, make_game, policy, rules, judge, on_progress))
+            played = ranks.gather(lambda: play_episodes(some, make_game, policy, *more))
         numbers = [number for rank in range(ranks.count) for number in share(starts, rank, ranks.count)]
         episodes = dict(zip(numbers, (episode for part in played for episode in part), strict=True))
         return [episodes[number] for number in range(len(starts))]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgrpo_cli.errors import RunError
 
+from ..parallel.ranks import ALONE, Ranks
 from .micro_batch import Batch, loss_mask
-from .parallel.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from msgrpo_cli.algo.batching import Row
-from msgrpo_cli.training.gap import Far, GapBound, checked_gap
-from msgrpo_cli.training.metrics import UpdateFigures
+from msgrpo_cli.training.loss.gap import Far, GapBound, checked_gap
+from msgrpo_cli.training.loss.metrics import UpdateFigures
 from support.parts import first_gradient, small_model, trainer_for, uneven
 
 CLIPPED = "clip_ratio/region_mean"

@@ -19,7 +19,7 @@ from .gap import Far
 if TYPE_CHECKING:
     import torch
 
-    from .parallel.ranks import Ranks
+    from ..parallel.ranks import Ranks
 
 _FROM_TRL = {"entropy": "entropy", "kl": "kl", "clip_ratio": "clip_ratio/region_mean"}
 

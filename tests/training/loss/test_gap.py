@@ -36,8 +36,8 @@ from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.errors import NotFinite, RunError
 from msgrpo_cli.models.dropout import active_dropout
 from msgrpo_cli.rollout.collect import PlayedUpdate
-from msgrpo_cli.training.gap import EXACT, ROUNDED, GapBound, checked_gap, gap_bound
-from msgrpo_cli.training.shared_logprobs import Sharing
+from msgrpo_cli.training.loss.gap import EXACT, ROUNDED, GapBound, checked_gap, gap_bound
+from msgrpo_cli.training.loss.shared_logprobs import Sharing
 from support.parts import (
     first_gradient,
     one_step_episodes,

@@ -14,10 +14,12 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from ..gap import GapBound
-from ..micro_batch import Batch
-from ..trainer import MSGRPOTrainer
-from .sharding import adapter_weights, load_optimizer, save_optimizer, share_out, take_weights, whole_weights
+from msgrpo_cli.models.adapters import policy_of
+
+from .loss.gap import GapBound
+from .loss.micro_batch import Batch
+from .parallel.sharding import adapter_weights, load_optimizer, save_optimizer, share_out, take_weights, whole_weights
+from .trainer import MSGRPOTrainer
 
 
 class ShardedTrainer(MSGRPOTrainer):
@@ -30,13 +32,11 @@ class ShardedTrainer(MSGRPOTrainer):
 
     _whole_weights: dict[str, Any] | None = None
 
-    def _make_ready(self, model: PreTrainedModel | PeftModel) -> None:
-        self._bare_class = type(self.inner)
-        share_out(self.inner, torch.bfloat16 if self.args.bf16 else None)
+    def _make_ready(self, model: PreTrainedModel | PeftModel) -> bool:
+        inner = policy_of(model)
+        self._bare_class = type(inner)
+        share_out(inner, torch.bfloat16 if self.args.bf16 else None)
         vars(model)["_is_accelerate_prepared"] = True  # accelerate would wrap it once more
-
-    @property
-    def keeps_no_cache(self) -> bool:
         return True
 
     def _compare_weights(self) -> None:

@@ -16,7 +16,7 @@ from msgrpo_cli.models.beginnings import a_pass
 from msgrpo_cli.models.packing import most_tokens
 from msgrpo_cli.models.shared_generation import has_plain_cache
 from msgrpo_cli.rollout.collect import PlayedUpdate
-from msgrpo_cli.training.shared_logprobs import SharedRows, Sharing, _Sequences
+from msgrpo_cli.training.loss.shared_logprobs import SharedRows, Sharing, _Sequences
 from msgrpo_cli.training.trainer import MSGRPOTrainer
 from support.parts import (
     given,
