@@ -9,7 +9,7 @@ from msgrpo_cli.config import hydra_app
 from msgrpo_cli.config.compose import compose, config_dir
 
 CONF = config_dir()
-GROUPS = ("env", "model", "algo", "prompt", "rollout", "trainer", "engine", "experiment")
+GROUPS = ("env", "model", "algo", "prompt", "rollout", "trainer", "engine", "parallel", "experiment")
 FILES = sorted(str(file.relative_to(CONF)) for file in CONF.rglob("*.yaml"))
 ENVS = sorted(file.stem for file in (CONF / "env").glob("*.yaml"))
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))

@@ -141,8 +141,7 @@ def test_every_vllm_field_of_trl_has_a_reader_or_a_reason() -> None:
         ),
         (
             "engine.name=ddp",
-            "engine.name=ddp: this engine does not exist yet; it comes with a later version; use single, "
-            "continuous_batching, vllm_colocate or vllm_server",
+            "engine.name=ddp: says how training is shared out, not who generates; give parallel=ddp",
         ),
         (
             "engine=continuous_batching trainer.transformers_continuous_batching_config=fast",
@@ -204,7 +203,9 @@ def test_a_launcher_of_several_processes_is_refused(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(name, "2")
     assert run(monkeypatch, "train", "experiment=smoke") == 2
-    assert f"{name}=2: a run is one process" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{name}=2: 2 processes that each start a run would be as many runs" in told
+    assert "msgrpo train parallel=ddp parallel.processes=2" in told
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv(name, "1")
     assert run(monkeypatch, "train", "experiment=smoke", "model.path=./none") == 2

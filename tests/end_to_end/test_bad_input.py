@@ -32,8 +32,8 @@ TOO_ALIKE = (
 )
 DIFFER = "start differently; new_game must draw everything from the generator it is given, and keep nothing from before"
 ONLY = (
-    "a resumed run may only raise max_updates and change eval.*, save.*, stop.*, max_hours, trainer.report_to; to "
-    "start anew from its weights use msgrpo train --from"
+    "a resumed run may only raise max_updates and change eval.*, parallel.*, save.*, stop.*, max_hours, "
+    "trainer.report_to; to start anew from its weights use msgrpo train --from"
 )
 TO_PATH = "names a directory, so it must be a word without / and \\, of at most 100 characters"
 PICKLED = (
