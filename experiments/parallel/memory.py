@@ -87,7 +87,7 @@ class Watched:
         self.phase = "base" if phase == "evaluation" and not self.trained else phase
 
     def hold(self, name: str, tensors: Iterable[Any]) -> None:
-        """The bytes that this rank has of them, the most of all times: an update without any signal has no gradients."""
+        """The bytes that this rank has of them, at most: an update without any signal has no gradients."""
         here = [one.to_local() if hasattr(one, "to_local") else one for one in tensors]
         self.held[name] = max(self.held.get(name, 0), sum(one.numel() * one.element_size() for one in here))
 
