@@ -92,7 +92,7 @@ class Watched:
         self.held[name] = max(self.held.get(name, 0), sum(one.numel() * one.element_size() for one in here))
 
     def told(self) -> dict[str, Any]:
-        mb = {phase: f"{(self.most[phase] - self.begins) / 1e6:.0f}" for phase in PHASES}
+        mb = {phase: f"{(self.most[phase] - self.begins) / 1e6:.0f}" if phase in self.most else "" for phase in PHASES}
         return {
             **self.held,
             "of_one_process": f"{self.held['weights'] / self.held['whole']:.6f}",

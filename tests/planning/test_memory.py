@@ -99,6 +99,10 @@ def test_what_is_shared_out_divides_by_the_processes(count: int) -> None:
     layer = (whole - embedding) / 4
     # weights of what lies around the layers and of two of them; gradients of the former and, twice, of one layer
     assert several.parts["gathered_in_training"] == 2 * embedding + 2 * layer + 2 * layer
+    process = several.parts["process"]
+    assert several.phases["loading"] == whole + process
+    assert several.phases["saving"] == own + whole + 2 * embedding + process
+    assert memory_plan(replace(ASKED, parts=count, on_cpu=False)).phases["saving"] == own + 2 * embedding
 
 
 def test_one_process_has_all_parts() -> None:

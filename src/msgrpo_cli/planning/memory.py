@@ -162,9 +162,11 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
         + max(cache + sampling, small + max(scattered, _small_gradients(asked))),
     }
     if asked.shared_out:
-        one = asked.shape.embedding * asked.weight_bytes  # every process gathers one matrix at a time
-        phases["loading"] = base - weights + whole + one
-        phases["saving"] = base + optimizer + one + (whole if asked.on_cpu else 0)
+        matrix = (
+            asked.shape.embedding * asked.weight_bytes
+        )  # every process gathers one at a time: as sent, and as it is
+        phases["loading"] = base - weights + whole
+        phases["saving"] = base + optimizer + 2 * matrix + (whole if asked.on_cpu else 0)
     parts = {
         "weights": weights,
         "gathered": gathered,
