@@ -83,6 +83,54 @@ def test_several_processes_keep_buckets_as_large_as_gradients() -> None:
     assert memory_plan(adapter).parts["buckets"] == 4000
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_what_is_shared_out_divides_by_the_processes(count: int) -> None:
+    one, several = memory_plan(ASKED), memory_plan(replace(ASKED, parts=count))
+    assert several.parts["buckets"] == 0
+    embedding, whole = 300 * 64 * 4, 204_672 * 4
+    assert several.parts["gradients"] - embedding == (one.parts["gradients"] - embedding) / count == whole / count
+    for name in ("weights", "optimizer"):
+        assert several.parts[name] * count == one.parts[name], name
+    for name in ("kv_cache", "best_checkpoint"):
+        assert several.parts[name] == one.parts[name], name
+    assert several.parts["gathered"] == several.parts["saved_weights"] == whole
+    own = several.parts["weights"] + several.parts["optimizer"]
+    assert several.phases["rollout"] - one.phases["rollout"] == own + whole - 3 * whole
+    layer = (whole - embedding) / 4
+    # weights of what lies around the layers and of two of them; gradients of the former and, twice, of one layer
+    assert several.parts["gathered_in_training"] == 2 * embedding + 2 * layer + 2 * layer
+    process = several.parts["process"]
+    assert several.phases["loading"] == whole + process
+    assert several.phases["saving"] == own + whole + 2 * embedding + process
+    assert memory_plan(replace(ASKED, parts=count, on_cpu=False)).phases["saving"] == own + 2 * embedding
+
+
+def test_one_process_has_all_parts() -> None:
+    assert memory_plan(replace(ASKED, parts=1, gathered_bytes=2)) == memory_plan(ASKED)
+
+
+def test_parts_are_gathered_in_what_training_computes_in() -> None:
+    mixed = replace(ASKED, autocast=True, on_cpu=False, parts=4, gathered_bytes=2)
+    parts, phases = memory_plan(mixed).parts, memory_plan(mixed).phases
+    assert (parts["weights"], parts["gathered"], parts["saved_weights"]) == (204_672, 204_672 * 2, 0)  # on the host
+    alone = memory_plan(replace(mixed, parts=1)).phases["rollout"]
+    whole = 204_672 * 4
+    # parts of weights and of two optimizer numbers, and in place of autocast's copies the gathered weights
+    assert alone - phases["rollout"] == 3 * whole - 3 * whole / 4
+    beside = memory_plan(replace(mixed, reference=True))
+    assert {beside.phases[name] - size for name, size in phases.items()} == {204_672 * 4}  # whole on every process
+    adapter = memory_plan(replace(ASKED, adapter=1000, adapter_targets=56, parts=2)).parts
+    assert (adapter["weights"], adapter["gradients"], adapter["optimizer"]) == (204_672 * 2 + 2000, 2000, 4000)
+
+
+def test_shared_out_rows_are_packed() -> None:
+    tokens, width = 78 + 3 * 8, 78 + 3 * 8
+    kept = 4 * tokens * (activation_bytes(ASKED) + 2 * 4 * 64) + tokens * 4 * 64 * 2 + tokens * width * (1 + 4)
+    assert memory_plan(replace(ASKED, parts=2)).parts["activations"] == kept
+    apart = replace(ASKED, shared=False)
+    assert memory_plan(replace(apart, parts=2)).parts["activations"] == memory_plan(apart).parts["activations"]
+
+
 def test_an_adapter_trains_little_and_a_quantized_base_is_small() -> None:
     parts = memory_plan(replace(ASKED, adapter=1000, adapter_targets=56)).parts
     assert (parts["weights"], parts["gradients"], parts["optimizer"]) == (204_672 * 4 + 4000, 4000, 8000)

@@ -252,6 +252,26 @@ def test_several_gpus_are_planned_one_by_one(
     assert any("give the number" in line for line in unknown["assumptions"])
 
 
+def test_weights_that_are_shared_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("model=qwen3b", "trainer.per_device_train_batch_size=4", "trainer.beta=0.04", "--hardware", "h100")
+    alone = planned(monkeypatch, capsys, *arguments)
+    one, eight = (
+        planned(monkeypatch, capsys, *arguments, "parallel=fsdp", f"parallel.processes={count}") for count in (1, 8)
+    )
+    same = ("memory", "memory_phases", "memory_total", "seconds_per_update", "bytes_sent_per_update", "assumptions")
+    assert {name: one[name] for name in same} == {name: alone[name] for name in same}
+    memory, parameters = eight["memory"], eight["parameters"]
+    for name in ("weights", "optimizer"):
+        assert memory[name] == alone["memory"][name] / 8
+    assert memory["gathered"] == 2 * parameters  # in bf16, which training autocasts to there
+    assert memory["reference"] == memory["best_checkpoint"] == 4 * parameters
+    assert memory["buckets"] == memory["saved_weights"] == 0
+    assert any("in the host's memory" in line for line in eight["assumptions"])
+    sent = eight["bytes_sent_per_update"]
+    assert sent["gradients"] % round(7 / 8 * 4 * parameters) == 0  # in full precision, for every micro-batch
+    assert sent["weights"] > sent["gradients"] / 2
+
+
 def test_processes_that_a_run_would_refuse_are_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from msgrpo_cli.algo.batching import Row, shared_out
 from msgrpo_cli.episode import Start
-from msgrpo_cli.planning.shares import dealt, longest_share, most, sent
+from msgrpo_cli.planning.shares import Gathered, dealt, longest_share, most, sent, sent_of_parts
 
 
 @pytest.mark.parametrize(("groups", "processes"), [(16, 2), (5, 2), (1, 4), (3, 8), (7, 7)])
@@ -39,3 +39,11 @@ def test_what_is_sent_by_hand() -> None:
     assert one.total == 0
     four = sent(1000, 3, 800, 4)
     assert (four.gradients, four.episodes) == (3 * 2 * 750, 600)  # around the ring of four, sums and results
+
+
+def test_what_is_sent_of_parts_by_hand() -> None:
+    asked = Gathered(weights=1000, in_layers=600, gradients=2000, forward=5, backward=3, played=1.5)
+    one, four = (sent_of_parts(asked, 800, processes) for processes in (1, 4))
+    assert one.total == 0
+    assert (four.weights, four.gradients, four.episodes) == (5 * 750 + 1.5 * 750 + 3 * 450, 3 * 1500, 600)
+    assert four.total == sum((four.weights, four.gradients, four.episodes))

@@ -71,11 +71,24 @@ class MemoryQuestion:
     """Bytes that vLLM takes of the same device."""
     several: bool = False
     """Processes, which sum their gradients in buckets that torch keeps beside them."""
+    parts: int = 1
+    """Processes among which weights, gradients and the optimizer's numbers are shared out."""
+    gathered_bytes: int = _FULL
+    """Of one weight that is gathered from them."""
 
     @property
     def half(self) -> bool:
         """Whether matrices are multiplied in two bytes."""
         return self.autocast or self.weight_bytes == _HALF
+
+    @property
+    def shared_out(self) -> bool:
+        return self.parts > 1
+
+    @property
+    def packed(self) -> bool:
+        """Whether what begins alike is trained on in one sequence, behind a mask."""
+        return self.shared and (self.checkpointing or self.shared_out)
 
     @property
     def trained(self) -> int:
@@ -107,16 +120,22 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     given back before the next answers; the buckets in which several processes sum them stay. At the end of a run the
     best checkpoint is read from disk beside the model that was trained; on a CPU its weights are the mapped pages of
     the file, and come on top of what malloc has not given back of gradients and activations.
+
+    Of weights that are shared out a process has its part, and whole ones before they are shared out, of a reference,
+    gathered while answers are sampled, and of the best checkpoint. The first process gathers them in the memory of the
+    CPU where it saves.
     """
     stored = _stored(asked)
-    adapter = 0 if asked.adapter is None else asked.adapter * asked.trained_bytes
-    weights = stored + adapter
-    gradients = asked.trained * asked.trained_bytes
+    whole = stored + (0 if asked.adapter is None else asked.adapter * asked.trained_bytes)
+    weights = whole / asked.parts
+    gradients = asked.trained * asked.trained_bytes / asked.parts
     optimizer = asked.optimizer_numbers * gradients
     copies = asked.shape.parameters * _HALF if asked.autocast and asked.weight_bytes == _FULL else 0
     cached = copies if asked.adapter is None else 0  # autocast keeps those of trained weights while answers are sampled
     recomputed = asked.adapter is not None and asked.checkpointing  # then they are saved for one layer at a time
     saved = copies / asked.shape.layers if recomputed else copies
+    in_half = asked.shared_out and asked.gathered_bytes == _HALF  # then there is nothing to make copies of
+    gathered, passing = _gathered(asked), _passing(asked)
     reference = stored if asked.reference else 0
     head = max(_head(asked, batch) for batch in asked.micro)
     kept = max(_activations(asked, batch) for batch in asked.micro)
@@ -133,17 +152,25 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     # with a single micro-batch gradients come as activations go
     growing = embedding + (max(both, gradients) if asked.single else gradients + both)
     phases = {
-        "rollout": base + after_first + cached + cache + sampling,
-        "update": base + after_first + saved + growing + scattered,
+        "rollout": base + after_first + gathered + (0 if in_half else cached) + cache + sampling,
+        "update": base + after_first + passing + (0 if in_half else saved) + growing + scattered,
         "optimizer step": base + gradients + optimizer + _stepping(asked, gradients),
         "final evaluation": base
         + optimizer
-        + weights
+        + whole
         + cached
         + max(cache + sampling, small + max(scattered, _small_gradients(asked))),
     }
+    if asked.shared_out:
+        matrix = (
+            asked.shape.embedding * asked.weight_bytes
+        )  # every process gathers one at a time: as sent, and as it is
+        phases["loading"] = base - weights + whole
+        phases["saving"] = base + optimizer + 2 * matrix + (whole if asked.on_cpu else 0)
     parts = {
         "weights": weights,
+        "gathered": gathered,
+        "gathered_in_training": passing,
         "half_precision_copies": copies,
         "gradients": gradients + embedding,
         "buckets": buckets,
@@ -152,12 +179,30 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
         "logits": max(head, _logits(asked) if asked.in_process else 0),
         "kv_cache": cache,
         "reference": reference,
-        "best_checkpoint": weights,
+        "best_checkpoint": whole,
+        "saved_weights": whole if asked.shared_out and asked.on_cpu else 0,
         "engine": asked.engine,
         "process": process,
         "malloc": scattered,
     }
     return MemoryPlan({name: round(size) for name, size in parts.items()}, {k: round(v) for k, v in phases.items()})
+
+
+def _gathered(asked: MemoryQuestion) -> float:
+    """All weights, while answers are sampled, beside the part that the process has."""
+    weights = asked.shape.parameters + (asked.adapter or 0)
+    return float(weights * asked.gathered_bytes) if asked.shared_out else 0.0
+
+
+def _passing(asked: MemoryQuestion) -> float:
+    """While a micro-batch is trained on: what lies around the layers, the layer that is computed, and the next; whole
+    gradients of what lies around them, and of one layer, which are being summed."""
+    if not asked.shared_out:
+        return 0.0
+    layer, size = asked.shape.in_layers / asked.shape.layers, asked.gathered_bytes
+    around = asked.shape.parameters - asked.shape.in_layers
+    gradients = around * size + layer * (size + _FULL) if asked.adapter is None else 0.0
+    return (around + 2 * layer) * size + gradients
 
 
 def activation_bytes(asked: MemoryQuestion) -> float:
@@ -186,23 +231,23 @@ def _activations(asked: MemoryQuestion, batch: Batch) -> float:
     shape, layer = asked.shape, activation_bytes(asked)
     stream = _FULL if asked.autocast or not asked.half else _HALF
     answers = batch.answers * asked.answer_tokens
+    tokens, mask = float(batch.answers * (batch.width + asked.answer_tokens)), 0.0
+    if asked.packed:
+        tokens = batch.beginnings + answers
+        width = min(tokens, max(most_tokens(shape.hidden), batch.width + asked.answer_tokens))
+        mask = tokens * width * (1 + stream)
     if asked.checkpointing:
-        tokens = float(batch.answers * (batch.width + asked.answer_tokens))
-        mask = 0.0
-        if asked.shared:  # what begins alike in one sequence, behind a mask
-            tokens = batch.beginnings + answers
-            width = min(tokens, max(most_tokens(shape.hidden), batch.width + asked.answer_tokens))
-            mask = tokens * width * (1 + stream)
         once = tokens * (layer + _keys(asked, spread=True))  # of the layer that is computed again
         return tokens * stream * shape.hidden * (shape.layers + 2) + once + mask
-    if asked.shared:
+    if asked.packed:
+        keys = tokens * _keys(asked, spread=True)
+    elif asked.shared:
         tokens = batch.beginnings + answers  # a prompt's last token goes with each answer
         seen = batch.answers * (batch.width + asked.answer_tokens)  # every answer has its prompt's, too
         keys = batch.beginnings * _keys(asked, spread=batch.padded) + seen * _keys(asked, spread=True)
     else:
-        tokens = batch.answers * (batch.width + asked.answer_tokens)
         keys = tokens * _keys(asked, spread=batch.padded)
-    return shape.layers * (tokens * layer + keys) + tokens * stream * shape.hidden * 2
+    return shape.layers * (tokens * layer + keys) + tokens * stream * shape.hidden * 2 + mask
 
 
 def _head(asked: MemoryQuestion, batch: Batch) -> float:
@@ -245,7 +290,7 @@ def _stepping(asked: MemoryQuestion, gradients: float) -> float:
     if not asked.on_cpu:
         return gradients
     largest = asked.shape.embedding if asked.adapter is None else 0
-    return 2.0 * largest * asked.trained_bytes
+    return 2.0 * largest * asked.trained_bytes / asked.parts
 
 
 def _small_gradients(asked: MemoryQuestion) -> float:
@@ -253,7 +298,7 @@ def _small_gradients(asked: MemoryQuestion) -> float:
     shape = asked.shape
     largest = shape.hidden * shape.inner * asked.trained_bytes
     whole = asked.on_cpu and asked.adapter is None and largest < _LARGEST_KEPT
-    return shape.in_layers * asked.trained_bytes if whole else 0.0
+    return shape.in_layers * asked.trained_bytes / asked.parts if whole else 0.0
 
 
 def _stored(asked: MemoryQuestion) -> float:

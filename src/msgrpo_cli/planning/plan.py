@@ -24,8 +24,9 @@ from .disk import BYTES, optimizer_numbers
 from .duration import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
 from .hardware import Hardware, found, this_cpu
 from .memory import MemoryPlan, MemoryQuestion, memory_plan
+from .precision import autocasts, gathered_bytes, summed_bytes
 from .prompts import encoder, play_key
-from .shares import Sent, dealt, episode_bytes, most, sent
+from .shares import Gathered, Sent, dealt, episode_bytes, most, sent, sent_of_parts
 from .workload import ExpectedPlay, Sample, expected_play, play_sample
 
 LIBRARIES = 700 * 2**20
@@ -77,7 +78,23 @@ class Plan:
         steps = self.config.algo.optimizer_steps * int(self.config.trainer["num_iterations"])
         play = self.play
         episodes = episode_bytes(play.decisions, play.prompt_tokens * play.distinct_share, play.expected_answer)
+        if self.config.parallel.name == "fsdp":
+            return sent_of_parts(self._gathered(steps), episodes, self.processes)
         return sent(self.memory.parts["buckets"], steps, episodes, self.processes)
+
+    def _gathered(self, steps: int) -> Gathered:
+        config, shape, backward = self.config, self.shape, self.play.micro_batches
+        adapter, size = _trained(config, shape) or 0, gathered_bytes(config, self.hardware)
+        # before the first step: log-probabilities of the weights that played, of the base, and entropies
+        asked = [steps > 1, config.trainer.get("beta") and adapter, config.trainer.get("top_entropy_quantile", 1) < 1]
+        return Gathered(
+            (shape.parameters + adapter) * size,
+            (shape.in_layers + adapter) * size,
+            self.trainable * summed_bytes(config, self.hardware),
+            forward=backward + backward // int(config.trainer["num_iterations"]) * sum(map(bool, asked)),
+            backward=backward,
+            played=1 + len(_due(config)) / config.max_updates,
+        )
 
     @property
     def tokens(self) -> int:
@@ -97,7 +114,7 @@ class Plan:
             else f"no tokenizer at hand: prompts guessed by their letters ({play.prompt_tokens:.0f} tokens); memory "
             f"for the bound rollout.max_prompt_tokens={play.longest_prompt}"
         )
-        speed = self.hardware.speed(half=_autocasts(self.config, self.hardware)) / 1e12
+        speed = self.hardware.speed(half=autocasts(self.config, self.hardware)) / 1e12
         too_long = play.measured and play.longest_prompt > self.config.rollout.max_prompt_tokens
         limit = f"a prompt is longer than rollout.max_prompt_tokens={self.config.rollout.max_prompt_tokens}"
         return [
@@ -126,10 +143,13 @@ class Plan:
         threads = self.hardware.name.removeprefix("cpu, ")
         each = f"each has {threads}, its part of the memory and of its bandwidth" if on_cpu else "each has a GPU"
         groups = dealt(self.config.algo.groups_per_update, count)
+        place = "its own memory" if on_cpu else "the host's memory, which the plan leaves out"
+        saving = f"the first process holds {self.memory.parts['best_checkpoint'] / 1e9:.1f} GB of weights in {place}"
         return [
             f"{count} processes: {each}; memory is that of one",
             f"{groups}; rows that are trained on and starts of an evaluation are shared out likewise; seconds are "
             "those of the process that has most, and what processes send each other takes none of them",
+            *([f"while it saves, {saving}"] if self.config.parallel.name == "fsdp" else []),
         ]
 
 
@@ -232,14 +252,6 @@ def _trained(config: RunConfig, shape: Architecture) -> int | None:
     return adapter_size(matrices_of(shape), config.lora) if config.lora.enabled else None
 
 
-def _autocasts(config: RunConfig, hardware: Hardware) -> bool:
-    """As `models.precision.autocast_dtype` decides on that hardware."""
-    if config.trainer.get("fp16"):
-        return True
-    asked = config.trainer.get("bf16")
-    return bool(asked) if asked is not None else hardware.has_bf16 and hardware.kind == "cuda"
-
-
 def memory_question(
     config: RunConfig, hardware: Hardware, shape: Architecture, play: ExpectedPlay, processes: int = 1
 ) -> MemoryQuestion:
@@ -252,7 +264,7 @@ def memory_question(
     return MemoryQuestion(
         shape=shape,
         weight_bytes=BYTES[config.model.dtype],
-        autocast=_autocasts(config, hardware),
+        autocast=autocasts(config, hardware),
         adapter=_trained(config, shape),
         adapter_targets=_targets(shape, config.lora),
         quantization=config.lora.quantization,
@@ -270,7 +282,9 @@ def memory_question(
         answer_tokens=play.answer_tokens,
         in_process=not trainer_settings(config.engine.name).get("use_vllm"),
         engine=_engine_share(config, hardware),
-        several=processes > 1,
+        several=config.parallel.name == "ddp" and processes > 1,
+        parts=processes if config.parallel.name == "fsdp" else 1,
+        gathered_bytes=gathered_bytes(config, hardware),
     )
 
 
@@ -297,7 +311,7 @@ def _time_question(
     return TimeQuestion(
         shape=shape,
         hardware=hardware,
-        half=_autocasts(config, hardware) or BYTES[config.model.dtype] == 2,
+        half=autocasts(config, hardware) or BYTES[config.model.dtype] == 2,
         weight_bytes=BYTES[config.model.dtype],
         adapter=config.lora.enabled,
         checkpointing=bool(trainer.get("gradient_checkpointing")),

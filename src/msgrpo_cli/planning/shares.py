@@ -39,19 +39,45 @@ class Sent:
     """Bytes that each process sends in an update."""
 
     gradients: int
-    """Summed around the ring: every process passes all of them on, but for its own part, and then the sums."""
+    """Summed around the ring: every process passes all of them on, but for its own part, and then the sums, unless each
+    keeps those of its part alone."""
     episodes: int
     """Every process gets all of them."""
+    weights: int = 0
+    """That are shared out: gathered around the ring."""
 
     @property
     def total(self) -> int:
-        return self.gradients + self.episodes
+        return self.gradients + self.episodes + self.weights
 
 
 def sent(gradients: float, steps: int, episodes: float, processes: int) -> Sent:
     """`gradients`: bytes of them, summed at each of `steps` optimizer steps; `episodes`: bytes of all of them."""
     others = (processes - 1) / processes
     return Sent(round(2 * others * gradients * steps), round(others * episodes))
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """How often an update gathers weights that are shared out; bytes are those of all processes together."""
+
+    weights: float
+    in_layers: float
+    """Of these: gathered once more on the way back. What lies around the layers stays from one to the other."""
+    gradients: float
+    """Each process keeps the sums of its part."""
+    forward: int
+    """Passes of the model over a micro-batch, those that are only read among them."""
+    backward: int
+    played: float
+    """Rollouts and evaluations; these come less often than once an update."""
+
+
+def sent_of_parts(asked: Gathered, episodes: float, processes: int) -> Sent:
+    """The same where weights, gradients and the optimizer's numbers are shared out: every backward pass sums."""
+    others = (processes - 1) / processes
+    weights = asked.weights * (asked.forward + asked.played) + asked.in_layers * asked.backward
+    return Sent(round(others * asked.gradients * asked.backward), round(others * episodes), round(others * weights))
 
 
 def episode_bytes(decisions: float, prompt_tokens: float, answer_tokens: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +33,8 @@ Probe = Annotated[bool, typer.Option("--probe", help="Measure two updates with r
 
 _WHAT = {
     "weights": "of the model that is trained",
+    "gathered": "all weights, while answers are sampled",
+    "gathered_in_training": "of two layers and what lies around them, with gradients",
     "half_precision_copies": "made anew in every pass",
     "gradients": "and that of the output layer beside them",
     "buckets": "in which processes sum their gradients",
@@ -41,6 +44,7 @@ _WHAT = {
     "kv_cache": "of the answers that grow at once",
     "reference": "second model, for the KL term",
     "best_checkpoint": "read back at the end, beside the model",
+    "saved_weights": "gathered by the first process, which saves",
     "engine": "vLLM's share of the device",
     "malloc": "lost between blocks of the activations",
     "process": "whatever the model: buffers, tables, figures",
@@ -130,7 +134,7 @@ def as_data(found: Plan, changes: Iterable[Change], measured: dict[str, Any] | N
         "seconds_training": time.training,
         "seconds_per_evaluation": time.evaluation,
         "hours": time.hours,
-        "bytes_sent_per_update": {"gradients": found.sent.gradients, "episodes": found.sent.episodes},
+        "bytes_sent_per_update": asdict(found.sent),
         "assumptions": found.assumptions,
         "advice": [
             {"change": change.text, "memory_total": change.total, "fits": change.fits, "note": change.note}
@@ -173,8 +177,8 @@ def _show(found: Plan, changes: list[Change], measured: dict[str, Any] | None) -
     )
     if found.processes > 1:
         console.print(
-            f"each process sends {_memory(found.sent.total)} an update: gradients {_memory(found.sent.gradients)}, "
-            f"episodes {_memory(found.sent.episodes)}",
+            f"each process sends {_memory(found.sent.total)} an update: "
+            + ", ".join(f"{name} {_memory(size)}" for name, size in asdict(found.sent).items() if size),
             markup=False,
         )
     if measured:
