@@ -286,6 +286,13 @@ def test_fewer_processes_are_advised_where_they_do_not_fit() -> None:
     assert {"parallel.processes": 2} in [dict(change.keys) for change in advice(found)]
 
 
+def test_weights_in_parts_are_advised_where_whole_ones_do_not_fit() -> None:
+    asked = ["model=qwen7b", "parallel=ddp", "parallel.processes=8"]
+    found = plan(compose("train", asked), named("h100"), here=False)
+    assert not found.fits
+    assert {"parallel.name": "fsdp"} in [dict(change.keys) for change in advice(found)]
+
+
 def test_a_dry_run_tells_who_plays_what(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("msgrpo_cli.cli.app.heed_signals", lambda: None)
     for processes, said in (("2", "2 processes, each plays 8"), ("null", "a process for each GPU that there is")):

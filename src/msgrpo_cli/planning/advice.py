@@ -51,6 +51,8 @@ def _possible(found: Plan) -> Iterator[tuple[dict[str, Any], str | None]]:
     config = found.config
     if not found.fits and found.processes > 1 and found.hardware.kind == "cpu":
         yield _smaller(found, "parallel.processes", found.processes), "each has more of this machine's memory"
+    if config.parallel.name == "ddp" and found.processes > 1:
+        yield {"parallel.name": "fsdp"}, "each process has a part of weights, gradients and optimizer"
     if (rows := int(config.trainer["per_device_train_batch_size"])) > 1:
         yield _smaller(found, "trainer.per_device_train_batch_size", rows), "the same gradient, in smaller pieces"
     if not config.trainer.get("gradient_checkpointing"):
