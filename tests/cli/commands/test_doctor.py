@@ -89,7 +89,7 @@ def test_whatever_is_raised_is_a_result_with_the_phase_it_was_noted_with() -> No
         Check("c", True, "fine"),
     ]
     assert as_data(checks)["passed"] is False
-    assert list(doctor.WHOLE) == [*doctor.QUICK, "training"]
+    assert list(doctor.WHOLE) == [*doctor.QUICK, "training", "several processes"]
 
 
 def test_results_alone_are_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
