@@ -20,7 +20,15 @@ from safetensors.torch import load_file
 from support.ranks import train_on_ranks
 
 HERE = Path(__file__).parent
-RUN = ("max_updates=5", "save.every=1", "save.keep_last=9", "eval.every=0", "eval.episodes=16")
+MANY = "small micro-batches, two steps, two passes, KL"
+RUN = (
+    "max_updates=5",
+    "trainer.lr_scheduler_type=constant",
+    "save.every=1",
+    "save.keep_last=9",
+    "eval.every=0",
+    "eval.episodes=16",
+)
 MORE = (
     "trainer.per_device_train_batch_size=8",
     "algo.optimizer_steps=2",
@@ -41,17 +49,21 @@ COLUMNS = (
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="parity-"))
     rows = []
-    for name, overrides in (("plain", ()), ("small micro-batches, two steps, two passes, KL", MORE)):
-        run = [*RUN, *overrides]
-        alone = trained(folder / "1", 1, name, run)
+    alone = trained(folder / "1", 1, "plain", RUN)
+    for parallel in ("ddp", "fsdp"):
         for count in (2, 4):
-            there = folder / str(count)
-            rows.append(compared(name, str(count), trained(there, count, name, run), alone))
-        went_on = folder / "went-on"
-        trained(went_on, 2, name, [*run, "max_updates=3"])
-        rows.append(compared(name, "2, resumed by 4 after update 3", trained(went_on, 4, name, run), alone))
-        around = trained(folder / "around", 2, name, [*run, "max_updates=1"], around_the_wrapper=True)
-        rows.append(compared(name, "2, passes around torch's wrapper: must be told", around, alone))
+            shared = trained(folder / f"{parallel}-{count}", count, "plain", [*RUN, f"parallel={parallel}"])
+            rows.append(compared("plain", f"{count}, {parallel}", shared, alone))
+        went_on = folder / f"{parallel}-went-on"
+        trained(went_on, 2, "plain", [*RUN, f"parallel={parallel}", "max_updates=3"])
+        went = trained(went_on, 4, "plain", [*RUN, f"parallel={parallel}"])
+        rows.append(compared("plain", f"2, {parallel}, resumed by 4 after update 3", went, alone))
+    around = trained(folder / "around", 2, "plain", [*RUN, "max_updates=1"], around_the_wrapper=True)
+    rows.append(compared("plain", "2, passes around torch's wrapper: must be told", around, alone))
+    alone = trained(folder / "1", 1, MANY, [*RUN, *MORE])
+    for parallel in ("ddp", "fsdp"):
+        shared = trained(folder / f"{parallel}-2", 2, MANY, [*RUN, *MORE, f"parallel={parallel}"])
+        rows.append(compared(MANY, f"2, {parallel}", shared, alone))
     with (HERE / "parity.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
