@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROUNDS = 5
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
 PHASES = ("perf/seconds_rollout", "perf/seconds_scoring", "perf/seconds_update", "perf/seconds_total")
 
 
