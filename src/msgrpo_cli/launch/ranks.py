@@ -138,6 +138,7 @@ class _Agent:
     problem: BaseException | None = None
 
     def run(self) -> None:
+        """Start the ranks and wait for their end; what went wrong is kept in `failures` and `problem`."""
         from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch
