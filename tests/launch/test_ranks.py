@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytest.importorskip("torch")  # here, for it is other processes that import it
+
 OVERRIDES = (
     "experiment=smoke",
     "max_updates=6",
