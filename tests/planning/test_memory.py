@@ -12,9 +12,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from trl.trainer.utils import add_fused_lm_head
 
+from msgrpo_cli.algo.batching import Row
 from msgrpo_cli.planning.architecture import Architecture
 from msgrpo_cli.planning.memory import MemoryQuestion, activation_bytes, memory_plan
-from msgrpo_cli.planning.workload import Batch
+from msgrpo_cli.planning.workload import Batch, _micro_batches
 from msgrpo_cli.training.loss.shared_logprobs import Sharing
 
 SHAPE = Architecture(
@@ -214,3 +215,32 @@ def test_activations_are_what_torch_keeps(shared: bool, lora: bool, weights: tor
         answer_tokens=length,
     )
     assert memory_plan(asked).parts["activations"] == pytest.approx(sum(seen.values()), rel=0.1)
+
+
+def test_keys_and_values_are_kept_for_every_level_that_sees_them() -> None:
+    common, bundles, own, length = 60, 16, 12, 8
+    rng = torch.Generator().manual_seed(0)
+
+    def drawn(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(5, 300, (count,), generator=rng).tolist())
+
+    first, heads = drawn(common), [drawn(own) for _ in range(bundles)]
+    rows = [
+        Row((*first, *heads[number % bundles]), drawn(length), (0.0,) * length, 1.0, number)
+        for number in range(2 * bundles)
+    ]
+    config = Qwen2Config(
+        vocab_size=300, hidden_size=64, intermediate_size=176, num_hidden_layers=8, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True, max_position_embeddings=512,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    ids = torch.tensor([row.prompt_ids + row.completion_ids for row in rows])
+    seen: dict[int, int] = {}
+    with keeping(seen, model):
+        Sharing(8, a_pass=50).logprobs(model, ids, torch.ones_like(ids), length, entropy=True)
+    (batch,) = _micro_batches(rows, len(rows), None, 50, False, 1, length)
+    asked = replace(ASKED, shape=replace(SHAPE, layers=8), micro=[batch], answer_tokens=length)
+    assert memory_plan(asked).parts["activations"] == pytest.approx(sum(seen.values()), rel=0.1)
+    without = replace(asked, micro=[replace(batch, handed=0)])
+    assert memory_plan(without).parts["activations"] < 0.9 * sum(seen.values())

@@ -62,6 +62,11 @@ class Level:
         """Tokens that the pass reads, padding included."""
         return len(self.segments) * self.width
 
+    @property
+    def seen(self) -> int:
+        """Tokens whose keys and values its nodes have at its end, padding included: a row for each node."""
+        return self.read + len(self.beginnings) * max(map(len, self.beginnings))
+
 
 def plan(
     prompts: Sequence[Tokens],

@@ -244,6 +244,7 @@ def _activations(asked: MemoryQuestion, batch: Batch) -> float:
     elif asked.shared:
         tokens = batch.beginnings + answers  # a prompt's last token goes with each answer
         seen = batch.answers * (batch.width + asked.answer_tokens)  # every answer has its prompt's, too
+        seen += batch.handed
         keys = batch.beginnings * _keys(asked, spread=batch.padded) + seen * _keys(asked, spread=True)
     else:
         keys = tokens * _keys(asked, spread=batch.padded)

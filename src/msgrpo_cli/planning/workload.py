@@ -52,6 +52,8 @@ class Batch:
     """Tokens of the prompts, each without its last, that are read: where they begin alike, once."""
     padded: bool = False
     """Sequences of unlike lengths, which take a mask."""
+    handed: int = 0
+    """Tokens that the nodes of levels between the first and the last see, own ones with them, added up."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,7 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
                 cost_of_a_pass if algo.share_prompts else None,
                 uneven,
                 processes,
+                rollout.max_new_tokens,
             )
         ),
         single=step <= most,
@@ -265,7 +268,13 @@ def _read_share(config: RunConfig, sample: Sample) -> float:
 
 
 def _micro_batches(
-    rows: Sequence[Row], most: int, width: int | None, a_pass: int | None, uneven: bool, processes: int
+    rows: Sequence[Row],
+    most: int,
+    width: int | None,
+    a_pass: int | None,
+    uneven: bool,
+    processes: int,
+    answer_tokens: int,
 ) -> tuple[Batch, ...]:
     """The cut of the rows that were played; one that too few were played to fill is filled with their like.
 
@@ -276,11 +285,17 @@ def _micro_batches(
     of_each = shared_out(np.arange(len(rows)), rows, most, shared=shared, ranks=processes)
     for numbers in filter(None, itertools.chain.from_iterable(of_each)):
         cut = [rows[number] for number in numbers]
-        prompts = list({row.prompt_ids for row in cut} if shared else [row.prompt_ids for row in cut])
-        answers = times_read(cut, shared=shared)
-        lengths = set(map(len, prompts))
+        pairs = [(row.prompt_ids, row.completion_ids[:1] * (answer_tokens - 1)) for row in cut]
+        pairs = list(dict.fromkeys(pairs)) if shared else pairs
+        prompts, answers = {prompt for prompt, _ in pairs} if shared else pairs, times_read(cut, shared=shared)
+        lengths = {len(prompt) for prompt, _ in pairs}
         padded = uneven or len(lengths) > 1
-        levels = plan([prompt[:-1] for prompt in prompts], a_pass=_NO_PASS_PAYS if a_pass is None else a_pass)
+        levels = plan(
+            [prompt + answer for prompt, answer in pairs],
+            repeating=[len(prompt) - 1 for prompt, _ in pairs],
+            a_pass=_NO_PASS_PAYS if a_pass is None else a_pass,
+        )
+        read = sum(level.read for level in levels) - answers * answer_tokens
         filled = most / answers if few else 1.0
         longer = width / max(lengths) if width else 1.0
         batches.append(
@@ -288,8 +303,9 @@ def _micro_batches(
                 math.ceil(len(prompts) * filled),
                 math.ceil(answers * filled),
                 width or max(lengths),
-                math.ceil(sum(level.read for level in levels) * filled * longer),
+                math.ceil(read * filled * longer),
                 padded,
+                math.ceil(sum(level.seen for level in levels[1:-1]) * filled * longer),
             )
         )
     return tuple(batches)
