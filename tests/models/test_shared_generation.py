@@ -10,8 +10,9 @@ import torch
 from transformers import LlamaForCausalLM
 
 from msgrpo_cli.common.seeding import Key
+from msgrpo_cli.models.caches import has_plain_cache
 from msgrpo_cli.models.generation import Generated, Request, Sampling, generate
-from msgrpo_cli.models.shared_generation import generate_shared, has_plain_cache
+from msgrpo_cli.models.shared_generation import generate_shared
 from support.parts import sharp_model
 from support.small_models import adapted, biased, local, qwen2, recurrent, sliding
 

@@ -63,9 +63,23 @@ class Level:
         return len(self.segments) * self.width
 
     @property
+    def nodes(self) -> Iterable[tuple[Tokens, Tokens]]:
+        """Of each what was read before, and what it adds."""
+        return zip(self.beginnings, self.segments, strict=True)
+
+    @property
     def seen(self) -> int:
         """Tokens whose keys and values its nodes have at its end, padding included: a row for each node."""
-        return self.read + len(self.beginnings) * max(map(len, self.beginnings))
+        return self.read + self.handed
+
+    @property
+    def handed(self) -> int:
+        """Those of them that its nodes have at its beginning."""
+        return len(self.beginnings) * max(map(len, self.beginnings))
+
+    def behind(self, tokens: int) -> Level:
+        """The same where so many tokens, which all nodes begin with, are not counted."""
+        return Level(tuple(before[tokens:] for before in self.beginnings), self.segments, self.node_of)
 
 
 def plan(

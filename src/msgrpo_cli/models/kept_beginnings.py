@@ -17,6 +17,8 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from .beginnings import Tokens
+from .caches import held
+from .common_beginning import CommonBeginning
 from .kept_logits import KeptLogits
 
 
@@ -43,6 +45,8 @@ class KeptBeginnings:
 
     model: PreTrainedModel
     room: int = 0
+    common: CommonBeginning | None = None
+    """What stands before everything that is kept here, and before all that is asked for."""
     _blocks: dict[int, _Block] = field(default_factory=dict)
     """By a number that only grows; the last used is the last."""
     _places: dict[Tokens, tuple[int, int]] = field(default_factory=dict)
@@ -53,6 +57,19 @@ class KeptBeginnings:
     def logits(self) -> KeptLogits:
         """What the model says after whole texts."""
         return KeptLogits(self.room)
+
+    @property
+    def size(self) -> int:
+        """In bytes, logits left out."""
+        common = 0 if self.common is None else self.common.size
+        return common + sum(block.size for block in self._blocks.values())
+
+    def stand_behind(self, common: CommonBeginning | None) -> None:
+        """From here on beginnings are what follows this one; what was kept behind another is dropped."""
+        self.common = common
+        self._blocks.clear()
+        self._places.clear()
+        self.logits.fit(0)
 
     def longest(self, prompt: Tokens) -> int:
         """Tokens of the longest kept beginning of this prompt that is shorter than it."""
@@ -65,14 +82,19 @@ class KeptBeginnings:
         The cache's tensors are held, not copied: a cache of transformers grows by making new ones.
         """
         self._made += 1
-        self._blocks[self._made] = _Block([_held(layer) for layer in cache.layers], mask)
+        self._blocks[self._made] = _Block([held(layer) for layer in cache.layers], mask)
         self._places |= {one: (self._made, row) for row, one in enumerate(beginnings)}
 
     def fit(self, budget: int) -> None:
         """Drop what no beginning needs, then the blocks that were not used for longest, down to so many bytes.
 
-        Logits have what these leave.
+        Logits have what these leave. What all begin with goes last, and all that stands behind it with it.
         """
+        if self.common is not None:
+            budget -= self.common.size
+            if budget < 0:
+                self.stand_behind(None)
+                return
         used = {number for number, _ in self._places.values()}
         sizes = {number: block.size for number, block in self._blocks.items() if number in used}
         while sizes and sum(sizes.values()) > budget:
@@ -116,9 +138,3 @@ class KeptBeginnings:
                 assert isinstance(layer, DynamicLayer)
                 layer.update(gathered([keys for keys, _ in pairs]), gathered([values for _, values in pairs]))
         return filled, gathered([block.mask[..., None] for block in blocks])[..., 0]
-
-
-def _held(layer: object) -> tuple[torch.Tensor, torch.Tensor] | None:
-    if not isinstance(layer, DynamicLayer) or layer.keys is None or layer.values is None or not layer.keys.numel():
-        return None
-    return layer.keys, layer.values

@@ -12,17 +12,17 @@ where answers leave what is known.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
 
 from msgrpo_cli.config.schema import RunConfig
 
 from .beginnings import KEPT_SAVES, Tokens, plan
+from .caches import cache_name, has_plain_cache
+from .common_beginning import behind, common_tokens, length_of, read_common, sees_common
 from .generation import Generated, Generator, Request, draw, generate, keyed_numbers, warpers_of
 from .kept_beginnings import KeptBeginnings
 from .level_reading import pass_of, read_levels
@@ -66,9 +66,18 @@ class _Tree:
         self._points = None if numbers is None else torch.as_tensor(numbers)
         prompts: dict[Tokens, int] = {}
         self._prompt_of = [prompts.setdefault(tuple(prompt), len(prompts)) for prompt in request.prompts]
-        self._prompts = list(prompts)
-        self._kept = request.kept
-        self._cache_name = cache_name(model)
+        self._kept, self._cache_name = request.kept, cache_name(model)
+        self._reading = KeptBeginnings(model) if request.kept is None else request.kept
+        self._prompts = self._behind_what_all_begin_with(list(prompts))
+
+    def _behind_what_all_begin_with(self, prompts: list[Tokens]) -> list[Tokens]:
+        """The prompts from where they differ, the beginning before that being read; whole where it is not worth it."""
+        known = self._reading.common
+        before = () if known is None else known.token_ids
+        alike = common_tokens(prompts, before, self._sampling.max_new_tokens) if sees_common(self._model) else ()
+        if alike != before:
+            self._reading.stand_behind(read_common(self._model, alike, known) if alike else None)
+        return [prompt[len(alike) :] for prompt in prompts]
 
     def grow(self) -> list[Generated]:
         """Token by token, until every answer has ended."""
@@ -113,7 +122,7 @@ class _Tree:
 
     def _read(self, texts: Sequence[Tokens]) -> torch.Tensor:
         """Logits of the first token after every text, shape (texts, vocabulary)."""
-        kept = self._kept or KeptBeginnings(self._model)
+        kept = self._reading
         cost = pass_of(self._model) // (1 if self._kept is None else KEPT_SAVES)
         levels = plan(texts, list(map(kept.longest, texts)), a_pass=cost)
         self._cache, self._mask, logits = read_levels(levels, kept, self._forward, self._pad)
@@ -135,14 +144,16 @@ class _Tree:
     def _forward(
         self, cache: DynamicCache, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
-        output = self._model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=True,
-            logits_to_keep=1,
-            **{self._cache_name: cache},
-        )
+        common = self._reading.common
+        with behind(self._model, common):
+            output = self._model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions + length_of(common),
+                use_cache=True,
+                logits_to_keep=1,
+                **{self._cache_name: cache},
+            )
         return torch.as_tensor(output.logits[:, -1].float())
 
     def _draw(self, logits: torch.Tensor, row_of: Mapping[int, int]) -> list[int]:
@@ -167,25 +178,3 @@ class _Tree:
 def single(config: RunConfig) -> Generator:
     """transformers' `generate`, or the same answers with what repeats computed once."""
     return generate_shared if config.rollout.share_prompts else generate
-
-
-def has_plain_cache(model: PreTrainedModel) -> bool:
-    """Whether every layer keeps the keys and values of all tokens, at positions that are told to it.
-
-    Then a beginning is computed once and handed to several rows by selecting them. Sliding windows and recurrent layers
-    keep something else. GPT-Neo's windows keep all, but count from place to place, padding between them included.
-    """
-    layers = DynamicCache(config=model.config).layers
-    if "local" in getattr(model.config, "attention_layers", ()):
-        return False
-    needed = {"position_ids", "logits_to_keep", cache_name(model)}
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers) and _told(model) >= needed
-
-
-def cache_name(model: PreTrainedModel) -> str:
-    """What a model calls the cache that is handed to it: transformers 5.24 renamed `past_key_values`."""
-    return "cache" if "cache" in _told(model) else "past_key_values"
-
-
-def _told(model: PreTrainedModel) -> set[str]:
-    return set(inspect.signature(type(model).forward).parameters)

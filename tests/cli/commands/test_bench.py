@@ -19,10 +19,10 @@ from msgrpo_cli.cli.app import main
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.models.caches import cache_name
 from msgrpo_cli.models.factory import language_agent
 from msgrpo_cli.models.generation import Request, Sampling, generate
 from msgrpo_cli.models.loading import load_model
-from msgrpo_cli.models.shared_generation import cache_name
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.training.bench.learn import bench_learn, reached
 from msgrpo_cli.training.bench.limit import LIMITS, Once, Pair, rollout_limit, trie_tokens, update_limit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ from trl.trainer.utils import add_fused_lm_head
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.models import beginnings
 from msgrpo_cli.models.beginnings import a_pass
+from msgrpo_cli.models.caches import has_plain_cache
 from msgrpo_cli.models.packing import most_tokens
-from msgrpo_cli.models.shared_generation import has_plain_cache
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.training.loss.shared_logprobs import SharedRows, Sharing, _Sequences
 from msgrpo_cli.training.trainer import MSGRPOTrainer
@@ -121,6 +123,49 @@ def test_loss_and_gradient_are_those_of_separate_rows(tmp_path: Path, make: Any,
     assert relative_difference(first, second) < 1e-5
     assert metrics(shared) == pytest.approx(metrics(separate), rel=1e-5, abs=1e-6)
     assert shared.figures.tokens_read < separate.figures.tokens_read
+
+
+def behind_rules() -> PlayedUpdate:
+    """The uneven rows behind 70 tokens that all begin with."""
+    rules = [7 + n % 9 for n in range(70)]
+    return given([([*rules, *row.prompt_ids], list(row.completion_ids)) for row in step_rows(uneven().trained)])
+
+
+@pytest.mark.parametrize("make", [llama, qwen2, eager, adapted])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"per_device_train_batch_size": 3, "entropy_coef": 0.1}, {"num_iterations": 2, "optimizer_steps": 2}],
+    ids=["plain", "micro-batches and entropy", "several steps"],
+)
+def test_loss_and_gradient_behind_a_common_beginning(tmp_path: Path, make: Any, arguments: dict[str, Any]) -> None:
+    shared, separate = both(tmp_path, make, behind_rules(), **arguments)
+    shared.sharing = replace(shared.sharing, packed=None, a_pass=0)
+    copying, _ = both(tmp_path, make, behind_rules(), **arguments)
+    copying.sharing = replace(shared.sharing, apart=False)
+    with counted_copies(shared) as of_shared:
+        first = gradient(shared)
+    with counted_copies(copying) as of_copying:
+        third = gradient(copying)
+    second = gradient(separate)
+    assert float(second.norm()) > 1e-3
+    assert relative_difference(first, second) < 1e-5
+    assert relative_difference(third, second) < 1e-5
+    assert max(of_shared) < 70 <= max(of_copying), "no row holds the beginning"
+
+
+@contextmanager
+def counted_copies(trainer: MSGRPOTrainer) -> Iterator[list[int]]:
+    """How many tokens stand in the caches of rows at each pass."""
+    lengths: list[int] = []
+
+    def looks(module: Any, arguments: Any, given: Any) -> None:
+        cache = given.get("past_key_values")
+        lengths.append(0 if cache is None else cache.get_seq_length())
+
+    backbone = next(m for m in trainer.model.modules() if type(m).__name__.endswith("Model") and hasattr(m, "layers"))
+    hook = backbone.register_forward_pre_hook(looks, with_kwargs=True)
+    yield lengths
+    hook.remove()
 
 
 def test_weights_after_several_updates_stay_together(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from msgrpo_cli.models.beginnings import distinct_beginnings
-from msgrpo_cli.models.shared_generation import cache_name
+from msgrpo_cli.models.caches import cache_name
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a prompt and of its answer."""

@@ -24,11 +24,12 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import DynamicCache, PreTrainedModel
 
 from msgrpo_cli.models.beginnings import Level, Tokens, plan
+from msgrpo_cli.models.caches import cache_name, has_plain_cache
+from msgrpo_cli.models.common_beginning import CommonBeginning, behind, length_of, pays, sees_common
 from msgrpo_cli.models.dropout import active_dropout
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
 from msgrpo_cli.models.level_reading import pass_of, places_in, positions_of, read_levels
 from msgrpo_cli.models.packing import Packed, most_tokens, pack
-from msgrpo_cli.models.shared_generation import cache_name, has_plain_cache
 
 _NOTHING = -1  # stands where a row is padded
 _TAKE_MASKS = ("eager", "sdpa", "flex_attention")
@@ -52,6 +53,8 @@ class Sharing:
     """Level by level, through a cache."""
     packed: int | None = None
     """In sequences of so many tokens behind a mask; where both can be, whichever costs less."""
+    apart: bool = False
+    """By levels, what all begin with is seen by every row without being copied for it."""
 
     @classmethod
     def of(cls, model: PreTrainedModel, *, checkpointing: bool) -> Sharing | None:
@@ -65,7 +68,8 @@ class Sharing:
         if not has_plain_cache(model) or (checkpointing and not takes_masks) or active_dropout(model):
             return None
         hidden, packs = config.get_text_config().hidden_size, checkpointing or model.device.type == "cpu"
-        return cls(hidden, pass_of(model), not checkpointing, most_tokens(hidden) if packs and takes_masks else None)
+        packed = most_tokens(hidden) if packs and takes_masks else None
+        return cls(hidden, pass_of(model), not checkpointing, packed, not checkpointing and sees_common(model))
 
     def work(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_width: int) -> tuple[int, int]:
         """How many tokens one pass over padded rows reads, padding included, and how many of them are padding."""
@@ -99,7 +103,7 @@ class Sharing:
     def _cheapest(self, texts: Sequence[Tokens], beginnings: Sequence[int]) -> _Levels | _Sequences:
         ways: list[_Levels | _Sequences] = []
         if self.levels:
-            ways.append(_Levels(plan(texts, repeating=beginnings, a_pass=self.a_pass)))
+            ways.append(_Levels.of(plan(texts, repeating=beginnings, a_pass=self.a_pass), apart=self.apart))
         if self.packed is not None:
             ways.append(_Sequences(pack(texts, self.packed)))
         return min(ways, key=self._cost)
@@ -220,6 +224,16 @@ class _Levels:
     """Texts read level by level, each level from the cache of those before it."""
 
     levels: list[Level]
+    common: int = 0
+    """Tokens of the first level where every later one stands behind it."""
+
+    @classmethod
+    def of(cls, levels: list[Level], *, apart: bool) -> _Levels:
+        """With what all begin with `apart`, where there is such a beginning and it is worth it."""
+        first, *others = levels
+        longest = max((len(text) + len(part) for one in others for text, part in one.nodes), default=0) - first.width
+        alone = len(first.segments) == 1 and not first.beginnings[0]
+        return cls(levels, first.width if apart and others and alone and pays(first.width, longest) else 0)
 
     @property
     def places(self) -> list[list[int]]:
@@ -241,23 +255,30 @@ class _Levels:
     @property
     def copied(self) -> int:
         """Tokens whose keys and values are handed to a row."""
-        return sum(len(level.beginnings) * max(map(len, level.beginnings)) for level in self.levels)
+        return sum(level.behind(self.common).handed for level in self.levels)
 
     def output(self, model: PreTrainedModel, predicted: _Predicted) -> Any:
         """What the head says of what is predicted, once all levels are read."""
-        name, hidden = cache_name(model), list[torch.Tensor]()
+        name, hidden, kept, levels = cache_name(model), list[torch.Tensor](), KeptBeginnings(model), self.levels
 
         def read(cache: DynamicCache, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> Any:
+            positions = positions + length_of(kept.common)
             inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, name: cache}
-            if len(hidden) + 1 < len(self.levels):
+            with behind(model, kept.common):
+                if len(hidden) + 1 == len(self.levels):
+                    return predicted.output(model, hidden, inputs)
                 read_now = model.base_model(**inputs, use_cache=True).last_hidden_state.flatten(0, 1)
-                first = sum(map(len, hidden))
-                wanted = predicted.any_from(first, first + len(read_now))
-                hidden.append(read_now if wanted else read_now.detach())  # nothing flows back through what is not
-                return None
-            return predicted.output(model, hidden, inputs)
+            first = sum(map(len, hidden))
+            wanted = predicted.any_from(first, first + len(read_now))
+            hidden.append(read_now if wanted else read_now.detach())  # nothing flows back through what is not
+            return None
 
-        return read_levels(self.levels, KeptBeginnings(model), read, 0)[2]
+        if self.common:
+            first, *others = self.levels
+            cache, _, _ = read_levels([first], kept, read, 0)
+            kept.stand_behind(CommonBeginning.of(first.segments[0], cache))
+            levels = [level.behind(self.common) for level in others]
+        return read_levels(levels, kept, read, 0)[2]
 
 
 @dataclass(frozen=True)
