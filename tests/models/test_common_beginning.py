@@ -10,7 +10,8 @@ from transformers import AttentionInterface, DynamicCache
 
 from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.models import common_beginning
-from msgrpo_cli.models.common_beginning import CommonBeginning, behind, common_tokens, pays, read_common, sees_common
+from msgrpo_cli.models.beginnings import common_tokens, pays
+from msgrpo_cli.models.common_beginning import CommonBeginning, behind, read_common, sees_common
 from msgrpo_cli.models.generation import Request, Sampling, generate
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
 from msgrpo_cli.models.shared_generation import generate_shared

@@ -217,8 +217,9 @@ def test_activations_are_what_torch_keeps(shared: bool, lora: bool, weights: tor
     assert memory_plan(asked).parts["activations"] == pytest.approx(sum(seen.values()), rel=0.1)
 
 
-def test_keys_and_values_are_kept_for_every_level_that_sees_them() -> None:
-    common, bundles, own, length = 60, 16, 12, 8
+@pytest.mark.parametrize("apart", [False, True])
+def test_keys_and_values_are_kept_for_every_level_that_sees_them(apart: bool) -> None:
+    common, bundles, own, length = 90, 16, 12, 8
     rng = torch.Generator().manual_seed(0)
 
     def drawn(count: int) -> tuple[int, ...]:
@@ -238,9 +239,15 @@ def test_keys_and_values_are_kept_for_every_level_that_sees_them() -> None:
     ids = torch.tensor([row.prompt_ids + row.completion_ids for row in rows])
     seen: dict[int, int] = {}
     with keeping(seen, model):
-        Sharing(8, a_pass=50).logprobs(model, ids, torch.ones_like(ids), length, entropy=True)
+        Sharing(8, a_pass=50, apart=apart).logprobs(model, ids, torch.ones_like(ids), length, entropy=True)
     (batch,) = _micro_batches(rows, len(rows), None, 50, False, 1, length)
+    assert batch.common == common
+    batch = batch if apart else replace(batch, common=0)
+    kept = sum(seen.values())
     asked = replace(ASKED, shape=replace(SHAPE, layers=8), micro=[batch], answer_tokens=length)
-    assert memory_plan(asked).parts["activations"] == pytest.approx(sum(seen.values()), rel=0.1)
-    without = replace(asked, micro=[replace(batch, handed=0)])
-    assert memory_plan(without).parts["activations"] < 0.9 * sum(seen.values())
+    assert memory_plan(asked).parts["activations"] == pytest.approx(kept, rel=0.1)
+    other = replace(asked, micro=[replace(batch, common=0 if apart else common)])
+    assert memory_plan(other).parts["activations"] != pytest.approx(kept, rel=0.1)
+    if not apart:
+        without = replace(asked, micro=[replace(batch, handed=0)])
+        assert memory_plan(without).parts["activations"] < 0.9 * kept

@@ -30,6 +30,10 @@ PASS = 512
 KEPT_SAVES = 4
 """How many times as much a pass saves whose beginnings are kept for later decisions."""
 _HIDDEN, _LEAST_PASS = 96, 8
+_SHORTEST = 64
+"""Tokens below which a beginning is not worth it; shorter ones are copied."""
+_MOST_BEHIND = 128
+"""Tokens behind it, at most: attention to two sets of keys makes its weights, which long answers had better not."""
 
 
 def a_pass(hidden_size: int, *, on_cpu: bool) -> int:
@@ -117,6 +121,33 @@ def distinct_beginnings(prompts: Iterable[Tokens]) -> int:
     whole = sorted(set(prompts))
     shared = sum(int(_alike(whole[first : first + _AT_ONCE + 1]).sum()) for first in range(0, len(whole), _AT_ONCE))
     return sum(map(len, whole)) - shared
+
+
+def common_tokens(texts: Sequence[Tokens], known: Tokens = (), more: int = 0) -> Tokens:
+    """What all of these texts begin with, shorter than each, where it is worth being read apart; else nothing.
+
+    `known`: an earlier one, which stays as long as it is one of these texts', too. `more`: tokens that will follow.
+    """
+    first, last = min(texts), max(texts)
+    most = min(min(map(len, texts)) - 1, len(known) or len(first))
+    alike = next((place for place in range(most) if first[place] != last[place]), most)
+    if known and (alike < most or first[:alike] != known[:alike]):
+        alike = next((place for place in range(alike) if first[place] != known[place]), alike)
+    return first[:alike] if pays(alike, max(map(len, texts)) - alike + more) else ()
+
+
+def pays(common: int, longest: int) -> bool:
+    """Whether a beginning of so many tokens, with at most so many behind it, had better be read apart."""
+    return common >= _SHORTEST and longest <= min(common, _MOST_BEHIND)
+
+
+def common_of(levels: Sequence[Level]) -> int:
+    """Tokens of the first level where all others stand behind it, and it had better be read apart; else 0."""
+    first, *others = levels
+    if not others or len(first.segments) > 1 or first.beginnings[0]:
+        return 0
+    longest = max(len(before) + len(part) for level in others for before, part in level.nodes)
+    return first.width if pays(first.width, longest - first.width) else 0
 
 
 def _alike(prompts: Sequence[Tokens]) -> np.ndarray:

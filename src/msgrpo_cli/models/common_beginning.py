@@ -24,10 +24,6 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from .beginnings import Tokens
 from .caches import cache_name, held
 
-SHORTEST = 64
-"""Tokens below which a beginning is not worth it; shorter ones are copied."""
-_MOST_BEHIND = 128
-"""Tokens behind it, at most: attention to two sets of keys makes its weights, which long answers had better not."""
 _NAME = "common_beginning"
 _KINDS = ("sdpa", "eager")
 _PROBE = (3, 4)  # tokens of the beginning and behind it
@@ -91,24 +87,6 @@ def behind(model: PreTrainedModel, common: CommonBeginning | None) -> Iterator[N
 def length_of(common: CommonBeginning | None) -> int:
     """In tokens."""
     return 0 if common is None else len(common.token_ids)
-
-
-def common_tokens(texts: Sequence[Tokens], known: Tokens = (), more: int = 0) -> Tokens:
-    """What all of these texts begin with, shorter than each, where it is worth being read apart; else nothing.
-
-    `known`: an earlier one, which stays as long as it is one of these texts', too. `more`: tokens that will follow.
-    """
-    first, last = min(texts), max(texts)
-    most = min(min(map(len, texts)) - 1, len(known) or len(first))
-    alike = next((place for place in range(most) if first[place] != last[place]), most)
-    if known and (alike < most or first[:alike] != known[:alike]):
-        alike = next((place for place in range(alike) if first[place] != known[place]), alike)
-    return first[:alike] if pays(alike, max(map(len, texts)) - alike + more) else ()
-
-
-def pays(common: int, longest: int) -> bool:
-    """Whether a beginning of so many tokens, with at most so many behind it, had better be read apart."""
-    return common >= SHORTEST and longest <= min(common, _MOST_BEHIND)
 
 
 def sees_common(model: PreTrainedModel) -> bool:

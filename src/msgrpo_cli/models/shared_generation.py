@@ -20,9 +20,9 @@ from transformers import DynamicCache, PreTrainedModel
 
 from msgrpo_cli.config.schema import RunConfig
 
-from .beginnings import KEPT_SAVES, Tokens, plan
+from .beginnings import KEPT_SAVES, Tokens, common_tokens, plan
 from .caches import cache_name, has_plain_cache
-from .common_beginning import behind, common_tokens, length_of, read_common, sees_common
+from .common_beginning import behind, length_of, read_common, sees_common
 from .generation import Generated, Generator, Request, draw, generate, keyed_numbers, warpers_of
 from .kept_beginnings import KeptBeginnings
 from .level_reading import pass_of, read_levels

@@ -241,6 +241,12 @@ def _activations(asked: MemoryQuestion, batch: Batch) -> float:
         return tokens * stream * shape.hidden * (shape.layers + 2) + once + mask
     if asked.packed:
         keys = tokens * _keys(asked, spread=True)
+    elif asked.shared and asked.on_cpu and batch.common:
+        tokens = batch.beginnings + answers
+        # the weights of attention, and a copy of them; its keys and values are those of the cache
+        seen = batch.answers * (batch.width + asked.answer_tokens) + batch.handed
+        seen -= (batch.answers + batch.nodes) * batch.common
+        keys = seen * _keys(asked, spread=False) + 2 * _FULL * shape.heads * batch.looked_at
     elif asked.shared:
         tokens = batch.beginnings + answers  # a prompt's last token goes with each answer
         seen = batch.answers * (batch.width + asked.answer_tokens)  # every answer has its prompt's, too

@@ -22,7 +22,7 @@ from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Completion, Episode
 from msgrpo_cli.games.registry import make_game
-from msgrpo_cli.models.beginnings import PASS, distinct_beginnings, plan
+from msgrpo_cli.models.beginnings import PASS, common_of, distinct_beginnings, plan
 from msgrpo_cli.rollout.collect import UpdateRules, starts_of_update
 from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
 from msgrpo_cli.rollout.players import RandomPlayer
@@ -54,6 +54,11 @@ class Batch:
     """Sequences of unlike lengths, which take a mask."""
     handed: int = 0
     """Tokens that the nodes of levels between the first and the last see, own ones with them, added up."""
+    nodes: int = 0
+    common: int = 0
+    """Tokens that all begin with, where a CPU reads them apart."""
+    looked_at: int = 0
+    """Pairs of a token behind them and one that it may see, added up."""
 
 
 @dataclass(frozen=True)
@@ -306,6 +311,9 @@ def _micro_batches(
                 math.ceil(read * filled * longer),
                 padded,
                 math.ceil(sum(level.seen for level in levels[1:-1]) * filled * longer),
+                math.ceil(sum(len(level.segments) for level in levels[1:-1]) * filled),
+                common_of(levels),
+                math.ceil(sum(level.width * level.seen for level in levels[1:]) * filled * longer),
             )
         )
     return tuple(batches)

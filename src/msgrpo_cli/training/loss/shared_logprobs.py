@@ -23,9 +23,9 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import DynamicCache, PreTrainedModel
 
-from msgrpo_cli.models.beginnings import Level, Tokens, plan
+from msgrpo_cli.models.beginnings import Level, Tokens, common_of, plan
 from msgrpo_cli.models.caches import cache_name, has_plain_cache
-from msgrpo_cli.models.common_beginning import CommonBeginning, behind, length_of, pays, sees_common
+from msgrpo_cli.models.common_beginning import CommonBeginning, behind, length_of, sees_common
 from msgrpo_cli.models.dropout import active_dropout
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
 from msgrpo_cli.models.level_reading import pass_of, places_in, positions_of, read_levels
@@ -230,10 +230,7 @@ class _Levels:
     @classmethod
     def of(cls, levels: list[Level], *, apart: bool) -> _Levels:
         """With what all begin with `apart`, where there is such a beginning and it is worth it."""
-        first, *others = levels
-        longest = max((len(text) + len(part) for one in others for text, part in one.nodes), default=0) - first.width
-        alone = len(first.segments) == 1 and not first.beginnings[0]
-        return cls(levels, first.width if apart and others and alone and pays(first.width, longest) else 0)
+        return cls(levels, common_of(levels) if apart else 0)
 
     @property
     def places(self) -> list[list[int]]:
