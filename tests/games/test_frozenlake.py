@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from msgrpo_cli.games.core import Observation
 from msgrpo_cli.games.frozenlake import FrozenLake
 from support.chance import fits
 
@@ -271,3 +272,35 @@ def test_no_way_to_the_goal() -> None:
 def test_impossible_lakes_are_refused(keys: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         FrozenLake(**keys)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("observation", ["compact", "full"])
+def test_what_lies_around_is_said_last_where_it_is_asked_for(observation: Observation) -> None:
+    game = drawn(("SFH", "FFF", "FFG"))
+    plain = game.describe(observation)
+    for cell, said in {
+        0: "left edge, down frozen, right frozen, up edge",
+        1: "left frozen, down frozen, right hole, up edge",
+        7: "left frozen, down edge, right goal, up frozen",
+    }.items():
+        game.cell, game.look_around = cell, True
+        told = game.describe(observation)
+        assert told.endswith(f"\nAround you: {said}.")
+        game.look_around = False
+        assert told == f"{game.describe(observation)}\nAround you: {said}."
+    game.cell = 0
+    assert game.describe(observation) == plain
+
+
+def test_a_neighbour_that_is_told_wrongly_is_found() -> None:
+    class Mirrored(FrozenLake):
+        def _neighbours(self) -> list[int | None]:
+            return super()._neighbours()[::-1]
+
+    for kind, right in ((FrozenLake, True), (Mirrored, False)):
+        game = kind(look_around=True)
+        game.reset(seed=1)
+        game.board, game.cell = BOARD, 1
+        problems = [fact.problem(game) for fact in game.facts if fact.name == "neighbours"]
+        assert (problems == [None, None]) is right
+        assert all(fact.problem(game) is None for fact in game.facts if fact.name == "board")

@@ -5,6 +5,7 @@ Knows the lake, its words and its geometry. Knows nothing about tokens, models o
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -27,6 +28,8 @@ _MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # row and column changes, in gymnas
 _SYMBOLS = {"S": ".", "F": ".", "H": "O", "G": "G"}
 _LARGEST = 16  # and at least half ice: maps are drawn until one has a way to the goal
 _SPARSEST = 0.5
+_WORDS = {".": "frozen", "O": "hole", "G": "goal"}
+_OFF = "edge"
 _PAIR_FROM = 7  # boards this wide are written two cells a word, so that 8x8 stays under 64 tokens
 
 
@@ -66,7 +69,22 @@ def _cells(row: list[str]) -> str:
     return " ".join("".join(row[first : first + width]) for first in range(0, len(row), width))
 
 
+def _around(game: FrozenLake) -> list[str]:
+    """As the text says it, where it does."""
+    if not game.look_around:
+        return [""]
+    row, column = divmod(game.cell, game.size)
+    lines = ["".join(line).replace("S", "F") for line in game.board]
+    said = []
+    for name, (down, right) in zip(game.actions, _MOVES, strict=True):
+        on = 0 <= row + down < game.size and 0 <= column + right < game.size
+        tile = lines[row + down][column + right] if on else ""
+        said.append(f"{name} { ({'F': 'frozen', 'H': 'hole', 'G': 'goal'}.get(tile, _OFF)) }")
+    return [f"\nAround you: {', '.join(said)}."]
+
+
 _POSITION = r"You are at \((\d+), (\d+)\)"
+_AROUND = r"(?:\nAround .*)?\Z"
 _FACTS = (
     Fact("board size", "full", r"Board: (\d+) rows and (\d+) columns", lambda game: (game.size, game.size)),
     Fact("position", "full", _POSITION, lambda game: divmod(game.cell, game.size)),
@@ -77,10 +95,22 @@ _FACTS = (
     Fact("ice", "full", r"The ice is (slippery|not slippery)\.", _ice),
     Fact("ice", "rules", r"The ice is (slippery|not slippery):", _ice),
     Fact("ice", "compact", r"\A(slippery\n|)", lambda game: ["slippery\n" if _slips(game) else ""]),
+    Fact("neighbours", "full", r"(\nAround you: .*|)\Z", _around),
+    Fact("neighbours", "compact", r"(\nAround you: .*|)\Z", _around),
     Fact("step limit", "full", r"At most (\d+) moves", lambda game: [game.max_steps]),
     Fact("step limit", "rules", r"at most (\d+) moves", lambda game: [game.max_steps]),
-    Fact("board", "full", r"You are .*\n((?:.|\n)*)\Z", lambda game: ["\n".join(map(" ".join, _drawing(game)))]),
-    Fact("board", "compact", r"\A(?:slippery\n)?((?:.|\n)*)\Z", lambda game: ["\n".join(map(_cells, _drawing(game)))]),
+    Fact(
+        "board",
+        "full",
+        r"You are .*\n((?:.|\n)*?)(?:\nAround .*)?\Z",
+        lambda game: ["\n".join(map(" ".join, _drawing(game)))],
+    ),
+    Fact(
+        "board",
+        "compact",
+        r"\A(?:slippery\n)?((?:.|\n)*?)(?:\nAround .*)?\Z",
+        lambda game: ["\n".join(map(_cells, _drawing(game)))],
+    ),
 )
 
 
@@ -92,13 +122,16 @@ class FrozenLake(TextMediatedStochasticGame):
     moves = Moves(_POSITION, dict(zip(actions, _MOVES, strict=True)), certain=lambda game: not _slips(game))
     reward_range = (0.0, 1.0)
 
-    def __init__(self, size: int = 4, p: float = 0.8, slippery: bool = False, max_steps: int = 8) -> None:
+    def __init__(
+        self, size: int = 4, p: float = 0.8, slippery: bool = False, max_steps: int = 8, look_around: bool = False
+    ) -> None:
+        """`look_around`: the text ends with what the four neighbours are, for models that do not read a drawing."""
         if not 2 <= size <= _LARGEST:
             raise ValueError(f"size={size}: must be between 2 and {_LARGEST}")
         if not _SPARSEST <= p <= 1.0:
             raise ValueError(f"p={p}: must be between {_SPARSEST} and 1; with less ice a map with a way is never found")
         super().__init__(max_steps)
-        self.size, self.p, self.slippery = size, p, slippery
+        self.size, self.p, self.slippery, self.look_around = size, p, slippery, look_around
         self.board: Board = ()
         self.cell = 0
 
@@ -158,7 +191,16 @@ class FrozenLake(TextMediatedStochasticGame):
         return grid
 
     def describe(self, observation: Observation = "full") -> str:
-        return self._compact() if observation == "compact" else self._full()
+        text = self._compact() if observation == "compact" else self._full()
+        return f"{text}\n{self._surroundings()}" if self.look_around else text
+
+    def _surroundings(self) -> str:
+        symbols = list(itertools.chain.from_iterable(self._symbols()))
+        said = [
+            f"{name} {_OFF if cell is None else _WORDS[symbols[cell]]}"
+            for name, cell in zip(self.actions, self._neighbours(), strict=True)
+        ]
+        return f"Around you: {', '.join(said)}."
 
     def _compact(self) -> str:
         width = 1 if self.size < _PAIR_FROM else 2

@@ -87,8 +87,8 @@ def _check_continuous(config: RunConfig) -> None:
 
 
 def _check_colocate(config: RunConfig) -> None:
-    _check_installed(config)
-    _check_cuda(config)
+    if not _check_installed(config):
+        _check_cuda(config)
 
 
 def _check_server(config: RunConfig) -> None:
@@ -103,16 +103,18 @@ def supported_vllm() -> SpecifierSet:
     return next(requirement.specifier for requirement in wanted if requirement.name == "vllm")
 
 
-def _check_installed(config: RunConfig) -> None:
+def _check_installed(config: RunConfig) -> bool:
+    """Whether the vLLM that is installed computes on CPUs; a build that does may have a name of its own."""
     supported = supported_vllm()
     shown = ",".join(sorted(map(str, supported), reverse=True))
     advice = f"vLLM {shown} is needed; pip install -c constraints-vllm.txt 'msgrpo[vllm]'"
-    try:
-        found = importlib.metadata.version("vllm")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UsageError(f"engine={config.engine.name}: vLLM is not installed; {advice}") from error
-    if found not in supported:
+    names = importlib.metadata.packages_distributions().get("vllm")
+    if not names:
+        raise UsageError(f"engine={config.engine.name}: vLLM is not installed; {advice}")
+    found = importlib.metadata.version(names[0])
+    if Version(found).public not in supported:
         raise UsageError(f"engine={config.engine.name}: vLLM {found} does not fit the installed TRL; {advice}")
+    return "cpu" in (names[0].rpartition("-")[2], Version(found).local)
 
 
 def _check_cuda(config: RunConfig) -> None:
