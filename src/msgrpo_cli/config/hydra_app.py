@@ -47,7 +47,7 @@ VERSION_BASE = "1.3"
 Job = Callable[[dict[str, Any], Path, list[str]], None]
 """Takes the composed config as plain data, the run directory that Hydra made, and the job's overrides."""
 
-_PLAIN_NAME = re.compile(r"[+~]{0,2}[A-Za-z_][A-Za-z0-9_@./-]*=[^\[\]{},()$=]*['\"\u0080-\U0010ffff][^\[\]{},()$=]*")
+_PLAIN_NAME = re.compile(r"[+~]{0,2}[A-Za-z_][A-Za-z0-9_@./-]*=[^\[\]{},()$=]*['\"<>\u0080-\U0010ffff][^\[\]{},()$=]*")
 """An override whose value has quotes or letters that Hydra's grammar does not know: such a value is a text."""
 _SHOWN = 80  # characters of an override that is too long to be repeated
 _MOST_JOBS = 10_000
