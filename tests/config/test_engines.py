@@ -350,5 +350,5 @@ def test_a_dry_run_tells_the_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "train", "engine=vllm_server", "--dry-run") == 0
-    assert "# Not run here. vLLM draws from a seed of its own" in capsys.readouterr().out
+    assert "# Run here on a CPU, but for the push of weights. vLLM draws" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
