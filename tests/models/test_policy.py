@@ -250,7 +250,7 @@ def test_what_is_kept_while_playing_is_gone_when_the_weights_change() -> None:
     class Watched(LanguageAgentPolicy):
         def act(self, decisions: Sequence[Decision]) -> list[Completion]:
             found = super().act(decisions)
-            lengths.extend(0 if self._kept is None else self._kept.longest(one.prompt_ids) for one in found)
+            lengths.extend(0 if self._kept is None else len(self._kept.common.token_ids) for one in found)
             return found
 
     def played(memory: int) -> list[tuple[int, ...]]:

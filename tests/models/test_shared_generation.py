@@ -11,6 +11,7 @@ from transformers import LlamaForCausalLM
 
 from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.models.caches import has_plain_cache
+from msgrpo_cli.models.common_beginning import sees_common
 from msgrpo_cli.models.generation import Generated, Request, Sampling, generate
 from msgrpo_cli.models.shared_generation import generate_shared
 from support.parts import sharp_model
@@ -78,6 +79,7 @@ def test_other_architectures_and_adapters() -> None:
 
 def test_every_distinct_beginning_is_read_once(model: LlamaForCausalLM) -> None:
     read: list[int] = []
+    assert sees_common(model), "tried before it is counted"
     hook = model.model.register_forward_pre_hook(
         lambda _, __, given: read.append(len(given["input_ids"])), with_kwargs=True
     )

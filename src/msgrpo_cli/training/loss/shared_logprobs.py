@@ -110,8 +110,8 @@ class Sharing:
 
     def _cost(self, way: _Levels | _Sequences) -> float:
         """In tokens of a pass without attention; a rule of thumb, see `_COPIED`."""
-        passes = sum(self.a_pass + read * (1 + seen / (6 * self.hidden)) for read, seen in way.passes)
-        return passes + _COPIED * way.copied
+        of_passes = (self.a_pass + read * (1 + seen / (6 * self.hidden)) for read, seen in way.passes)
+        return sum(of_passes, _COPIED * way.copied)
 
 
 def told_positions(model: torch.nn.Module, inner: PreTrainedModel) -> Callable[..., Any]:
@@ -224,8 +224,7 @@ class _Levels:
     """Texts read level by level, each level from the cache of those before it."""
 
     levels: list[Level]
-    common: int = 0
-    """Tokens of the first level where every later one stands behind it."""
+    common: int = 0  # tokens of the first level, where every later one stands behind it
 
     @classmethod
     def of(cls, levels: list[Level], *, apart: bool) -> _Levels:
@@ -266,8 +265,8 @@ class _Levels:
                     return predicted.output(model, hidden, inputs)
                 read_now = model.base_model(**inputs, use_cache=True).last_hidden_state.flatten(0, 1)
             first = sum(map(len, hidden))
-            wanted = predicted.any_from(first, first + len(read_now))
-            hidden.append(read_now if wanted else read_now.detach())  # nothing flows back through what is not
+            wanted = predicted.any_from(first, first + len(read_now))  # else nothing flows back
+            hidden.append(read_now if wanted else read_now.detach())
             return None
 
         if self.common:
