@@ -1,16 +1,35 @@
 #!/bin/sh
-# SmolLM2-135M-Instruct on Frozen Lake, three seeds, one after the other; a run that is finished is not repeated, one that
-# was interrupted goes on. Then base and best checkpoint on the same 500 starts of the test part.
+# SmolLM2-135M-Instruct on Frozen Lake: adapters with seeds 0, 1 and 2, and the whole model with seed 0, one after the
+# other; a run that is finished is not repeated, one that was interrupted goes on. Then the players that the same 500
+# starts were also given to: uniform play, the heuristic, and the base without worked turns.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 sh "$here/fetch.sh"
-for seed in 0 1 2; do
-    run=$here/runs/seed-$seed
+one() {
+    run=$here/runs/$1
+    shift
     if [ ! -f "$run/run.json" ]; then
-        msgrpo train experiment=smollm2_frozenlake "seed=$seed" "hydra.run.dir=$run"
+        msgrpo train experiment=smollm2_frozenlake "$@" "hydra.run.dir=$run"
     elif ! grep -qs '"status": "done"' "$run/run.json"; then
         msgrpo train --resume "$run"
     fi
-    [ -n "$(find "$run/eval" -name 'frozenlake-test-*.json' 2>/dev/null)" ] || msgrpo eval "$run" eval.episodes=500
+}
+for seed in ${SEEDS:-0 1 2}; do
+    one "lora-$seed" "seed=$seed"
 done
-python "$here/../record.py" "$here" "$here"/runs/seed-0 "$here"/runs/seed-1 "$here"/runs/seed-2
+for seed in ${WHOLE:-0}; do
+    one "whole-$seed" "seed=$seed" lora.enabled=false trainer.learning_rate=1e-5
+done
+[ "${ALONE:-}" ] && exit 0
+if [ ! -f "$here/runs/reference.jsonl" ]; then
+    lake="env=frozenlake env.look_around=true eval.episodes=500 --json"
+    shown="model=smollm2-135m-gguf prompt=action_only prompt.observation=compact rollout=short rollout.max_new_tokens=6"
+    {
+        msgrpo eval policy=random $lake
+        msgrpo eval policy=greedy $lake
+        msgrpo eval $shown rollout.max_prompt_tokens=500 $lake
+    } > "$here/runs/reference.partial"
+    mv "$here/runs/reference.partial" "$here/runs/reference.jsonl"
+fi
+python "$here/../record.py" "$here" "$here"/runs/lora-* "$here"/runs/whole-*
+python "$here/players.py" "$here" "$here"/runs/lora-* "$here"/runs/whole-*
