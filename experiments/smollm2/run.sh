@@ -1,7 +1,8 @@
 #!/bin/sh
 # SmolLM2-135M-Instruct on Frozen Lake: adapters with seeds 0, 1 and 2, and the whole model with seed 0, one after the
-# other; a run that is finished is not repeated, one that was interrupted goes on. Then the players that the same 500
-# starts were also given to: uniform play, the heuristic, and the base without worked turns.
+# other; a run that is finished is not repeated, one that was interrupted goes on. Then, on 500 starts of the test part, base
+# and best checkpoint of each, and the players that the same starts were also given to: uniform play, the heuristic, and the
+# base without worked turns.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 sh "$here/fetch.sh"
@@ -21,6 +22,9 @@ for seed in ${WHOLE:-0}; do
     one "whole-$seed" "seed=$seed" lora.enabled=false trainer.learning_rate=1e-5
 done
 [ "${ALONE:-}" ] && exit 0
+for run in "$here"/runs/lora-* "$here"/runs/whole-*; do
+    [ -n "$(find "$run/eval" -name 'frozenlake-test-*.json' 2>/dev/null)" ] || msgrpo eval "$run" eval.episodes=500
+done
 if [ ! -f "$here/runs/reference.jsonl" ]; then
     lake="env=frozenlake env.look_around=true eval.episodes=500 --json"
     shown="model=smollm2-135m-gguf prompt=action_only prompt.observation=compact rollout=short rollout.max_new_tokens=6"
