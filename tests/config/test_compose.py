@@ -512,3 +512,8 @@ def test_a_value_that_holds_an_equals_sign_is_shown_quoted() -> None:
 @pytest.mark.parametrize("value", ["<action>", "'<action>'"])
 def test_a_tag_is_a_text_whether_or_not_the_shell_took_its_quotes(value: str) -> None:
     assert compose("train", [f"prompt.answer_prefix={value}"]).prompt.answer_prefix == "<action>"
+
+
+def test_a_section_that_is_given_one_value_names_its_keys() -> None:
+    with pytest.raises(UsageError, match=r"^lora=default: a section of keys; .* such as lora\.enabled="):
+        compose("train", ["lora=default"])

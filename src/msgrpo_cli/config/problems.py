@@ -78,6 +78,8 @@ def validation_mistakes(problem: ValidationError, data: Mapping[str, Any], model
             line = f"{key}: unknown key{did_you_mean(key, siblings)}"
         elif error["type"] == "missing":
             line = f"{key}: missing; give {key}=..."
+        elif error["type"] == "model_type" and (keys := _known_keys(path, model)):
+            line = f"{key}{_value(error['input'])}: a section of keys; set one of them, such as {keys[0]}=..."
         else:
             line = f"{key}{_value(error['input'])}: {reason}{_choice_hint(error)}{_several(key, error['input'])}"
         if error["input"] != "???":
