@@ -11,12 +11,14 @@ from transformers import AttentionInterface, DynamicCache
 from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.models import common_beginning
 from msgrpo_cli.models.beginnings import common_tokens, pays
+from msgrpo_cli.models.caches import has_plain_cache
 from msgrpo_cli.models.common_beginning import CommonBeginning, behind, read_common, sees_common
 from msgrpo_cli.models.generation import Request, Sampling, generate
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
 from msgrpo_cli.models.shared_generation import generate_shared
 from support.parts import sharp_model
 from support.small_models import adapted, biased, eager, local, qwen2, recurrent, sliding, without_positions
+from support.zoo import ZOO
 
 ENDS = [5, 6]
 RULES = tuple(7 + n % 9 for n in range(70))
@@ -54,9 +56,15 @@ def test_whoever_cannot_answers_as_ever(make: Any) -> None:
     model = make()
     kept = KeptBeginnings(model, 10**9)
     assert_as_generate(model, asked(RULES[:40], kept=kept))
-    if make in (biased, recurrent, without_positions):
-        assert not sees_common(model)
+    assert not sees_common(model)
     assert kept.common is None
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_architectures_that_can(name: str) -> None:
+    """All whose caches keep every token, but Falcon, whose attention does without transformers'."""
+    model, _ = ZOO[name].made()
+    assert sees_common(model) == (has_plain_cache(model) and name != "falcon")
 
 
 def test_no_row_has_the_beginning_in_its_cache() -> None:

@@ -22,7 +22,7 @@ from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from .beginnings import Tokens
-from .caches import cache_name, held
+from .caches import cache_name, has_plain_cache, held
 
 _NAME = "common_beginning"
 _KINDS = ("sdpa", "eager")
@@ -96,7 +96,7 @@ def sees_common(model: PreTrainedModel) -> bool:
     CPU: what it would gain on an accelerator, where copies are quick, was not measured.
     """
     if model not in _TRIED:
-        _TRIED[model] = model.device.type == "cpu" and _reads_the_same(model)
+        _TRIED[model] = model.device.type == "cpu" and has_plain_cache(model) and _reads_the_same(model)
     return _TRIED[model]
 
 
