@@ -34,7 +34,7 @@ def result(run: Path) -> dict[str, Any]:
         "env": best["env"],
         "seed": values.get("seed", 0),
         "max_steps": yaml.safe_load((run / "config.yaml").read_text())["env"]["max_steps"],
-        "updates": record["summary"]["last"]["update"],
+        "updates": max(json.loads(row)["update"] for row in (run / "metrics.jsonl").read_text().splitlines()),
         "base_success": base["success_rate"],
         **_interval("base_low", "base_high", base["success_ci95"]),
         "base_greedy": base["greedy_success_rate"],

@@ -6,7 +6,8 @@ Of all valid steps of an update, where they lead in three places:
 hole    one of the cells to the right and below is a hole, the other frozen: how often, of right and down, to the frozen
 edge    one of the two is off the board, the other frozen: how often to the frozen one
 goal    one of the two is the goal: how often there
-Whoever goes right as often as down, whatever the text says, has a half in all three.
+Whoever goes right as often as down, whatever the text says, has a half in all three. Before them, the share of an
+update's episodes that succeed, with a dot where larger lakes begin.
 """
 
 from __future__ import annotations
@@ -68,8 +69,21 @@ def main() -> None:
         writer = csv.DictWriter(file, ("run", "update", "place", "steps", "share"))
         writer.writeheader()
         writer.writerows(lines)
-    figure = Figure(figsize=(9, 3.2), dpi=120, layout="constrained")
-    for axes, place in zip(figure.subplots(1, 3, sharey=True), PLACES, strict=True):
+    figure = Figure(figsize=(11, 3.2), dpi=120, layout="constrained")
+    of_all, *of_places = figure.subplots(1, 4, sharey=True)
+    for run in runs:
+        rows = [row for row in map(json.loads, (run / "metrics.jsonl").open()) if row["kind"] == "train"]
+        [drawn] = of_all.plot([row["update"] for row in rows], [row["success_rate"] for row in rows], label=run.name)
+        larger = [row for row in rows if row["curriculum_value"] > rows[0]["curriculum_value"]]
+        of_all.plot(
+            [row["update"] for row in larger[:1]],
+            [row["success_rate"] for row in larger[:1]],
+            "o",
+            color=drawn.get_color(),
+        )
+    of_all.set(title="episodes that succeed", xlabel="update", ylim=(0, 1.02))
+    of_all.grid(alpha=0.3)
+    for axes, place in zip(of_places, PLACES, strict=True):
         for run in runs:
             shown = [line for line in lines if line["run"] == run.name and line["place"] == place]
             axes.plot([line["update"] for line in shown], [line["share"] for line in shown], label=run.name)
@@ -77,7 +91,7 @@ def main() -> None:
         axes.set(title=f"beside {'the goal' if place == 'goal' else 'an edge' if place == 'edge' else 'a hole'}")
         axes.set(xlabel="update", ylim=(0, 1.02))
         axes.grid(alpha=0.3)
-    figure.axes[0].set(ylabel="steps the better way")
+    figure.axes[1].set(ylabel="steps the better way")
     figure.axes[-1].legend(fontsize=8)
     figure.savefig(folder / "reads.png")
 
