@@ -4,9 +4,6 @@ them, goes on, is merged, and answers behind a server as it does here."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from msgrpo_cli.rollout.play import Decision
 from support.commands import run as command
 from support.kills import start
 from support.model_server import served
-from support.places import ROOT
+from support.smollm2 import fetch_or_skip
 
 pytestmark = pytest.mark.slow
 
@@ -36,13 +33,7 @@ OVERRIDES = [
 
 @pytest.fixture(scope="module", autouse=True)
 def _weights() -> None:
-    fetched = subprocess.run(
-        ["sh", str(ROOT / "experiments/smollm2/fetch.sh")],
-        env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True,
-    )  # fmt: skip
-    if fetched.returncode == 2:
-        pytest.skip(fetched.stderr.strip().splitlines()[-1])
-    assert fetched.returncode == 0, fetched.stderr
+    fetch_or_skip()
 
 
 def rows(run: Path) -> list[dict[str, float]]:

@@ -37,7 +37,7 @@ from msgrpo_cli.models.loading import load_model  # noqa: E402
 from msgrpo_cli.rollout.play import Decision  # noqa: E402
 from msgrpo_cli.training import vllm as vllm_generator  # noqa: E402
 from msgrpo_cli.training.vllm import request_settings  # noqa: E402
-from support.places import ROOT  # noqa: E402
+from support.smollm2 import fetch_or_skip  # noqa: E402
 
 PATIENCE = 900.0
 SMALL = [
@@ -98,13 +98,7 @@ def _small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(name="smollm2", scope="module")
 def _smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real model, unpacked: vLLM would read the GGUF file by itself."""
-    fetched = subprocess.run(
-        ["sh", str(ROOT / "experiments/smollm2/fetch.sh")],
-        env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True,
-    )  # fmt: skip
-    if fetched.returncode == 2:
-        pytest.skip(fetched.stderr.strip().splitlines()[-1])
-    assert fetched.returncode == 0, fetched.stderr
+    fetch_or_skip()
     folder = tmp_path_factory.mktemp("smollm2")
     for part in load_model(compose("train", ["model=smollm2-135m-gguf"]).model, 0):
         part.save_pretrained(folder)
