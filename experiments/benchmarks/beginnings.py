@@ -2,10 +2,11 @@
 
 Knows recorded decisions and rows, the plan of passes and both readers. Usage: python beginnings.py [KEY=VALUE]...;
 prints one JSON object. Rollout: *apart* reads every distinct prompt of a decision whole, *levels* what prompts begin
-with once in each decision, *kept* once while the weights stay, *known* asks no text twice for its next token besides.
-Update: *apart* reads every distinct prompt whole, then the answers to it, *levels* what texts begin with once, *packed*
-the same behind a mask. Every round runs all ways one after the other; figures are medians of `ROUNDS` rounds, `_least`
-and `_most` their range.
+with once in each decision, *kept* once while the weights stay, *known* asks no text twice for its next token besides,
+*common* is the same where all rows look at one copy of what all begin with. Update: *apart* reads every distinct prompt
+whole, then the answers to it, *levels* what texts begin with once, *common* the same where all rows look at one copy of
+what all begin with, *packed* behind a mask. Every round runs all ways one after the other; figures are medians of
+`ROUNDS` rounds, `_least` and `_most` their range.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from msgrpo_cli.models.factory import load_policy
 from msgrpo_cli.models.generation import Generated, Request
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
 from msgrpo_cli.models.loading import quiet_libraries
-from msgrpo_cli.training import shared_logprobs
 from msgrpo_cli.training.bench.meter import machine, watching
 from msgrpo_cli.training.bench.rollout import play
+from msgrpo_cli.training.loss import shared_logprobs
 from msgrpo_cli.training.loss.shared_logprobs import Sharing
 
 ROUNDS = 5
 MEMORY = 512 * 2**20
-PASSES = dict.fromkeys(("levels", "kept", "known", "packed"), beginnings.PASS)
-PASSES["apart"] = 2**60  # no pass pays
-ROLLOUT, UPDATE = ("apart", "levels", "kept", "known"), ("apart", "levels", "packed")
+A_PASS, NEVER = beginnings.PASS, 2**60
+SHORTEST = beginnings._SHORTEST
+ROLLOUT, UPDATE = ("apart", "levels", "kept", "known", "common"), ("apart", "levels", "common", "packed")
 Tensors = tuple[torch.Tensor, torch.Tensor, int]
 
 
@@ -88,7 +89,8 @@ def _measured(
     figures: dict[str, float | int] = {}
     for number in range(ROUNDS + 1):
         for way, work in ways.items():
-            beginnings.PASS = PASSES[way]
+            beginnings.PASS = NEVER if way == "apart" else A_PASS
+            beginnings._SHORTEST = SHORTEST if way == "common" else NEVER
             with watching(model) as watch:
                 began = time.perf_counter()
                 work()
@@ -110,7 +112,7 @@ def _measured(
 
 
 def _answer(model: PreTrainedModel, asked: Sequence[Request], way: str) -> None:
-    kept = KeptBeginnings(model, MEMORY if way == "known" else 0) if way in ("kept", "known") else None
+    kept = KeptBeginnings(model, 0 if way == "kept" else MEMORY) if way in ("kept", "known", "common") else None
     for request in asked:
         shared_generation.generate_shared(model, replace(request, kept=kept))
 
@@ -118,8 +120,8 @@ def _answer(model: PreTrainedModel, asked: Sequence[Request], way: str) -> None:
 def _learn(model: PreTrainedModel, batches: Sequence[Tensors], way: str) -> None:
     sharing = Sharing.of(model, checkpointing=way == "packed")
     assert sharing is not None
-    if way in ("apart", "levels"):
-        sharing = replace(sharing, packed=None)
+    if way != "packed":
+        sharing = replace(sharing, packed=None, apart=way == "common")
     shared_logprobs.plan = _prompts_apart if way == "apart" else beginnings.plan
     for ids, mask, width in batches:
         logprobs, _ = sharing.logprobs(model, ids, mask, width, entropy=False)

@@ -1,10 +1,11 @@
 """Decisions per second of three engines on the very prompts of one update: *ours*, *transformers* and *vllm*.
 
 Knows recorded decisions, TRL's way to generate, and a process of another environment. Usage:
-python engines.py [--rounds N] [--vllm PYTHON] [KEY=VALUE]...; prints one JSON object. One update is played and its
-prompts recorded; then every round hands them to all engines, one engine after the other: the same prompts in the same
-batches and order, answers of exactly `rollout.max_new_tokens` tokens, temperature 1, nothing cut from the distribution,
-the model's own dtype, as many threads. Figures are medians of the rounds, `_least` and `_most` the range of a ratio.
+python engines.py [--rounds N] [--vllm PYTHON] [--without transformers] [KEY=VALUE]...; prints one JSON object. One
+update is played and its prompts recorded; then every round hands them to all engines, one engine after the other: the
+same prompts in the same batches and order, answers of exactly `rollout.max_new_tokens` tokens, temperature 1, nothing
+cut from the distribution, the model's own dtype, as many threads. Figures are medians of the rounds, `_least` and
+`_most` the range of a ratio.
 
 * ours: `generate_shared` with kept beginnings, new ones in every round, as weights change with every update.
 * transformers: `model.generate` as TRL calls it: left padding, a row for every decision, nothing shared.
@@ -40,11 +41,12 @@ from trl.trainer.utils import pad
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.models.beginnings import distinct_beginnings
+from msgrpo_cli.models.caches import has_plain_cache
 from msgrpo_cli.models.factory import load_policy
 from msgrpo_cli.models.generation import Generated, Request, Sampling
 from msgrpo_cli.models.kept_beginnings import KeptBeginnings
 from msgrpo_cli.models.loading import quiet_libraries
-from msgrpo_cli.models.shared_generation import generate_shared, has_plain_cache
+from msgrpo_cli.models.shared_generation import generate_shared
 from msgrpo_cli.training.bench.meter import machine, seconds_of, watching
 from msgrpo_cli.training.bench.rollout import play
 
@@ -91,6 +93,8 @@ def main(words: Sequence[str]) -> dict[str, Any]:
             "ours": lambda: _watched(model, lambda: _ours(model, asked, memory)),
             "transformers": lambda: _watched(model, lambda: _transformers(model, asked, settings)),
         }
+        for name in chosen.without:
+            del engines[name]
         if chosen.vllm:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="engines-"))
             model.save_pretrained(folder)
@@ -107,6 +111,7 @@ def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description="Decisions per second of three engines; see the head of this file.")
     options.add_argument("--rounds", type=int, default=ROUNDS)
     options.add_argument("--vllm", metavar="PYTHON", help="the interpreter of an environment that has vLLM")
+    options.add_argument("--without", action="append", default=[], choices=["transformers"], help="it takes long")
     options.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     return options
 

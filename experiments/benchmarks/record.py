@@ -29,6 +29,9 @@ MICRO = ["trainer.per_device_train_batch_size=32"]  # full at 64 episodes alread
 SEEDS = (1, 2, 3)
 ONE_GROUP = ["experiment=bench", "algo.groups_per_update=1"]
 VLLM = "$MSGRPO_VLLM_PYTHON"  # recorded by this name
+SMOLLM2 = ["model=smollm2-135m-gguf", "prompt=action_only", "prompt.observation=compact", "rollout.max_new_tokens=8",
+           "rollout.max_prompt_tokens=500", "algo.groups_per_update=4"]  # fmt: skip
+TURNS = ["experiment=smollm2_frozenlake", "algo.groups_per_update=4"]
 FULL = ["prompt=action_only", "prompt.observation=full", "rollout.max_prompt_tokens=500"]
 
 
@@ -61,6 +64,8 @@ COMMANDS = {
     "beginnings 30m": ["beginnings.py", *ONE_GROUP],
     "engines 30m": ["engines.py", *ONE_GROUP],
     "engines vllm 30m": ["engines.py", "--vllm", VLLM, *ONE_GROUP],
+    "engines vllm smollm2": ["engines.py", "--vllm", VLLM, "--without", "transformers", "--rounds", "3", *SMOLLM2],
+    "engines vllm smollm2 turns": ["engines.py", "--vllm", VLLM, "--without", "transformers", "--rounds", "3", *TURNS],
     **{
         f"{what} {model} separate": bench(what, *chosen, switch, "--repeats", "3" if chosen else "5")
         for model, chosen in MODELS.items()
