@@ -73,6 +73,23 @@ def test_the_base_reads_its_prompts_as_the_checkpoint_does(run: Path, tmp_path: 
     assert changed["overridden"] == {"model.chat_template_file": [None, str(template)]}
 
 
+def test_the_base_is_played_once_for_the_same_starts(run: Path) -> None:
+    """What is kept of it is read, not played again; where it is damaged it is played anew."""
+    other = ["eval.episodes=16", "rollout.prefix_memory=9"]
+    [first] = evaluated(str(run), *other)
+    assert first["overridden"] is None, "how much memory it takes decides no answer"
+    [kept] = (run / "eval").glob("base-frozenlake-test-*.episodes.jsonl")
+    rows = [json.loads(text) for text in kept.read_text().splitlines()]
+    assert len(rows) == 16 and first["base_score"] == sum(row["total_reward"] for row in rows) / 16
+    won = [{**row, "steps": [{**step, "reward": 0.25} for step in row["steps"]]} for row in rows]
+    kept.write_text("".join(json.dumps(row) + "\n" for row in won))
+    [second] = evaluated(str(run), *other)
+    assert second["base_score"] == sum(len(row["steps"]) for row in rows) / 4 / 16 != first["base_score"]
+    kept.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    [third] = evaluated(str(run), *other)
+    assert third["base_score"] == first["base_score"] and len(kept.read_text().splitlines()) == 16
+
+
 def test_all_checkpoints_and_scenarios_give_a_list(run: Path) -> None:
     results = evaluated(
         str(run), "eval.episodes=8", "eval.scenarios=[frozenlake,frozenlake_slippery]", all_checkpoints=True

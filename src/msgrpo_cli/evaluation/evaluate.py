@@ -158,21 +158,31 @@ def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:
 
 
 def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) -> list[Episode] | None:
-    """The base on the same starts: as stored by the run where that fits, else played; None where it is gone."""
+    """The base on the same starts: as stored by the run where that fits, else played, and kept there for the next
+    checkpoint; None where it is gone."""
     assert subject.checkpoint is not None
-    stored = stored_base(subject.run) if subject.run else None
-    if stored is not None and subject.run is not None:
-        said = read_json(subject.run.evaluations / "base.json")
+    run = subject.run
+    stored = stored_base(run) if run else None
+    if stored is not None and run is not None:
+        said = read_json(run.evaluations / "base.json")
         if _same_conditions(subject.metadata, said, config, evaluator):
             return stored
     try:
-        base = base_of(subject.checkpoint, subject.metadata)
-        policy = load_policy(config, base.model_copy(update=_read_with(config.model)))
+        base = base_of(subject.checkpoint, subject.metadata).model_copy(update=_read_with(config.model))
+        key = config_hash(config.model_copy(update={"model": base}))[:8]
+        name = f"base-{config.env.name}-{evaluator.split}-{key}"
+        if run is not None and (kept := stored_base(run, name)) is not None:
+            return kept
+        policy = load_policy(config, base)
     except (RunError, UsageError) as error:
         Console(stderr=True).print(f"the base cannot be scored beside its checkpoint: {error}", markup=False)
         return None
     temperature = config.eval.temperature
-    return evaluator.play(policy if temperature is None else at_temperature(policy, temperature))
+    sampled = policy if temperature is None else at_temperature(policy, temperature)
+    played = evaluator.evaluate("model", sampled, sampling=sampled.sampling.to_json())
+    if run is not None:
+        record_evaluation(run, played, 0, name)
+    return played.episodes
 
 
 def _overridden(metadata: dict[str, Any], config: RunConfig) -> dict[str, Any]:
@@ -181,7 +191,7 @@ def _overridden(metadata: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     sections = {
         "prompt": (PromptConfig.model_validate(metadata["prompt"]).model_dump(), config.prompt.model_dump()),
         "model": (_read_with(model), _read_with(config.model)),
-        "rollout": (RolloutConfig.model_validate(metadata["rollout"]).model_dump(), config.rollout.model_dump()),
+        "rollout": (_sampled_with(RolloutConfig.model_validate(metadata["rollout"])), _sampled_with(config.rollout)),
         "algo": ({"invalid_action": metadata["invalid_action"]}, {"invalid_action": config.algo.invalid_action}),
     }
     return {
@@ -190,6 +200,11 @@ def _overridden(metadata: dict[str, Any], config: RunConfig) -> dict[str, Any]:
         for key in before
         if before[key] != now[key]
     }
+
+
+def _sampled_with(rollout: RolloutConfig) -> dict[str, Any]:
+    """What decides an answer; how much is computed at once, or kept, does not."""
+    return rollout.model_dump(exclude={"max_live_episodes", "prefix_memory", "share_prompts"})
 
 
 def _read_with(model: ModelConfig) -> dict[str, Any]:
@@ -206,7 +221,7 @@ def _same_conditions(metadata: dict[str, Any], stored: dict[str, Any], config: R
         metadata["env"] == config.env.model_dump()
         and PromptConfig.model_validate(metadata["prompt"]) == config.prompt
         and _read_with(ModelConfig.model_validate(metadata["model"])) == _read_with(config.model)
-        and metadata["rollout"] == config.rollout.model_dump()
+        and _sampled_with(RolloutConfig.model_validate(metadata["rollout"])) == _sampled_with(config.rollout)
         and metadata["invalid_action"] == config.algo.invalid_action
         and stored["split"] == evaluator.split
         and stored["seeds"] == [evaluator.starts[0].seed, evaluator.starts[-1].seed]

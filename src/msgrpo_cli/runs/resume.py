@@ -93,11 +93,12 @@ def scored_with(config: RunConfig) -> dict[str, Any]:
     return config.eval.model_dump(include={"episodes", "seed", "split", "temperature"})
 
 
-def stored_base(run: Run) -> list[Episode] | None:
-    """The episodes of the base's evaluation; None where they, or what they say, are missing or damaged."""
+def stored_base(run: Run, name: str = "base") -> list[Episode] | None:
+    """The episodes of an evaluation of the base, by default of that which began the run; None where they, or what they
+    say, are missing or damaged."""
     try:
-        said = read_json(run.evaluations / "base.json")
-        episodes = read_episodes(run.evaluations / "base.episodes.jsonl")
+        said = read_json(run.evaluations / f"{name}.json")
+        episodes = read_episodes(run.evaluations / f"{name}.episodes.jsonl")
     except (UsageError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return episodes if isinstance(said, dict) and len(episodes) == said.get("episodes") else None
