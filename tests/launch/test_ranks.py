@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from support.stuck_game import write_game
 
 pytest.importorskip("torch")  # here, for it is other processes that import it
 
@@ -75,8 +79,9 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(tmp_path: Path, by_o
     out, err = process.communicate(timeout=A_MINUTE)
     assert process.returncode == 1, err
     assert out == ""
-    assert "rank 1 (process " in err.splitlines()[-1]
-    assert err.splitlines()[-1].endswith("was ended by SIGKILL; go on with --resume")
+    last = err.splitlines()[-1]
+    assert f"rank 1 of 2 on {socket.gethostname()} (process " in last
+    assert re.search(r", during \w+, was ended by SIGKILL; go on with --resume$", last)
     assert "Traceback" not in err
     assert record(run)["status"] == "failed"
     assert "was ended by SIGKILL" in str(record(run)["error"])
@@ -86,6 +91,43 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(tmp_path: Path, by_o
     assert record(run)["status"] == "done"
     assert updates(run) == [1, 2, 3, 4, 5, 6]
     assert (run / "episodes.jsonl").read_bytes() == (by_one / "episodes.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_slow_rank_is_waited_for_and_one_that_hangs_is_named(tmp_path: Path) -> None:
+    """`patience` is shorter than the slow update takes altogether, and far longer than a round of it."""
+    games, run = tmp_path / "games", tmp_path / "run"
+    write_game(games)
+    (games / "slow").touch()
+    more = ("env=stuck", "eval.episodes=4", "parallel.patience=15")
+    process = start(
+        tmp_path,
+        *OVERRIDES,
+        *TWO,
+        "env=stuck",
+        "eval.episodes=4",
+        patience,
+        "hydra.run.dir=run",
+        "--config-dir",
+        "games",
+    )
+    until((run / "checkpoints" / "checkpoint-2").exists)
+    (games / "slow").unlink()
+    (games / "stuck").touch()
+    _, err = process.communicate(timeout=A_MINUTE)
+    assert process.returncode == 1, err
+    last = err.splitlines()[-1]
+    assert "no process of the run has made any progress for 15 s (parallel.patience)" in last
+    assert re.search(rf"the others wait for rank 1 on {socket.gethostname()} \(process \d+\) during rollout, ", last)
+    assert "(_take_step) within threading.py" in last
+    assert "Traceback" not in err
+    assert record(run)["status"] == "failed"
+    assert "the others wait for rank 1" in str(record(run)["error"])
+    (games / "stuck").unlink()
+    go_on = start(tmp_path, "--resume", "run", "--config-dir", "games", "--allow-module", "stuck_lake")
+    _, err = go_on.communicate(timeout=PATIENCE)
+    assert go_on.returncode == 0, err
+    assert updates(run) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.slow

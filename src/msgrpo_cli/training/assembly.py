@@ -138,6 +138,8 @@ def _loaded(config: RunConfig, run: Run, display: Display, ranks: Ranks) -> _Loa
     display.say(f"loading {config.model.path} ({config.model.init})")
     model, tokenizer = ranks.after_first(lambda: initial_model(config, run))
     model.to(device)  # type: ignore[arg-type]
+    if not ranks.alone:
+        ranks.beat.follow(policy_of(model))
     _say_precision(config, run, model, display, ranks)
     bound_logprob_gap(arguments, config, policy_of(model))
     if config.engine.note:

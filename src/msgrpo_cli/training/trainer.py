@@ -25,7 +25,6 @@ from trl.models.utils import _ForwardRedirection
 from msgrpo_cli.algo.batching import Row, deal, shared_out, step_rows, times_read, weighed_rows
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.errors import RunError
 from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.models.dropout import switch_off
 from msgrpo_cli.rollout.collect import PlayedUpdate
@@ -40,7 +39,7 @@ from .loss.gap_cause import cause
 from .loss.metrics import UpdateFigures
 from .loss.micro_batch import Batch, entropies, model_inputs, no_reward, normalise, rows_in_hand, work
 from .loss.shared_logprobs import Sharing, told_positions
-from .parallel.equals import digest, own_figures
+from .parallel.equals import compare, own_figures
 from .parallel.ranks import ALONE, Ranks
 from .reference import as_trl_reads_it
 from .settings import MSGRPOConfig
@@ -214,6 +213,7 @@ class MSGRPOTrainer(CheckpointingTrainer):
         self._last_loaded_step = self.state.global_step  # the policy's generator pushed the weights before it played
         assert self.model is not None
         self.model.train()
+        self.ranks.beat.moved()
         with own_figures(self.accelerator, self.ranks):
             batch: Batch = self._generate_and_score_completions([{"prompt": ""} for _ in rows])
         weighed = [update[i].advantage * factors[i] for i in numbers] or [0.0]
@@ -304,7 +304,8 @@ class MSGRPOTrainer(CheckpointingTrainer):
         if not ((math.isfinite(value) or scaled_down) and math.isfinite(figures.loss)):
             within = int(self.state.global_step) % self.args.steps_per_update
             rows = self._rows_of_parts[within % self.args.optimizer_steps]
-            raise not_finite(self.update + 1, within, figures.loss, value, rows)
+            error = not_finite(self.update + 1, within, figures.loss, value, rows)
+            raise self.ranks.blaming(error, figures.not_finite_on)
         figures.grad_norm += value
         guard, far = self.args.guard_grad_norm, self.args.guard_log_ratio
         if (guard is not None and value > guard) or (far is not None and figures.log_ratio_of_step > far):
@@ -340,8 +341,7 @@ class MSGRPOTrainer(CheckpointingTrainer):
     def _compare_weights(self) -> None:
         """Raises RunError where they are no longer the same on all ranks."""
         assert self.model is not None
-        if len(set(self.ranks.gather(partial(digest, self.model)))) > 1:
-            raise RunError(f"update {self.update}: the processes have come to different weights")
+        compare(self.ranks, self.model, self.update)
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """The only change: TRL's own averages over rows are dropped; they would mislead."""

@@ -108,9 +108,10 @@ def checked_gap(
     )
     why = ranks.gather(lambda: cause([part[number_there]]) if rank == ranks.rank else "")[rank]
     of_step = f" of optimizer step {number[0]} of {number[1]}" if number[1] > 1 else ""
-    raise RunError(
+    error = RunError(
         f"update {update}: sampling and training disagree about the tokens{of_step}: log-probability gap "
         f"{gap.mean:.2g} on average (engine.mean_logprob_gap {bound.mean:g}), {gap.largest:.2g} at most "
         f"(engine.max_logprob_gap {bound.largest:g}); the weights were not changed. "
         f"Likely cause: {why}"
     )
+    raise ranks.blaming(error, rank)
