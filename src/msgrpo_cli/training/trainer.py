@@ -41,6 +41,7 @@ from .loss.micro_batch import Batch, entropies, model_inputs, no_reward, normali
 from .loss.shared_logprobs import Sharing, told_positions
 from .parallel.equals import compare, own_figures
 from .parallel.ranks import ALONE, Ranks
+from .parallel.sharding import read_alone
 from .reference import as_trl_reads_it
 from .settings import MSGRPOConfig
 
@@ -198,7 +199,8 @@ class MSGRPOTrainer(CheckpointingTrainer):
         """Of a part of the update, none of whose steps was taken: `trained` has a tensor for every micro-batch."""
         bound, steps = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap), self.args.optimizer_steps
         find = partial(self._cause_of_gap, bound)
-        return checked_gap(self._parts[number], trained, bound, self.update + 1, find, (number + 1, steps), self.ranks)
+        part, of, alone = self._parts[number], (number + 1, steps), partial(read_alone, self.inner)
+        return checked_gap(part, trained, bound, self.update + 1, find, of, self.ranks, alone)
 
     def _cause_of_gap(self, bound: GapBound, batches: Sequence[Batch]) -> str:
         """Asked on one rank alone."""
@@ -304,8 +306,7 @@ class MSGRPOTrainer(CheckpointingTrainer):
         if not ((math.isfinite(value) or scaled_down) and math.isfinite(figures.loss)):
             within = int(self.state.global_step) % self.args.steps_per_update
             rows = self._rows_of_parts[within % self.args.optimizer_steps]
-            error = not_finite(self.update + 1, within, figures.loss, value, rows)
-            raise self.ranks.blaming(error, figures.not_finite_on)
+            raise self.ranks.blaming(not_finite(self.update + 1, within, figures.loss, value, rows), figures.not_finite_on)
         figures.grad_norm += value
         guard, far = self.args.guard_grad_norm, self.args.guard_log_ratio
         if (guard is not None and value > guard) or (far is not None and figures.log_ratio_of_step > far):
@@ -340,8 +341,7 @@ class MSGRPOTrainer(CheckpointingTrainer):
 
     def _compare_weights(self) -> None:
         """Raises RunError where they are no longer the same on all ranks."""
-        assert self.model is not None
-        compare(self.ranks, self.model, self.update)
+        compare(self.ranks, self.inner, self.update)
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """The only change: TRL's own averages over rows are dropped; they would mislead."""
