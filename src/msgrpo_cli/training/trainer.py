@@ -304,9 +304,9 @@ class MSGRPOTrainer(CheckpointingTrainer):
         scaled_down = self.args.fp16  # a gradient beyond fp16: the scaler takes no step and halves its scale
         figures = self.figures
         if not ((math.isfinite(value) or scaled_down) and math.isfinite(figures.loss)):
-            within = int(self.state.global_step) % self.args.steps_per_update
-            rows = self._rows_of_parts[within % self.args.optimizer_steps]
-            raise self.ranks.blaming(not_finite(self.update + 1, within, figures.loss, value, rows), figures.not_finite_on)
+            at = int(self.state.global_step) % self.args.steps_per_update
+            rows = self._rows_of_parts[at % self.args.optimizer_steps]
+            raise self.ranks.blaming(not_finite(self.update + 1, at, figures.loss, value, rows), figures.not_finite_on)
         figures.grad_norm += value
         guard, far = self.args.guard_grad_norm, self.args.guard_log_ratio
         if (guard is not None and value > guard) or (far is not None and figures.log_ratio_of_step > far):
