@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from msgrpo_cli.errors import Interrupted, NotFinite, RunError
+from msgrpo_cli.training.parallel.blame import blamed
 from msgrpo_cli.training.parallel.equals import compare
-from msgrpo_cli.training.parallel.ranks import EndedByFirst, Ranks, blamed
+from msgrpo_cli.training.parallel.ranks import EndedByFirst, Ranks
 
 
 class Unsendable(Exception):

@@ -32,6 +32,7 @@ from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import INTERRUPTED, Interrupted, RunError
 from msgrpo_cli.runs.directory import Run, left_interrupted
+from msgrpo_cli.training.parallel.blame import blamed, naming
 from msgrpo_cli.training.parallel.heartbeat import Heartbeat
 
 from .heartbeats import Heartbeats
@@ -138,10 +139,8 @@ class Result:
 
 def _whose(error: BaseException, beat: Heartbeat) -> str:
     """Of whom it is that a rank ends with this error: its own, but where another one was blamed."""
-    own = f"rank {beat.rank} on {socket.gethostname()}, during {beat.phase}"
-    from msgrpo_cli.training.parallel.ranks import blamed  # heavy, and itself what may have failed
-
-    return blamed(error) or own
+    count = os.environ["WORLD_SIZE"]
+    return blamed(error) or f"rank {beat.rank} of {count} on {socket.gethostname()}, during {beat.phase}"
 
 
 @dataclass
@@ -270,15 +269,6 @@ def _what_ended(results: list[Result], agent: _Agent, beats: Heartbeats, *, aske
     ends = sorted(agent.failures.items())
     codes = ", ".join(f"{beats.named(rank, end.pid)} with exit code {end.exitcode}" for rank, end in ends)
     return RunError(f"the run's processes ended without a word: {codes or 'all of them'}")
-
-
-def naming(error: BaseException, whose: str) -> BaseException:
-    """The same error, whose message says of which rank it is."""
-    text = str(error)
-    if error.args and error.args[0] == text:
-        error.args = (f"{text} ({whose})", *error.args[1:])
-        return error
-    return RunError(f"{type(error).__name__}: {one_line(error)} ({whose})")
 
 
 def _record(run: Run, error: BaseException) -> None:

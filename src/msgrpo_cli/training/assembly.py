@@ -179,7 +179,8 @@ def _connect_trainer(
     on_checkpoint: Callable[[Path, int], None],
     on_update: Callable[[FinishedUpdate], AfterUpdate],
 ) -> None:
-    config, shared = loaded.config, {} if ranks.alone else {"play": shared_play(ranks)}
+    config = loaded.config
+    shared = {} if ranks.alone and config.parallel.name != "fsdp" else {"play": shared_play(ranks)}
     games = [game_factory(env, evaluation=False) for env in _stages(config)[0]]
     rules, rules_of_play, judge = update_rules(config), play_rules(config, evaluation=False), ExactPlayer()
 

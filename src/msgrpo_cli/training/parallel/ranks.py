@@ -24,15 +24,13 @@ import torch.distributed as dist
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.errors import Interrupted, RunError
 
+from .blame import E, blame, blamed
 from .heartbeat import Heartbeat
 
 T = TypeVar("T")
-E = TypeVar("E", bound=BaseException)
 _PATIENT = timedelta(days=30)
 """How long torch lets ranks wait for each other: as long as one of them plays, evaluates or writes. For how long none
 of them may stand still is another question: `heartbeat`."""
-_BLAMED = "of_rank"
-"""Attribute of an exception: whose fault it is. It travels with it."""
 
 
 class PeerLost(RunError):
@@ -174,10 +172,8 @@ class Ranks:
         return f"rank {rank} of {self.count} on {self.hosts[rank]}"
 
     def blaming(self, error: E, rank: int) -> E:
-        """The same error, which knows from now on whose it is; no other rank is blamed afterwards."""
-        if not self.alone:
-            vars(error).setdefault(_BLAMED, f"{self.named(rank)}, during {self.beat.phase}")
-        return error
+        """The same error, which knows from now on of which rank it is."""
+        return blame(error, None if self.alone else f"{self.named(rank)}, during {self.beat.phase}")
 
     def _lost(self, error: BaseException) -> PeerLost:
         why = "has sent no gradient in time" if "timed out" in str(error).lower() else "is gone"
@@ -191,19 +187,8 @@ def _portable(value: object) -> object:
             pickle.loads(pickle.dumps(value))
         except Exception:  # noqa: BLE001 - whatever pickle or the exception's own constructor raises
             sent = RunError(f"{type(value.error).__name__}: {one_line(value.error)}")
-            vars(sent)[_BLAMED] = blamed(value.error)
-            return _Failed(sent)
+            return _Failed(blame(sent, blamed(value.error)))
     return value
-
-
-def blamed(error: BaseException) -> str | None:
-    """Whose fault an error is, or whatever it came of: a rank, its host and phase; None where nobody was blamed."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if (whose := vars(seen).get(_BLAMED)) is not None:
-            return str(whose)
-        seen = seen.__cause__ or seen.__context__
-    return None
 
 
 ALONE = Ranks()
