@@ -123,7 +123,7 @@ def test_a_slow_rank_is_waited_for_and_one_that_hangs_is_named(tmp_path: Path) -
     last = err.splitlines()[-1]
     assert "no process of the run has made any progress for 15 s (parallel.patience)" in last
     assert re.search(rf"the others wait for rank 1 on {socket.gethostname()} \(process \d+\) during rollout, ", last)
-    assert "(_take_step) within threading.py" in last
+    assert re.search(r", at core\.py:\d+ \(step\) within threading\.py:\d+ \(wait\); go on with --resume$", last)
     assert "Traceback" not in err
     assert record(run)["status"] == "failed"
     assert "the others wait for rank 1" in str(record(run)["error"])
