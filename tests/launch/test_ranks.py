@@ -182,6 +182,14 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     assert processes(compose("train", [*OVERRIDES, "parallel=ddp"])) == 2
 
 
+def test_quantized_weights_are_not_shared_out() -> None:
+    """Asked of a machine that could quantize; without a GPU it is refused before."""
+    qlora = ("lora.enabled=true", "lora.quantization=4bit")
+    with pytest.raises(UsageError, match=r"lora\.quantization=4bit: parallel=fsdp shares out .*; use parallel=ddp"):
+        check_machine(compose("train", [*OVERRIDES, "parallel=fsdp", "parallel.processes=2", *qlora]))
+    check_machine(compose("train", [*OVERRIDES, *TWO, *qlora]))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", ["the parent", "rank 1"])
 def test_all_leave_together_whoever_is_asked(tmp_path: Path, by_one: Path, asked: str) -> None:
@@ -233,11 +241,6 @@ def test_a_model_that_cannot_be_read_is_refused_once(tmp_path: Path) -> None:
         (("parallel.processes=2",), {}, "processes=2: name=none is one process; give parallel=ddp"),
         (("parallel=fsdp",), {}, "parallel"),
         ((*TWO, "engine=vllm_server"), {}, "engine=vllm_server"),
-        (
-            ("parallel=fsdp", "parallel.processes=2", "lora.enabled=true", "lora.quantization=4bit"),
-            {},
-            "lora.quantization=4bit: parallel=fsdp shares out weights that are not quantized; use parallel=ddp",
-        ),
         ((*TWO, "parallel.patience=0"), {}, "parallel.patience"),
         (("parallel.patience=60",), {}, "parallel.patience"),
         ((), {"WORLD_SIZE": "4"}, "msgrpo train parallel=ddp parallel.processes=4"),
