@@ -84,6 +84,12 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(next(last.glob("*model.safetensors")))
 
 
+def far_apart(run: Path, other: Path) -> float:
+    """The weights that two runs ended with, on average."""
+    there = weights(other)
+    return float(torch.cat([(found - there[name]).abs().flatten() for name, found in weights(run).items()]).mean())
+
+
 def assert_alike(run: Path, alone: Path) -> None:
     assert json.loads((run / "run.json").read_text())["status"] == "done"
     assert (run / "episodes.jsonl").read_bytes() == (alone / "episodes.jsonl").read_bytes()
@@ -95,9 +101,9 @@ def assert_alike(run: Path, alone: Path) -> None:
                 assert ours[name] == pytest.approx(value, rel=CLOSE, abs=1e-6), (theirs["update"], name)
             else:
                 assert ours[name] == value, (theirs["update"], name)
-    there = weights(alone)
-    far = torch.cat([(found - there[name]).abs().flatten() for name, found in weights(run).items()])
-    assert far.mean() < 1e-7  # Adam divides by what is next to nothing: single weights may be some 1e-5 apart
+    assert (
+        far_apart(run, alone) < 1e-7
+    )  # Adam divides by what is next to nothing: single weights may be some 1e-5 apart
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +213,7 @@ def test_another_number_of_processes_goes_on(
         assert (run / "episodes.jsonl").read_bytes() == (straight / "episodes.jsonl").read_bytes()
         for ours, theirs in zip(found, one, strict=True):
             assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=CLOSE)
-        far = [(a - weights(straight)[key]).abs().mean() for key, a in weights(run).items()]
-        assert max(far) < 1e-7  # so the optimizer's numbers came along
+        assert far_apart(run, straight) < 1e-7  # so the optimizer's numbers came along
 
 
 def trained(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
