@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgrpo_cli.common.signals import follow_parent, heed_signals
 from msgrpo_cli.launch.ranks import Job, Result
+from msgrpo_cli.training.parallel.heartbeat import Heartbeat
 
 
 def main() -> None:
@@ -20,13 +21,17 @@ def main() -> None:
     heed_signals()
     follow_parent()
     folder = Path(sys.argv[1])
-    result = Result(folder, int(os.environ["RANK"]))
-    with result.kept():
+    beat = Heartbeat(int(os.environ["RANK"]), folder)
+    beat.begin()
+    result = Result(folder, beat.rank)
+    with result.kept(beat):
         job = Job.read(folder)
         from msgrpo_cli.training.parallel.ranks import Ranks
+        from msgrpo_cli.training.parallel.same_program import refuse_other_programs
         from msgrpo_cli.training.train import follow_job, train_job
 
-        ranks = Ranks.joined()
+        ranks = Ranks.joined(beat)
+        refuse_other_programs(ranks)
         if ranks.first:
             logging.basicConfig(
                 filename=job.run / "log.txt",

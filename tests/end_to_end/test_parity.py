@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.training.train import train_job
 from support.ranks import train_on_ranks
+from support.zoo import ZOO
 
 SMALL = (
     "experiment=smoke",
@@ -52,15 +54,23 @@ WAYS = {
     ),
     "mixture": ("env=mix", "rollout.max_prompt_tokens=256", "rollout.max_new_tokens=6"),
     "guarded": ("guard.grad_norm=0.01",),
+    "few rows": ("algo.groups_per_update=1", "algo.group_size=2"),
+    "uneven episodes": ("env=frozenlake_8x8", "algo.group_size=8"),
     "by step, two turns of history": (
         "algo.length_normalization=step",
         "prompt.history=2",
         "rollout.max_prompt_tokens=200",
     ),
 }
-OF_FOUR = ["plain", "two steps, two passes", "replayed groups"]
+OF_FOUR = ["plain", "two steps, two passes", "replayed groups", "few rows", "uneven episodes"]
 SHARED_OUT = ["plain", "small micro-batches", "two steps, two passes", "reference", "separate rows"]
 SHARED_OUT += ["adapters, checkpointed", "quantile of entropy"]
+OF_ZOO = [
+    "model=any", "env=guess_number", "prompt=action_only", "rollout.max_prompt_tokens=900", "rollout.max_new_tokens=6",
+    "algo.groups_per_update=2", "algo.group_size=3", "algo.episode_sampling=all", "algo.invalid_action=random",
+    "max_updates=2", "eval.every=0", "eval.episodes=2", "trainer.use_cpu=true", "trainer.learning_rate=1e-5",
+    "trainer.gradient_checkpointing=false", "trainer.lr_scheduler_type=constant",
+]  # fmt: skip
 CLOSE = 2e-4
 """Of float32 sums in another order, relative; a wrong weight of one rank's share is off by tens of percent."""
 
@@ -74,6 +84,12 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(next(last.glob("*model.safetensors")))
 
 
+def far_apart(run: Path, other: Path) -> float:
+    """The weights that two runs ended with, on average."""
+    there = weights(other)
+    return float(torch.cat([(found - there[name]).abs().flatten() for name, found in weights(run).items()]).mean())
+
+
 def assert_alike(run: Path, alone: Path) -> None:
     assert json.loads((run / "run.json").read_text())["status"] == "done"
     assert (run / "episodes.jsonl").read_bytes() == (alone / "episodes.jsonl").read_bytes()
@@ -85,9 +101,9 @@ def assert_alike(run: Path, alone: Path) -> None:
                 assert ours[name] == pytest.approx(value, rel=CLOSE, abs=1e-6), (theirs["update"], name)
             else:
                 assert ours[name] == value, (theirs["update"], name)
-    there = weights(alone)
-    far = torch.cat([(found - there[name]).abs().flatten() for name, found in weights(run).items()])
-    assert far.mean() < 1e-7  # Adam divides by what is next to nothing: single weights may be some 1e-5 apart
+    assert (
+        far_apart(run, alone) < 1e-7
+    )  # Adam divides by what is next to nothing: single weights may be some 1e-5 apart
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +124,15 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def by_four(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return by_several(4, OF_FOUR, tmp_path_factory.mktemp("by-four"))
+
+
+@pytest.mark.slow
+def test_the_runs_are_what_their_names_say(alone: Path) -> None:
+    few = [row["rows"] for row in trained(lines(alone / "few rows" / "metrics.jsonl"))]
+    assert any(0 < rows < 4 for rows in few), "so one of four processes has none"
+    uneven = lines(alone / "uneven episodes" / "episodes.jsonl")
+    lengths = [len(line["steps"]) for line in uneven]
+    assert max(lengths) >= 10 * min(lengths)
 
 
 def by_several(count: int, names: Sequence[str], folder: Path, *more: str) -> Path:
@@ -155,17 +180,88 @@ def test_passes_around_the_wrapper_are_found_out(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
+GOING_ON = {"plain": (), "adapters": WAYS["adapters, checkpointed"]}
+
+
+@pytest.fixture(scope="module", params=["ddp", "fsdp"])
+def saved_by_two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Runs of one update, by two processes."""
+    folder = tmp_path_factory.mktemp("saved-by-two")
+    said = train_on_ranks(2, folder, going_on(request.param, "max_updates=1"))
+    (folder / "said.txt").write_text(said)
+    return request.param, folder
+
+
+def going_on(parallel: str, *more: str) -> dict[str, list[str]]:
+    return {name: [*SMALL, *way, "eval.every=0", f"parallel={parallel}", *more] for name, way in GOING_ON.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 4])
+def test_another_number_of_processes_goes_on(
+    count: int, tmp_path: Path, alone: Path, saved_by_two: tuple[str, Path]
+) -> None:
+    parallel, saved = saved_by_two
+    for name in GOING_ON:
+        shutil.copytree(saved / name, tmp_path / name)
+    said = train_on_ranks(count, tmp_path, going_on(parallel, "max_updates=2"))
+    for name, straight in (("plain", alone / "plain"), ("adapters", alone / "adapters, checkpointed")):
+        run = tmp_path / name
+        assert json.loads((run / "run.json").read_text())["status"] == "done", said[-3000:]
+        found, one = (trained(lines(each / "metrics.jsonl")) for each in (run, straight))
+        assert [row["update"] for row in found] == [1, 2]
+        assert (run / "episodes.jsonl").read_bytes() == (straight / "episodes.jsonl").read_bytes()
+        for ours, theirs in zip(found, one, strict=True):
+            assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=CLOSE)
+        assert far_apart(run, straight) < 1e-7  # so the optimizer's numbers came along
+
+
+def trained(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["kind"] == "train"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_another_number_of_processes_goes_on(tmp_path: Path, alone: Path, parallel: str) -> None:
-    run = [*SMALL, "eval.every=0", f"parallel={parallel}"]
-    train_on_ranks(2, tmp_path, {"run": [*run, "max_updates=1"]})
-    train_on_ranks(4, tmp_path, {"run": [*run, "max_updates=2"]})
-    two = [row for row in lines(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "train"]
-    one = [row for row in lines(alone / "plain" / "metrics.jsonl") if row["kind"] == "train"]
-    assert [row["update"] for row in two] == [1, 2]
-    assert (tmp_path / "run" / "episodes.jsonl").read_bytes() == (alone / "plain" / "episodes.jsonl").read_bytes()
-    for ours, theirs in zip(two, one, strict=True):
-        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=CLOSE)
-    far = [(a - weights(alone / "plain")[name]).abs().mean() for name, a in weights(tmp_path / "run").items()]
-    assert max(far) < 1e-7  # so the optimizer's numbers came along
+def test_the_cause_of_a_gap_is_looked_for(tmp_path: Path, parallel: str) -> None:
+    """By the one rank that has the rows."""
+    model = ZOO["gpt-2"].save(tmp_path / "model")
+    noisy = [*OF_ZOO, f"model.path={model}", "trainer.disable_dropout=false", f"parallel={parallel}"]
+    said = train_on_ranks(2, tmp_path, {"run": noisy})
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "failed", said[-3000:]
+    assert "Likely cause: dropout is active in training and not in sampling (" in record["error"]
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_slower_than_a_gradient_may_be_is_waited_for(tmp_path: Path) -> None:
+    said = train_on_ranks(2, tmp_path, {"run": [*SMALL, "eval.every=0"]}, slow_disk=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done", said[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_where_nothing_is_learnt_the_gap_stays_what_it_was(tmp_path: Path, parallel: str) -> None:
+    """Weights that were sampled with, or trained from, at another moment than the other would show."""
+    still = [*SMALL, "eval.every=0", "max_updates=5", "save.every=1", "save.keep_last=9", "trainer.learning_rate=0"]
+    said = train_on_ranks(2, tmp_path, {"run": [*still, f"parallel={parallel}"]})
+    rows = trained(lines(tmp_path / "run" / "metrics.jsonl"))
+    assert [row["update"] for row in rows] == [1, 2, 3, 4, 5], said[-3000:]
+    assert all(row["grad_norm"] > 0 and row["logprob_gap_max"] < 1e-5 for row in rows)
+    saved = [tmp_path / "run" / "checkpoints" / f"checkpoint-{number}" for number in (1, 5)]
+    first, last = (load_file(each / "model.safetensors") for each in saved)
+    assert all(torch.equal(first[name], last[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_layers_that_forget_are_shared_out_too(tmp_path: Path) -> None:
+    """Sliding windows, in every layer and in some: no beginnings are shared, rows are read one by one."""
+    runs = {}
+    for name in ("mistral", "gemma-3"):
+        runs[name] = [*OF_ZOO, f"model.path={ZOO[name].save(tmp_path / 'models' / name)}"]
+        train_job(compose("train", runs[name]), tmp_path / "alone" / name, command=["test"], overrides=[])
+    said = train_on_ranks(2, tmp_path, {name: [*run, "parallel=fsdp"] for name, run in runs.items()})
+    for name in runs:
+        assert (tmp_path / name / "run.json").exists(), said[-3000:]
+        assert_alike(tmp_path / name, tmp_path / "alone" / name)
+        rows = trained(lines(tmp_path / name / "metrics.jsonl"))
+        assert all(row["grad_norm"] > 0 and row["logprob_gap_max"] < 1e-4 for row in rows)

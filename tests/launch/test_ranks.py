@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.launch.engine_checks import check_machine
+from msgrpo_cli.launch.ranks import processes
+from support.stuck_game import write_game
 
 pytest.importorskip("torch")  # here, for it is other processes that import it
 
@@ -53,9 +62,17 @@ def record(run: Path) -> dict[str, object]:
     return found
 
 
+def rows(run: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in found if row["kind"] == "train"]
+
+
 def updates(run: Path) -> list[int]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row["update"] for row in rows if row["kind"] == "train"]
+    return [row["update"] for row in rows(run)]
+
+
+def losses(run: Path) -> list[float]:
+    return [row[name] for row in rows(run) for name in ("loss", "grad_norm", "entropy") if not row["skipped"]]
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +92,9 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(tmp_path: Path, by_o
     out, err = process.communicate(timeout=A_MINUTE)
     assert process.returncode == 1, err
     assert out == ""
-    assert "rank 1 (process " in err.splitlines()[-1]
-    assert err.splitlines()[-1].endswith("was ended by SIGKILL; go on with --resume")
+    last = err.splitlines()[-1]
+    assert f"rank 1 of 2 on {socket.gethostname()} (process " in last
+    assert re.search(r", during \w+, was ended by SIGKILL; go on with --resume$", last)
     assert "Traceback" not in err
     assert record(run)["status"] == "failed"
     assert "was ended by SIGKILL" in str(record(run)["error"])
@@ -86,6 +104,90 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(tmp_path: Path, by_o
     assert record(run)["status"] == "done"
     assert updates(run) == [1, 2, 3, 4, 5, 6]
     assert (run / "episodes.jsonl").read_bytes() == (by_one / "episodes.jsonl").read_bytes()
+    assert losses(run) == pytest.approx(losses(by_one), rel=2e-4, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_slow_rank_is_waited_for_and_one_that_hangs_is_named(tmp_path: Path) -> None:
+    """`patience` is shorter than the slow update takes altogether, and far longer than a round of it."""
+    games, run = tmp_path / "games", tmp_path / "run"
+    write_game(games)
+    (games / "slow").touch()
+    more = ("env=stuck", "eval.episodes=4", "parallel.patience=15")
+    process = start(tmp_path, *OVERRIDES, *TWO, *more, "hydra.run.dir=run", "--config-dir", "games")
+    until((run / "checkpoints" / "checkpoint-2").exists)
+    (games / "slow").unlink()
+    (games / "stuck").touch()
+    _, err = process.communicate(timeout=A_MINUTE)
+    assert process.returncode == 1, err
+    last = err.splitlines()[-1]
+    assert "no process of the run has made any progress for 15 s (parallel.patience)" in last
+    assert re.search(rf"the others wait for rank 1 on {socket.gethostname()} \(process \d+\) during rollout, ", last)
+    assert re.search(r", at core\.py:\d+ \(step\) within threading\.py:\d+ \(wait\); go on with --resume$", last)
+    assert "Traceback" not in err
+    assert record(run)["status"] == "failed"
+    assert "the others wait for rank 1" in str(record(run)["error"])
+    (games / "stuck").unlink()
+    go_on = start(tmp_path, "--resume", "run", "--config-dir", "games", "--allow-module", "stuck_lake")
+    _, err = go_on.communicate(timeout=PATIENCE)
+    assert go_on.returncode == 0, err
+    assert updates(run) == [1, 2, 3, 4, 5, 6]
+
+
+OTHER_TRL = """
+import os, sys
+if os.environ.get("RANK") == "1":
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "of-rank-1"))
+"""
+
+
+@pytest.mark.slow
+def test_ranks_with_other_versions_are_refused(tmp_path: Path) -> None:
+    """Rank 1 finds another TRL installed than rank 0, as on a machine that was set up at another time."""
+    metadata = tmp_path / "planted" / "of-rank-1" / "trl-1.16.99.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: trl\nVersion: 1.16.99\n")
+    (tmp_path / "planted" / "sitecustomize.py").write_text(OTHER_TRL)
+    where = os.pathsep.join([str(tmp_path / "planted"), os.environ.get("PYTHONPATH", "")])
+    process = start(tmp_path, *OVERRIDES, *TWO, "hydra.run.dir=run", PYTHONPATH=where)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2, err
+    last, host = err.splitlines()[-1], socket.gethostname()
+    assert f"rank 1 of 2 on {host} has another program than rank 0 of 2 on {host}: trl 1.16.99, not " in last
+    assert "; install the same on all" in last
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_port_that_others_use_is_not_the_run_s(tmp_path: Path) -> None:
+    """Ranks meet at a free port, whatever port the surroundings name."""
+    with socket.create_server(("localhost", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        process = start(
+            tmp_path, *OVERRIDES, *TWO, "max_updates=1", "hydra.run.dir=run", MASTER_PORT=port, MASTER_ADDR="localhost"
+        )
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_machine(compose("train", [*OVERRIDES, *TWO]))
+    three = compose("train", [*OVERRIDES, "parallel=fsdp", "parallel.processes=3"])
+    with pytest.raises(UsageError, match=r"parallel\.processes=3: there are 2 GPUs here; one process has one of them"):
+        check_machine(three)
+    assert processes(compose("train", [*OVERRIDES, "parallel=ddp"])) == 2
+
+
+def test_quantized_weights_are_not_shared_out() -> None:
+    """Asked of a machine that could quantize; without a GPU it is refused before."""
+    qlora = ("lora.enabled=true", "lora.quantization=4bit")
+    with pytest.raises(UsageError, match=r"lora\.quantization=4bit: parallel=fsdp shares out .*; use parallel=ddp"):
+        check_machine(compose("train", [*OVERRIDES, "parallel=fsdp", "parallel.processes=2", *qlora]))
+    check_machine(compose("train", [*OVERRIDES, *TWO, *qlora]))
 
 
 @pytest.mark.slow
@@ -139,6 +241,8 @@ def test_a_model_that_cannot_be_read_is_refused_once(tmp_path: Path) -> None:
         (("parallel.processes=2",), {}, "processes=2: name=none is one process; give parallel=ddp"),
         (("parallel=fsdp",), {}, "parallel"),
         ((*TWO, "engine=vllm_server"), {}, "engine=vllm_server"),
+        ((*TWO, "parallel.patience=0"), {}, "parallel.patience"),
+        (("parallel.patience=60",), {}, "parallel.patience"),
         ((), {"WORLD_SIZE": "4"}, "msgrpo train parallel=ddp parallel.processes=4"),
         (("engine=ddp",), {}, "engine"),
     ],

@@ -9,19 +9,29 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 PATIENCE = 600.0
+SHORT = timedelta(seconds=15)
 
 
 def train_on_ranks(
-    count: int, folder: Path, runs: Mapping[str, Sequence[str]], *, around_the_wrapper: bool = False
+    count: int,
+    folder: Path,
+    runs: Mapping[str, Sequence[str]],
+    *,
+    around_the_wrapper: bool = False,
+    slow_disk: bool = False,
 ) -> str:
     """Train runs of these names and overrides below `folder`; returns what the ranks said. One that is there already
-    goes on. `around_the_wrapper`: passes are not those of torch's wrapper, which then sums no gradients."""
+    goes on. `around_the_wrapper`: passes are not those of torch's wrapper, which then sums no gradients. `slow_disk`:
+    the first rank writes its optimizer for longer than gradients may wait."""
     (folder / "runs.json").write_text(json.dumps(runs))
-    return started(count, __file__, *(["--around"] if around_the_wrapper else []), str(folder))
+    flags = [*(["--around"] if around_the_wrapper else []), *(["--slow-disk"] if slow_disk else [])]
+    return started(count, __file__, *flags, str(folder))
 
 
 def started(count: int, *script: str) -> str:
@@ -31,6 +41,20 @@ def started(count: int, *script: str) -> str:
     environment["PYTHONPATH"] = os.pathsep.join([str(tests), environment.get("PYTHONPATH", "")])
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     return done.stdout + done.stderr
+
+
+def take_long_to_save() -> None:
+    """Of the first rank alone: the others write no optimizer."""
+    import torch
+
+    save = torch.save
+
+    def saved(state: object, file: object, *more: object) -> None:
+        if str(file).endswith("optimizer.pt"):
+            time.sleep(1.5 * SHORT.total_seconds())
+        save(state, file, *more)  # type: ignore[arg-type]
+
+    torch.save = saved  # type: ignore[assignment]
 
 
 def main() -> None:
@@ -47,7 +71,10 @@ def main() -> None:
                 return method(*args)  # type: ignore[operator]
 
         trainer._ForwardRedirection = Around  # type: ignore[assignment,misc]
-    ranks, folder = Ranks.joined(), Path(sys.argv[-1])
+    slow = "--slow-disk" in sys.argv
+    if slow:
+        take_long_to_save()
+    ranks, folder = Ranks.joined(**({"timeout": SHORT} if slow else {})), Path(sys.argv[-1])
     for name, overrides in json.loads((folder / "runs.json").read_text()).items():
         config, run = compose("train", overrides), folder / name
         if ranks.first:

@@ -9,7 +9,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import torch
+
 from msgrpo_cli.errors import Interrupted, NotFinite, RunError
+from msgrpo_cli.training.parallel.blame import blamed
+from msgrpo_cli.training.parallel.equals import compare
 from msgrpo_cli.training.parallel.ranks import EndedByFirst, Ranks
 
 
@@ -27,7 +31,7 @@ def _raised(work: Callable[[], object]) -> str:
 
 def main() -> None:
     folder, short = Path(sys.argv[1]), timedelta(seconds=3)
-    ranks = Ranks.joined(short)
+    ranks = Ranks.joined(timeout=short)
     heard: dict[str, object] = {}
 
     def fails(error: BaseException, *, on: int) -> Callable[[], int]:
@@ -64,6 +68,16 @@ def main() -> None:
     if ranks.first:
         time.sleep(2 * short.total_seconds())  # longer than a gradient may wait
     heard["patient"] = ranks.gather(lambda: ranks.rank)
+    ranks.beat.at("scoring")
+    heard["blamed"] = _blamed(lambda: ranks.gather(fails(RunError("of rank 1"), on=1)))
+    heard["sent and blamed"] = _blamed(lambda: ranks.gather(fails(Unsendable("of a library", 3), on=1)))
+    model = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.fill_(1.0)
+        if not ranks.first:
+            model.bias[1] = 2.0
+    heard["different weights"] = _raised(lambda: compare(ranks, model, 7))
     if ranks.first:
         heard["ended"] = _raised(lambda: _lead_and_fail(ranks))
     else:
@@ -71,7 +85,25 @@ def main() -> None:
             ranks.gather(lambda: 1)
         except EndedByFirst:
             heard["ended"] = "by the first"
+    if ranks.first:
+        heard["late"] = "gone"
+        time.sleep(2 * short.total_seconds())  # a gradient that does not come in time
+    else:
+        heard["late"] = _raised(lambda: _step(ranks))
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps(heard))
+
+
+def _blamed(work: Callable[[], object]) -> str | None:
+    try:
+        work()
+    except RunError as error:
+        return blamed(error)
+    return "nobody"
+
+
+def _step(ranks: Ranks) -> None:
+    with ranks.in_step():
+        torch.distributed.all_reduce(torch.ones(3))
 
 
 def _lead_and_fail(ranks: Ranks) -> None:

@@ -272,6 +272,8 @@ class ParallelConfig(Section):
     name: Literal["none", "ddp", "fsdp"] = "none"
     processes: Positive | None = None
     """Null: as many as there are GPUs."""
+    patience: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1800.0
+    """Seconds after which a run ends none of whose processes makes any progress."""
 
     @model_validator(mode="after")
     def _whole(self) -> ParallelConfig:

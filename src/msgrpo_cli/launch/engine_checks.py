@@ -55,9 +55,12 @@ def _check_processes(config: RunConfig) -> None:
             f"parallel={config.parallel.name}: engine={config.engine.name} serves one process; use engine=single, or "
             "parallel=none"
         )
-    if config.parallel.name == "fsdp" and (config.engine.name != "single" or config.lora.quantization):
+    if config.parallel.name == "fsdp" and config.engine.name != "single":
+        raise UsageError(f"engine={config.engine.name}: parallel=fsdp samples with engine=single alone; use that")
+    if config.parallel.name == "fsdp" and config.lora.quantization:
         raise UsageError(
-            "parallel=fsdp: weights that are shared out go with engine=single and without lora.quantization"
+            f"lora.quantization={config.lora.quantization}: parallel=fsdp shares out weights that are not quantized; "
+            "use parallel=ddp, or lora.quantization=null"
         )
     count = processes(config)
     if count < 1:

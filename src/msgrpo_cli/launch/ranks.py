@@ -11,6 +11,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -31,8 +32,13 @@ from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import INTERRUPTED, Interrupted, RunError
 from msgrpo_cli.runs.directory import Run, left_interrupted
+from msgrpo_cli.training.parallel.blame import blamed, naming
+from msgrpo_cli.training.parallel.heartbeat import Heartbeat
+
+from .heartbeats import Heartbeats
 
 _TICK = 0.2  # seconds between two looks at the ranks
+_LEAVE = 30.0  # seconds that ranks have to be gone once they are killed
 _MODULE = "msgrpo_cli.worker"
 
 
@@ -48,7 +54,8 @@ def work_on(
     folder = Path(tempfile.mkdtemp(prefix="msgrpo-ranks-"))
     try:
         job.write(folder)
-        return _outcome(job, folder, _Agent(folder, processes(config)))
+        agent = _Agent(folder, processes(config))
+        return _outcome(job, agent, Heartbeats(folder, agent.count, config.parallel.patience))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -94,16 +101,18 @@ class Result:
     rank: int
     outcome: dict[str, Any] | None = None
     error: BaseException | None = None
+    whose: str | None = None
+    """The rank that the error is of, its host and phase."""
     moment: float = 0.0
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self, beat: Heartbeat) -> Iterator[None]:
         """Around the work: whatever comes of it is written down."""
         try:
             yield
         except BaseException as error:  # noqa: BLE001 - the outermost boundary of a rank; the parent tells it
             error.add_note(f"on rank {self.rank}:\n{traceback.format_exc()}")  # which `-v` shows
-            self.error = error
+            self.error, self.whose = error, _whose(error, beat)
         self.moment = time.time()
         try:
             written = pickle.dumps(self)
@@ -126,6 +135,12 @@ class Result:
             with suppress(Exception):  # cut off in the midst of writing
                 found.append(pickle.loads(path.read_bytes()))
         return sorted(found, key=lambda result: result.moment)
+
+
+def _whose(error: BaseException, beat: Heartbeat) -> str:
+    """Of whom it is that a rank ends with this error: its own, but where another one was blamed."""
+    count = os.environ["WORLD_SIZE"]
+    return blamed(error) or f"rank {beat.rank} of {count} on {socket.gethostname()}, during {beat.phase}"
 
 
 @dataclass
@@ -199,7 +214,7 @@ def _environment(count: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _outcome(job: Job, folder: Path, agent: _Agent) -> dict[str, Any]:
+def _outcome(job: Job, agent: _Agent, beats: Heartbeats) -> dict[str, Any]:
     """Wait for the ranks; what the first one gives. Raises the error that ended them."""
 
     def last_words() -> None:
@@ -209,7 +224,7 @@ def _outcome(job: Job, folder: Path, agent: _Agent) -> dict[str, Any]:
     import torch.distributed.launcher.api  # noqa: F401 - heavy; not in a thread, where a signal could cut it off
 
     thread = threading.Thread(target=agent.run, name="ranks", daemon=True)
-    told = False
+    told, standstill = False, None
     with _environment(agent.count), heeding(None, last_words, heard=b""):
         thread.start()
         while thread.is_alive():
@@ -219,34 +234,40 @@ def _outcome(job: Job, folder: Path, agent: _Agent) -> dict[str, Any]:
                 told = True
                 interrupted = isinstance(asked, Interrupted) and asked.exit_code == INTERRUPTED
                 agent.signal(signal.SIGINT if interrupted else signal.SIGTERM)
-    results = Result.all_in(folder)
+            if (standstill := beats.standstill()) is not None:
+                agent.signal(signal.SIGKILL)  # a rank that hangs hears nothing else
+                thread.join(_LEAVE)  # one that the kernel holds, for a disk that hangs, not even that
+                break
+    results = Result.all_in(agent.folder)
     first = next((result for result in results if result.rank == 0), None)
     if first is not None and first.outcome is not None:
         return first.outcome
-    error = _what_ended(results, agent)
+    error = RunError(standstill) if standstill else _what_ended(results, agent, beats, asked=told)
     if not isinstance(error, Interrupted):
         _record(Run(job.run), error)
     raise error
 
 
-def _what_ended(results: list[Result], agent: _Agent) -> BaseException:
+def _what_ended(results: list[Result], agent: _Agent, beats: Heartbeats, *, asked: bool) -> BaseException:
     """A rank that was killed, else what failed by itself (the first rank says it best, then the earliest), else the
-    interruption that all heard of."""
+    interruption that all heard of. Names rank, host and phase, but where the program itself was `asked` to end."""
     from msgrpo_cli.training.parallel.ranks import PeerLost
 
     for rank, failure in sorted(agent.failures.items()):
         if failure.exitcode < 0:
             name = signal.Signals(-failure.exitcode).name
-            return RunError(f"rank {rank} (process {failure.pid}) was ended by {name}; go on with --resume")
-    errors = [(result.rank, result.error) for result in results if result.error is not None]
-    own = [(rank, error) for rank, error in errors if not isinstance(error, (PeerLost, Interrupted))]
-    own.sort(key=lambda one: one[0] != 0)
-    interruptions = [error for _, error in errors if isinstance(error, Interrupted)]
-    for error in (*(error for _, error in own), *interruptions, *(error for _, error in errors)):
-        return error
+            return RunError(f"{beats.named(rank, failure.pid)} was ended by {name}; go on with --resume")
+    failed = [result for result in results if result.error is not None]
+    own = [result for result in failed if not isinstance(result.error, (PeerLost, Interrupted))]
+    own.sort(key=lambda result: result.rank != 0)
+    interrupted = [result for result in failed if isinstance(result.error, Interrupted)]
+    for result in (*own, *interrupted, *failed):
+        assert result.error is not None
+        return result.error if asked and result in interrupted else naming(result.error, str(result.whose))
     if agent.problem is not None:
         return RunError(f"the processes could not be started: {one_line(agent.problem)}")
-    codes = ", ".join(f"rank {rank} with exit code {f.exitcode}" for rank, f in sorted(agent.failures.items()))
+    ends = sorted(agent.failures.items())
+    codes = ", ".join(f"{beats.named(rank, end.pid)} with exit code {end.exitcode}" for rank, end in ends)
     return RunError(f"the run's processes ended without a word: {codes or 'all of them'}")
 
 

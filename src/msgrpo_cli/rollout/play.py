@@ -133,6 +133,7 @@ def _play(
     waiting = deque(enumerate(starts))
     live: list[_Live] = []
     finished: dict[int, Episode] = {}
+    on_progress(0, len(starts))  # the first round may take long, or never end
     spare = [make_game() for _ in range(min(rules.max_live_episodes, len(starts)))]
     while waiting or live:
         while waiting and spare:

@@ -158,7 +158,7 @@ class Run:
             overrides=[*known, *(text for text in overrides if text not in known)],
             config_hash=config_hash,
             versions=_versions(),
-            commit=_commit(Path(str(files("msgrpo_cli")))),
+            commit=_commit(_program()),
             device=device,
             threads=threads,
             pid=os.getpid(),
@@ -230,6 +230,15 @@ def find_run(text: str, root: Path = Path(".")) -> Path:
         f"{shown(text)}: {found}; give a run directory, `last`, or the beginning of one name under outputs/ or "
         "multirun/"
     )
+
+
+def surroundings() -> dict[str, str | None]:
+    """What `begin` records of the program: its commit, and the versions of what it computes with."""
+    return {"commit": _commit(_program()), **_versions()}
+
+
+def _program() -> Path:
+    return Path(str(files("msgrpo_cli")))
 
 
 def _versions() -> dict[str, str | None]:

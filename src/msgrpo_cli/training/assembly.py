@@ -138,6 +138,8 @@ def _loaded(config: RunConfig, run: Run, display: Display, ranks: Ranks) -> _Loa
     display.say(f"loading {config.model.path} ({config.model.init})")
     model, tokenizer = ranks.after_first(lambda: initial_model(config, run))
     model.to(device)  # type: ignore[arg-type]
+    if not ranks.alone:
+        ranks.beat.follow(policy_of(model))
     _say_precision(config, run, model, display, ranks)
     bound_logprob_gap(arguments, config, policy_of(model))
     if config.engine.note:
@@ -177,7 +179,8 @@ def _connect_trainer(
     on_checkpoint: Callable[[Path, int], None],
     on_update: Callable[[FinishedUpdate], AfterUpdate],
 ) -> None:
-    config, shared = loaded.config, {} if ranks.alone else {"play": shared_play(ranks)}
+    config = loaded.config
+    shared = {} if ranks.alone and config.parallel.name != "fsdp" else {"play": shared_play(ranks)}
     games = [game_factory(env, evaluation=False) for env in _stages(config)[0]]
     rules, rules_of_play, judge = update_rules(config), play_rules(config, evaluation=False), ExactPlayer()
 

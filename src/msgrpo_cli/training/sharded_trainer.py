@@ -6,7 +6,6 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from transformers import PreTrainedModel
 
 from msgrpo_cli.models.adapters import policy_of
 
-from .loss.gap import GapBound
-from .loss.micro_batch import Batch
 from .parallel.sharding import adapter_weights, load_optimizer, save_optimizer, share_out, take_weights, whole_weights
 from .trainer import MSGRPOTrainer
 
@@ -41,10 +38,6 @@ class ShardedTrainer(MSGRPOTrainer):
 
     def _compare_weights(self) -> None:
         """No two ranks have the same."""
-
-    def _cause_of_gap(self, bound: GapBound, batches: Sequence[Batch]) -> str:
-        """No rank reads the model by itself."""
-        return "not looked for where weights are shared out; with parallel=none it is"
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """The only change: every rank takes its part."""

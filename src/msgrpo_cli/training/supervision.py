@@ -23,6 +23,7 @@ from msgrpo_cli.runs.resume import remove_leftovers
 
 from .display import Display
 from .failures import Limit, explained, row_to_json
+from .parallel.heartbeat import Heartbeat
 from .watchdog import Watchdog
 
 _SHOW_CURSOR = "\x1b[?25h"
@@ -31,8 +32,8 @@ _SHOW_CURSOR = "\x1b[?25h"
 class Supervision:
     """A context manager around the whole work on one run."""
 
-    def __init__(self, run: Run, total_updates: int) -> None:
-        self._run = run
+    def __init__(self, run: Run, total_updates: int, beat: Heartbeat | None = None) -> None:
+        self._run, self._beat = run, beat or Heartbeat()
         self.display = Display(total_updates, on_phase=self._at)
         self._watchdog = Watchdog(self.display.say, self._end, self._end_now)
         self._phase_file = PhaseFile(run.progress)
@@ -53,6 +54,7 @@ class Supervision:
     def _at(self, name: str, finished: int, total: int) -> None:
         self._watchdog.at(name, finished, total)
         self._phase_file.at(name, finished, total)
+        self._beat.at(name, finished, total)
 
     @contextmanager
     def explaining(

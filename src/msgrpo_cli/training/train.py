@@ -117,7 +117,7 @@ def follow_job(run_dir: Path, ranks: Ranks) -> None:
         heeding(None, lambda: None, heard=b""),
         suppress(EndedByFirst),
     ):
-        display = Display(begin.config.max_updates, Console(file=nowhere))
+        display = Display(begin.config.max_updates, Console(file=nowhere), ranks.beat.at)
         following(begin.config, Run(run_dir), display, begin.stage, ranks).follow()
 
 
@@ -141,7 +141,7 @@ def _train(
 ) -> dict[str, Any]:
     """The work itself; `before` is the record of the run that goes on, None for a new one."""
     with (
-        Supervision(run, config.max_updates) as supervision,
+        Supervision(run, config.max_updates, ranks.beat) as supervision,
         heeding(config.max_hours, supervision.last_words),
     ):
         tell = supervision.display.say

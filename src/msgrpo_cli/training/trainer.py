@@ -25,7 +25,6 @@ from trl.models.utils import _ForwardRedirection
 from msgrpo_cli.algo.batching import Row, deal, shared_out, step_rows, times_read, weighed_rows
 from msgrpo_cli.common.memory import peak_memory
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.errors import RunError
 from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.models.dropout import switch_off
 from msgrpo_cli.rollout.collect import PlayedUpdate
@@ -40,8 +39,9 @@ from .loss.gap_cause import cause
 from .loss.metrics import UpdateFigures
 from .loss.micro_batch import Batch, entropies, model_inputs, no_reward, normalise, rows_in_hand, work
 from .loss.shared_logprobs import Sharing, told_positions
-from .parallel.equals import digest, own_figures
+from .parallel.equals import compare, own_figures
 from .parallel.ranks import ALONE, Ranks
+from .parallel.sharding import read_alone
 from .reference import as_trl_reads_it
 from .settings import MSGRPOConfig
 
@@ -199,7 +199,8 @@ class MSGRPOTrainer(CheckpointingTrainer):
         """Of a part of the update, none of whose steps was taken: `trained` has a tensor for every micro-batch."""
         bound, steps = GapBound(self.args.max_logprob_gap, self.args.mean_logprob_gap), self.args.optimizer_steps
         find = partial(self._cause_of_gap, bound)
-        return checked_gap(self._parts[number], trained, bound, self.update + 1, find, (number + 1, steps), self.ranks)
+        part, of, alone = self._parts[number], (number + 1, steps), partial(read_alone, self.inner)
+        return checked_gap(part, trained, bound, self.update + 1, find, of, self.ranks, alone)
 
     def _cause_of_gap(self, bound: GapBound, batches: Sequence[Batch]) -> str:
         """Asked on one rank alone."""
@@ -214,6 +215,7 @@ class MSGRPOTrainer(CheckpointingTrainer):
         self._last_loaded_step = self.state.global_step  # the policy's generator pushed the weights before it played
         assert self.model is not None
         self.model.train()
+        self.ranks.beat.moved()
         with own_figures(self.accelerator, self.ranks):
             batch: Batch = self._generate_and_score_completions([{"prompt": ""} for _ in rows])
         weighed = [update[i].advantage * factors[i] for i in numbers] or [0.0]
@@ -302,9 +304,9 @@ class MSGRPOTrainer(CheckpointingTrainer):
         scaled_down = self.args.fp16  # a gradient beyond fp16: the scaler takes no step and halves its scale
         figures = self.figures
         if not ((math.isfinite(value) or scaled_down) and math.isfinite(figures.loss)):
-            within = int(self.state.global_step) % self.args.steps_per_update
-            rows = self._rows_of_parts[within % self.args.optimizer_steps]
-            raise not_finite(self.update + 1, within, figures.loss, value, rows)
+            at = int(self.state.global_step) % self.args.steps_per_update
+            rows = self._rows_of_parts[at % self.args.optimizer_steps]
+            raise self.ranks.blaming(not_finite(self.update + 1, at, figures.loss, value, rows), figures.not_finite_on)
         figures.grad_norm += value
         guard, far = self.args.guard_grad_norm, self.args.guard_log_ratio
         if (guard is not None and value > guard) or (far is not None and figures.log_ratio_of_step > far):
@@ -339,9 +341,7 @@ class MSGRPOTrainer(CheckpointingTrainer):
 
     def _compare_weights(self) -> None:
         """Raises RunError where they are no longer the same on all ranks."""
-        assert self.model is not None
-        if len(set(self.ranks.gather(partial(digest, self.model)))) > 1:
-            raise RunError(f"update {self.update}: the processes have come to different weights")
+        compare(self.ranks, self.inner, self.update)
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """The only change: TRL's own averages over rows are dropped; they would mislead."""

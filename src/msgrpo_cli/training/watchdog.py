@@ -128,7 +128,7 @@ class Watchdog:
         advice = _ADVICE.get(phase.name, "msgrpo doctor; Ctrl-C ends the run so that it can be resumed")
         self._say(
             f"warning: {phase.name} has taken {taken:.0f} s{against}; it stands at {progress}, in "
-            f"{_place(self._watched)}; try {advice}"
+            f"{place_of(self._watched)}; try {advice}"
         )
 
 
@@ -178,7 +178,7 @@ def _ending(pid: int) -> Any:
         return None
 
 
-def _place(thread: int | None) -> str:
+def place_of(thread: int | None) -> str:
     """The innermost line of ours and the innermost line of all that a thread is executing."""
     frame: FrameType | None = sys._current_frames().get(thread or 0)
     if frame is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -58,6 +59,27 @@ def test_the_first_goes_ahead(heard: list[dict[str, Any]]) -> None:
 @pytest.mark.slow
 def test_ranks_wait_longer_than_a_gradient_may(heard: list[dict[str, Any]]) -> None:
     assert [one["patient"] for one in heard] == [[0, 1], [0, 1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["blamed", "sent and blamed"])
+def test_all_know_whose_fault_it_is(heard: list[dict[str, Any]], case: str) -> None:
+    assert [one[case] for one in heard] == [f"rank 1 of 2 on {socket.gethostname()}, during scoring"] * 2
+
+
+@pytest.mark.slow
+def test_a_rank_with_other_weights_is_named(heard: list[dict[str, Any]]) -> None:
+    host = socket.gethostname()
+    told = f"rank 1 of 2 on {host} has others than rank 0 of 2 on {host}; go on with --resume from the last checkpoint"
+    assert {one["different weights"] for one in heard} == {
+        f"RunError: update 7: the processes have come to different weights: {told}"
+    }
+
+
+@pytest.mark.slow
+def test_a_gradient_that_does_not_come_is_one_line(heard: list[dict[str, Any]]) -> None:
+    assert heard[1]["late"].startswith("PeerLost: another process of the run has sent no gradient in time: ")
+    assert "\n" not in heard[1]["late"]
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,12 +87,14 @@ def checked_gap(
     cause: Callable[[Sequence[Batch]], str],
     number: tuple[int, int] = (1, 1),
     ranks: Ranks = ALONE,
+    alone: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Far:
     """The gap of those rows of an update that train in one optimizer step, the first of the pair `number` of so many.
 
     `trained` are the log-probabilities that its micro-batches train from, computed before the update changed a weight.
     Raises RunError where sampling and training disagree by more than the bound, or by no number at all; `cause` is
-    asked about the micro-batch that is farthest, on the rank of several `ranks` that has it. Where `trained` itself is
+    asked about the micro-batch that is farthest, on the rank of several `ranks` that has it; all enter `alone`, within
+    which one of them may read the model. Where `trained` itself is
     no number the loss is none, which stops the run and says so.
     """
     gaps = [Far.of(batch, logprobs) for batch, logprobs in zip(part, trained, strict=False)]
@@ -106,11 +109,13 @@ def checked_gap(
     rank, number_there = max(
         ((r, i) for r, of in enumerate(far) for i in range(len(of))), key=lambda at: far[at[0]][at[1]]
     )
-    why = ranks.gather(lambda: cause([part[number_there]]) if rank == ranks.rank else "")[rank]
+    with alone():
+        why = ranks.gather(lambda: cause([part[number_there]]) if rank == ranks.rank else "")[rank]
     of_step = f" of optimizer step {number[0]} of {number[1]}" if number[1] > 1 else ""
-    raise RunError(
+    error = RunError(
         f"update {update}: sampling and training disagree about the tokens{of_step}: log-probability gap "
         f"{gap.mean:.2g} on average (engine.mean_logprob_gap {bound.mean:g}), {gap.largest:.2g} at most "
         f"(engine.max_logprob_gap {bound.largest:g}); the weights were not changed. "
         f"Likely cause: {why}"
     )
+    raise ranks.blaming(error, rank)

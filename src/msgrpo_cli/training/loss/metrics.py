@@ -6,6 +6,7 @@ files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,8 @@ class UpdateFigures:
     log_ratio_max: float = 0.0
     log_ratio_of_step: float = 0.0
     """The farthest token of the present optimizer step from the policy that it was sampled from."""
+    not_finite_on: int = 0
+    """The first of several ranks whose loss is no number; where all are, this one, which meets what came of the sum."""
     _weight: int = 0
     _trl: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_FROM_TRL, 0.0))
 
@@ -74,6 +77,7 @@ class UpdateFigures:
         """Of the optimizer step that all ranks have just computed: the farthest token of all of them, and its loss, of
         which each rank gives P times its share."""
         losses, ratios = zip(*ranks.gather(lambda: (loss, self.log_ratio_of_step)), strict=True)
+        self.not_finite_on = next((rank for rank, one in enumerate(losses) if not math.isfinite(one)), ranks.rank)
         self.log_ratio_of_step = max(ratios)
         self.log_ratio_max = max(self.log_ratio_max, self.log_ratio_of_step)
         return float(sum(losses) / ranks.count)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+
+from msgrpo_cli.errors import RunError
 
 from .ranks import Ranks
 
@@ -26,6 +29,18 @@ def own_figures(accelerator: Any, ranks: Ranks) -> Iterator[None]:
         yield
     finally:
         del accelerator.gather, accelerator.gather_for_metrics
+
+
+def compare(ranks: Ranks, model: torch.nn.Module, update: int) -> None:
+    """Raises RunError where the weights that are trained are not the same on all ranks."""
+    digests = ranks.gather(partial(digest, model))
+    other = next((rank for rank, found in enumerate(digests) if found != digests[0]), None)
+    if other is not None:
+        error = RunError(
+            f"update {update}: the processes have come to different weights: {ranks.named(other)} has others than "
+            f"{ranks.named(0)}; go on with --resume from the last checkpoint"
+        )
+        raise ranks.blaming(error, other)
 
 
 def digest(model: torch.nn.Module) -> int:

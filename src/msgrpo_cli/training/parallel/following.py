@@ -90,8 +90,6 @@ class Leader:
 
     def evaluating(self) -> PlayEpisodes:
         """How an evaluation plays."""
-        if self.ranks.alone:
-            return play_episodes
         together = shared_play(self.ranks)
 
         def play(starts: Sequence[Start], make_game: GameFactory, policy: Policy, *more: Any) -> list[Episode]:

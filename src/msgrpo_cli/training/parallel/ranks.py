@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,9 +24,13 @@ import torch.distributed as dist
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.errors import Interrupted, RunError
 
+from .blame import E, blame, blamed
+from .heartbeat import Heartbeat
+
 T = TypeVar("T")
 _PATIENT = timedelta(days=30)
-"""How long ranks wait for each other outside of a gradient: as long as one of them plays, evaluates or writes."""
+"""How long torch lets ranks wait for each other: as long as one of them plays, evaluates or writes. For how long none
+of them may stand still is another question: `heartbeat`."""
 
 
 class PeerLost(RunError):
@@ -54,19 +59,28 @@ class Ranks:
     count: int = 1
     group: Any = None
     """Over which they talk."""
+    hosts: tuple[str, ...] = (socket.gethostname(),)
+    """Where each of them runs."""
+    beat: Heartbeat = field(default_factory=Heartbeat)
+    """Of this rank."""
     _listening: bool = field(default=True, init=False)
 
     @classmethod
-    def joined(cls, timeout: timedelta | None = None) -> Ranks:
+    def joined(cls, beat: Heartbeat | None = None, timeout: timedelta = _PATIENT) -> Ranks:
         """Those that torchrun's variables speak of; waits until all are there.
 
-        `timeout`: how long a gradient may wait for another rank's, where torch's own half an hour does not suit.
+        `timeout`: how long a gradient may wait for another rank's.
         """
+        beat = beat or Heartbeat(int(os.environ["RANK"]))
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=timeout)
-        return cls(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=_PATIENT))
+        with beat.waiting():
+            dist.init_process_group(backend, timeout=timeout)
+            group = dist.new_group(backend="gloo", timeout=_PATIENT)
+        ranks = cls(dist.get_rank(), dist.get_world_size(), group, beat=beat)
+        ranks.hosts = tuple(ranks.gather(socket.gethostname))
+        return ranks
 
     @property
     def alone(self) -> bool:
@@ -88,7 +102,7 @@ class Ranks:
         try:
             mine: Any = work()
         except (Exception, Interrupted) as error:  # noqa: BLE001 - all ranks raise it
-            mine = _Failed(error)
+            mine = _Failed(self.blaming(error, self.rank))
         given = self._exchanged(mine)
         failures = [value.error for value in given if isinstance(value, _Failed)]
         if failures:
@@ -127,7 +141,7 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, dist.DistError) or "gloo" in str(error):
+            if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
                 raise self._lost(error) from error
             raise
         self._listening = True
@@ -147,13 +161,23 @@ class Ranks:
     def _exchanged(self, mine: object) -> list[Any]:
         given: list[Any] = [None] * self.count
         try:
-            dist.all_gather_object(given, _portable(mine), group=self.group)
+            with self.beat.waiting():
+                dist.all_gather_object(given, _portable(mine), group=self.group)
         except RuntimeError as error:  # that of gloo is no other
             raise self._lost(error) from error
         return given
 
+    def named(self, rank: int) -> str:
+        """A rank, to people."""
+        return f"rank {rank} of {self.count} on {self.hosts[rank]}"
+
+    def blaming(self, error: E, rank: int) -> E:
+        """The same error, which knows from now on of which rank it is."""
+        return blame(error, None if self.alone else f"{self.named(rank)}, during {self.beat.phase}")
+
     def _lost(self, error: BaseException) -> PeerLost:
-        return PeerLost(f"rank {self.rank} of {self.count}: another is gone: {one_line(error)}")
+        why = "has sent no gradient in time" if "timed out" in str(error).lower() else "is gone"
+        return PeerLost(f"another process of the run {why}: {one_line(error)}")
 
 
 def _portable(value: object) -> object:
@@ -162,7 +186,8 @@ def _portable(value: object) -> object:
         try:
             pickle.loads(pickle.dumps(value))
         except Exception:  # noqa: BLE001 - whatever pickle or the exception's own constructor raises
-            return _Failed(RunError(f"{type(value.error).__name__}: {one_line(value.error)}"))
+            sent = RunError(f"{type(value.error).__name__}: {one_line(value.error)}")
+            return _Failed(blame(sent, blamed(value.error)))
     return value
 
 

@@ -9,7 +9,7 @@ once (`whole`), for it asks its own texts, as many as it likes: nothing may wait
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,13 @@ def whole(model: torch.nn.Module) -> Iterator[None]:
         for part in parts:
             part.reshard()
             part.set_reshard_after_forward(part is not parts[0], recurse=False)
+
+
+@contextmanager
+def read_alone(model: torch.nn.Module) -> Iterator[None]:
+    """Within, any rank may read the model by itself, shared out or not. All ranks enter and leave."""
+    with whole(model) if is_shared_out(model) else nullcontext():
+        yield
 
 
 def whole_weights(model: PreTrainedModel | PeftModel) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.rollout.play import GameFactory, PlayEpisodes, Policy, play_episodes
 
 from .ranks import Ranks
-from .sharding import is_shared_out, whole
+from .sharding import read_alone
 
 
 def shared_play(ranks: Ranks) -> PlayEpisodes:
@@ -24,7 +24,7 @@ def shared_play(ranks: Ranks) -> PlayEpisodes:
         mine = share(starts, ranks.rank, ranks.count)
         some = [starts[number] for number in mine]
         model = getattr(policy, "model", None)
-        with whole(model) if model is not None and is_shared_out(model) else nullcontext():
+        with nullcontext() if model is None else read_alone(model):
             played = ranks.gather(lambda: play_episodes(some, make_game, policy, *more))
         numbers = [number for rank in range(ranks.count) for number in share(starts, rank, ranks.count)]
         episodes = dict(zip(numbers, (episode for part in played for episode in part), strict=True))
