@@ -5,6 +5,7 @@ Knows completions, steps and episodes. Knows nothing about models, games, files 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgrpo_cli.common.seeding import Key
@@ -31,7 +32,7 @@ class Completion:
     text: str
     """Decoded answer up to the end of its turn."""
     action: str | None
-    """The action that the parser found, or None: invalid."""
+    """The action that the parser found, or None: invalid. Of a step, None too where it was no move of the state."""
     prompt_ids: tuple[int, ...] = ()
     """Token ids of the prompt; empty where no language model answered."""
     token_ids: tuple[int, ...] = ()
@@ -57,11 +58,20 @@ class Step:
     optimal_action: str | None = None
     regret: float | None = None
     """Expected total reward lost against the best action (game rewards); None where unknown."""
+    illegal: bool | None = None
+    """Whether the completion, invalid then, held an action of the game that is no move of this state; None where all
+    actions are moves of all states."""
 
     @property
     def valid(self) -> bool:
-        """Whether the completion held an action of the game."""
+        """Whether the completion held a move of this state."""
         return self.completion.action is not None
+
+
+def illegal_rate(steps: Sequence[Step]) -> float | None:
+    """Share of steps whose answer named an action that is no move of the state; None where all always are."""
+    known = [step.illegal for step in steps if step.illegal is not None]
+    return sum(known) / len(steps) if known else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -346,6 +346,17 @@ GAME_ROWS = [
     ("SMOKE env.size=3 env.p=1.0 eval.split=test", 2, f"no initial state of the test part {TOO_ALIKE}"),
     ("SMOKE --dry-run env.size=3 env.p=1.0", 2, f"no initial state of the validation part {TOO_ALIKE}"),
     ("SMOKE --GAMES env=sameactions", 2, "env.name=sameactions: actions=('left', 'left'): the same word twice"),
+    (
+        "SMOKE --GAMES env=nomoves",
+        2,
+        "env.name=nomoves: legal() is empty in a state that asks for a move; end the game there, or leave one move",
+    ),
+    (
+        "SMOKE --GAMES env=strangemoves",
+        2,
+        "env.name=strangemoves: legal() holds 'jump', which is none of actions=('left', 'right', 'down', 'up')",
+    ),
+    ("SMOKE --GAMES env=movelist", 2, "env.name=movelist: legal() returned ['left']; it must return a tuple of words"),
     ("SMOKE --GAMES env=textkey", 2, "env.name=textkey: state_key() must return bytes, not str"),
     ("SMOKE --GAMES env=neverends", 2, "env.name=neverends: the episode did not end at max_steps=4"),
     ("eval --GAMES policy=random env=neverends", 2, "env.name=neverends: the episode did not end at max_steps=4"),
@@ -420,7 +431,7 @@ GAME_ROWS = [
 ]
 LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 BROKEN = "prompt: the prompt template is broken"
-MAY_USE = "it may use rules, actions, max_steps and observation"
+MAY_USE = "it may use rules, actions, legal, max_steps and observation"
 VALUE_ROWS = [
     ("train --resume 'no\nsuch'", 2, rf"'no\nsuch': {NO_RUN}"),
     ("eval 'no\nsuch'", 2, rf"'no\nsuch': {NO_RUN}"),

@@ -164,3 +164,12 @@ def test_json_is_strict() -> None:
     assert result["sampling"] == {"min_p": None, "stop": ["a", 1]}
     assert result["seeds"] == [1, 3]
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_illegal_answers_are_told_of_games_that_limit_their_moves() -> None:
+    assert "illegal_action_rate" not in evaluated().to_json()
+    first, second, *others = four()
+    steps = tuple(replace(step, illegal=t == 0) for t, step in enumerate(second.steps))
+    told = evaluated(episodes=[first, replace(second, steps=steps), *others]).to_json()
+    assert told["illegal_action_rate"] == pytest.approx(1 / 8)
+    assert list(told) == [*FIELDS.split(), "illegal_action_rate"]

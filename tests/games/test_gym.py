@@ -13,7 +13,7 @@ from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame
-from msgrpo_cli.games.gym import wrapped
+from msgrpo_cli.games.gym import TabularGymGame, wrapped
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.game_check import CHECKS
 from msgrpo_cli.rollout.players import ExactPlayer
@@ -245,3 +245,31 @@ def test_a_game_that_drops_a_wrapper_fails_its_check(registered: None, monkeypat
     monkeypatch.setattr(type(make_game(env)), "play", lambda self, action: (-1.0, None))
     with pytest.raises(Exception, match=r"at step 1 of seed 0 test/Wrapped-v0 by itself gives"):
         CHECKS["gymnasium"](env)
+
+
+def test_the_mask_of_an_environment_says_which_moves_are_legal() -> None:
+    game = game_of("env=taxi", "env.action_mask=true")
+    assert isinstance(game, TabularGymGame) and game.limits_moves
+    rng = np.random.default_rng(0)
+    for seed in range(4):
+        game.reset(seed=seed)
+        for _ in range(20):
+            mask = game._inner.unwrapped.action_mask(game._inner.unwrapped.s)
+            assert game.legal() == tuple(name for name, open_ in zip(game.actions, mask, strict=True) if open_)
+            assert game.legal() == game.legal_in(game.state())
+            game.take(game.legal()[int(rng.integers(len(game.legal())))])
+    assert ExactPlayer().value(game) == pytest.approx(ExactPlayer().value(_plain_at(game))), "no use in walls"
+
+
+def _plain_at(game: TabularGymGame) -> TabularGymGame:
+    """Taxi without a mask, in the same state at the same time."""
+    plain = game_of("env=taxi")
+    assert isinstance(plain, TabularGymGame) and not plain.limits_moves and plain.legal() == plain.actions
+    plain.reset(seed=0)
+    plain._inner.unwrapped.s, plain.elapsed = game._inner.unwrapped.s, game.elapsed
+    return plain
+
+
+def test_an_environment_without_a_mask_cannot_limit_its_moves() -> None:
+    with pytest.raises(UsageError, match=r"env\.action_mask=true: CliffWalking-v1 gives no info\['action_mask'\] of 4"):
+        compose("train", ["env=gym", "env.action_mask=true"])

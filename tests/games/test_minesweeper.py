@@ -81,3 +81,20 @@ def test_rewards_of_a_won_game_sum_to_one() -> None:
 def test_boards_that_cannot_be_had_are_refused(keys: dict[str, int], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Minesweeper(**keys)
+
+
+def test_an_open_cell_may_be_no_legal_move() -> None:
+    game = Minesweeper(size=2, mines=1, legal_moves=True)
+    game.reset(seed=0)
+    safe = next(name for cell, name in enumerate(game.actions) if cell not in game.mines)
+    assert game.limits_moves and game.legal() == ("a1", "b1", "a2", "b2")
+    game.take(safe)
+    assert game.legal() == tuple(name for name in game.actions if name != safe)
+    assert "closed ones alone" in game.rules()
+
+
+def test_by_default_an_open_cell_may_be_opened_again() -> None:
+    game = mined(3, "a1", "b1", "c3")
+    game.play("b2")
+    assert not game.limits_moves and game.legal() == game.actions
+    assert game.rules().endswith("21 cells.")

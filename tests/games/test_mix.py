@@ -15,6 +15,7 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluation.evaluator import Evaluator
+from msgrpo_cli.games.mix import Mix
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.collect import UpdateRules, play_update, rollout_metrics
 from msgrpo_cli.rollout.game_check import check_game
@@ -249,3 +250,17 @@ def test_heuristics_play_a_mixture() -> None:
     rules = UpdateRules(seed=0, groups_per_update=4, group_size=2)
     played = play_update(1, rules, lambda: make_game(env, True), GreedyPlayer(), PlayRules("mix"))
     assert all(episode.total_reward > 0 for episode in played.episodes)
+
+
+def test_a_mixture_limits_moves_where_one_of_its_games_does() -> None:
+    overrides = ["env=mix", "env.games=[frozenlake,minesweeper]"]
+    blocks = [game.model_dump() for game in compose("train", overrides).env.games]
+    assert not Mix(blocks).limits_moves
+    mixed = Mix([blocks[0], {**blocks[1], "legal_moves": True}])
+    assert mixed.limits_moves and mixed.lists_moves()
+    for seed in range(12):
+        mixed.reset(seed=seed)
+        assert mixed.legal() == mixed.present.legal() == mixed.actions
+        if mixed.label == "minesweeper":
+            mixed.take(mixed.greedy_action())
+            assert len(mixed.legal()) < len(mixed.actions) or mixed.elapsed == 1

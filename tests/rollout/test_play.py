@@ -9,9 +9,11 @@ import pytest
 from msgrpo_cli.common.seeding import Key
 from msgrpo_cli.episode import Completion, Episode, Start
 from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.games.guard import GameError
 from msgrpo_cli.rollout.play import Decision, InvalidAction, PlayRules, Policy, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer
 from support.chance import fits
+from support.planted_games import Fenced, Stuck
 
 WALK = ["down", "down", "down", "right", "right", "right"]
 
@@ -264,3 +266,43 @@ def test_a_policy_that_answers_too_little_is_an_error() -> None:
 
     with pytest.raises(ValueError, match="zip"):
         play_episodes(many(2), meadow, Lazy(), PlayRules())
+
+
+def fenced(*texts: str, rules: PlayRules) -> Episode:
+    """Played on a board without holes, whose moves off the board are not legal (and raise)."""
+    script = Script(*(f"<action>{text}</action>" if text.isalpha() else text for text in texts))
+    (episode,) = play_episodes([Start(5, 0, 0, (0, 1, 0, 0))], lambda: Fenced(p=1.0, max_steps=8), script, rules)
+    return episode
+
+
+def test_an_illegal_answer_is_invalid_and_told_apart() -> None:
+    rules = PlayRules(format_penalty=0.25, observation="compact")
+    first, second, third, *_ = fenced("up", "what?", "right", rules=rules).steps
+    assert (first.completion, first.action) == (Completion("<action>up</action>", None), "down"), "the first legal move"
+    assert (first.valid, first.illegal, first.reward) == (False, True, -0.25)
+    assert (second.valid, second.illegal, second.reward, second.action) == (False, False, -0.25, "down")
+    assert (third.valid, third.illegal, third.reward, third.action) == (True, False, 0.0, "right")
+
+
+@pytest.mark.parametrize(("invalid_action", "ended_by"), [("noop", "step limit"), ("end", "invalid")])
+def test_an_illegal_answer_need_not_be_replaced(invalid_action: InvalidAction, ended_by: str) -> None:
+    episode = fenced("up", rules=PlayRules(invalid_action=invalid_action))
+    assert (episode.ended_by, {step.action for step in episode.steps}) == (ended_by, {None})
+    assert {step.illegal for step in episode.steps} == {True}
+
+
+def test_a_random_fallback_is_drawn_from_the_legal_moves() -> None:
+    starts = [Start(5, number, 0, (0, 1, number, 0)) for number in range(300)]
+    rules = PlayRules(invalid_action="random")
+    episodes = play_episodes(starts, lambda: Fenced(p=1.0), says("left"), rules)
+    first = [episode.steps[0].action for episode in episodes]
+    assert fits([first.count(name) for name in ("down", "right")], [1 / 2] * 2) and len(set(first)) == 2
+
+
+def test_where_all_actions_are_moves_nothing_is_told_apart() -> None:
+    assert {step.illegal for step in alone(says("up"), PlayRules()).steps} == {None}
+
+
+def test_an_empty_list_ends_the_run_with_the_game_to_blame() -> None:
+    with pytest.raises(GameError, match=r"game lake: legal\(\) is empty .*, at step 3 of the episode with seed 5"):
+        play_episodes([Start(5, 0, 0, (0,))], lambda: Stuck(p=1.0), says("right", "down"), PlayRules(env="lake"))

@@ -13,10 +13,12 @@ from msgrpo_cli.common.seeding import seed_from
 from msgrpo_cli.episode import Start
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
+from msgrpo_cli.games.guard import GameError
 from msgrpo_cli.rollout.play import Decision, PlayRules, Policy, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
 from msgrpo_cli.rollout.split import start_seeds
 from support.chance import NORMAL_LIMIT, fits
+from support.planted_games import Careless, Fenced
 
 BOARD = ("SFFF", "FHFH", "FFFH", "HFFG")
 
@@ -195,3 +197,29 @@ def test_what_is_unknown_is_none_and_cannot_be_played() -> None:
     with pytest.raises(ValueError, match="Riddle has no heuristic player"):
         GreedyPlayer().act([Decision(game, "", (0,))])
     assert RandomPlayer().act([Decision(game, "", (0,))])[0].action in ("yes", "no")
+
+
+def test_exact_play_is_over_the_legal_moves() -> None:
+    """Two rows and columns of dry ice, and slippery: a move off the board would be a step for nothing."""
+    game = Fenced(size=2, p=1.0, max_steps=2)
+    game.reset(seed=0)
+    player = ExactPlayer()
+    assert player.value(game) == 1.0
+    assert player.judge(game, "right") == ("down", 0.0)
+    game.take("down")
+    assert player.judge(game, "up") == ("right", 1.0), "asked for legal moves alone, which are right and up here"
+    assert player.act([Decision(game, "", (0,))])[0].action == "right"
+
+
+def test_random_play_is_uniform_over_the_legal_moves() -> None:
+    game = Fenced(p=1.0)
+    game.reset(seed=0)
+    answers = RandomPlayer().act([Decision(game, "", (0, number)) for number in range(600)])
+    said = [answer.action for answer in answers]
+    assert set(said) == {"down", "right"} and fits([said.count("down"), said.count("right")], [0.5, 0.5])
+
+
+def test_a_heuristic_that_breaks_its_own_rules_is_told() -> None:
+    starts = [Start(5, 0, 0, (0,))]
+    with pytest.raises(GameError, match="greedy_action.. or search_action.. is 'left', no move of legal"):
+        play_episodes(starts, lambda: Careless(p=1.0), GreedyPlayer(), PlayRules())

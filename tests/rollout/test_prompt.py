@@ -9,6 +9,7 @@ from jinja2 import UndefinedError
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from support.places import ROOT
+from support.planted_games import Fenced
 
 FOLDER = ROOT / "conf/prompt"
 
@@ -141,3 +142,34 @@ def test_formats_of_usual_widths_are_filled_in() -> None:
     game.reset(seed=0)
     text = "{{ '%03d' % 7 }} {{ '%s!' | format('a') }} {{ 'x' | center(3) }}|{{ '{:>3}'.format(1) }}"
     assert PromptTemplate(None, text).messages(game, "")[0][1] == "007 a!  x |  1"
+
+
+def test_a_template_may_show_the_legal_moves_of_the_present_state() -> None:
+    game = Fenced(p=1.0)
+    game.reset(seed=0)
+    template = PromptTemplate("{{ legal[0] }}", "{{ legal | join('/') }} of {{ actions | length }}")
+    assert template.messages(game, "") == (("system", "down"), ("user", "down/right of 4"))
+    game.take("down")
+    assert template.messages(game, "") == (("system", "down"), ("user", "down/right/up of 4"))
+
+
+def test_legal_moves_of_earlier_states_are_not_made_up() -> None:
+    game = lake()
+    shows, hidden = PromptTemplate(None, "{{ legal }}"), PromptTemplate("{{ legal }}", "{{ observation }}")
+    with pytest.raises(ValueError, match="legal, which is known of the present state alone"):
+        shows.check(game, history=1)
+    with pytest.raises(ValueError, match="legal, which is known of the present state alone"):
+        PromptTemplate(None, "{{ legal }}", {"": [("P", "up")]}).check(game)
+    shows.check(game)
+    hidden.check(game, history=1)
+
+
+def test_a_game_of_free_text_has_no_actions_to_name() -> None:
+    game = lake()
+    game.actions = None  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="takes free text, so there are no actions to name; take prompt=legal"):
+        PromptTemplate("{{ actions | join }}", "{{ observation }}").check(game)
+    settings = yaml.safe_load((FOLDER / "legal.yaml").read_text(encoding="utf-8"))
+    template = PromptTemplate(settings["system"], settings["user"])
+    template.check(game)
+    assert template.messages(game, "Here.")[-1] == ("user", "Here."), "no list, where none is known"

@@ -127,3 +127,12 @@ def test_odd_line_breaks_in_an_answer_do_not_break_lines(tmp_path: Path) -> None
     path = tmp_path / "episodes.jsonl"
     append_lines(path, [episode_to_json(EPISODE, kind="train", update=1, split="train")] * 2)
     assert read_episodes(path) == [as_logged(EPISODE)] * 2
+
+
+def test_whether_an_answer_was_illegal_is_kept_where_it_is_known() -> None:
+    first, second, *others = EPISODE.steps
+    limited = replace(EPISODE, steps=(replace(first, illegal=False), replace(second, illegal=True), *others))
+    line = json.loads(json.dumps(episode_to_json(limited, kind="train", update=1, split="train")))
+    assert [step.get("illegal") for step in line["steps"]] == [False, True, None]
+    assert "illegal" not in line["steps"][2]
+    assert [step.illegal for step in episode_from_json(line).steps] == [False, True, None]

@@ -80,6 +80,21 @@ class SameActions(Good):
     actions = ("left", "left")
 
 
+class NoMoves(Good):
+    def legal(self):
+        return ()
+
+
+class StrangeMoves(Good):
+    def legal(self):
+        return ("left", "jump")
+
+
+class MoveList(Good):
+    def legal(self):
+        return ["left"]
+
+
 class TextKey(Good):
     def state_key(self):
         return f"{self.length} {self.place}"

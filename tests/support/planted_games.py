@@ -144,5 +144,99 @@ class HidingAndSaying(Hiding):
     hides = "the holes"
 
 
-for _game in [*FrozenLake.__subclasses__(), *Hiding.__subclasses__(), *Anywhere.__subclasses__(), Oblivious, Ring]:
+class Fenced(FrozenLake):
+    """Moves off the board are no legal moves; keeps its promises, and plays no other."""
+
+    def legal(self) -> tuple[str, ...]:
+        return self.legal_in(self.state())
+
+    def legal_in(self, state: Any) -> tuple[str, ...]:
+        row, column = divmod(state[2], self.size)
+        last = self.size - 1
+        inside = (column > 0, row < last, column < last, row > 0)
+        return tuple(name for name, possible in zip(self.actions, inside, strict=True) if possible)
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        if action not in self.legal():
+            raise AssertionError(f"{action} is no move here")
+        return super().play(action)
+
+    def transitions(self, state: Any, action: str) -> Any:
+        if action not in self.legal_in(state):
+            raise AssertionError(f"{action} is no move of {state}")
+        return super().transitions(state, action)
+
+    def greedy_action(self) -> str:
+        return next(iter(self.shortest_moves()), self.legal()[0])
+
+
+class Telling(GuessNumber):
+    """The moves get fewer about a number that no text shows."""
+
+    def legal(self) -> tuple[str, ...]:
+        return self.actions[: self.number]
+
+
+class Stuck(Fenced):
+    """No move is left in a state that goes on."""
+
+    def legal(self) -> tuple[str, ...]:
+        return () if self.cell == 5 else super().legal()
+
+
+class Inventive(Fenced):
+    """A move that is no action."""
+
+    def legal(self) -> tuple[str, ...]:
+        return (*super().legal(), "jump") if self.cell == 5 else super().legal()
+
+
+class Backwards(Fenced):
+    """Not in the order of the actions."""
+
+    def legal(self) -> tuple[str, ...]:
+        return super().legal()[::-1]
+
+
+class Trapdoor(Fenced):
+    """A legal move that cannot be played."""
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        if self.cell == 5 and action == "up":
+            raise LookupError("the ice is gone")
+        return super().play(action)
+
+
+class TwoMinds(Fenced):
+    """Exact play is told other moves."""
+
+    def legal_in(self, state: Any) -> tuple[str, ...]:
+        return self.actions
+
+    def legal(self) -> tuple[str, ...]:
+        return Fenced.legal_in(self, self.state())
+
+
+class Careless(Fenced):
+    """Its heuristic makes moves that are not legal."""
+
+    def greedy_action(self) -> str:
+        return "left"
+
+
+class Counting(Fenced):
+    """The list depends on how often it was asked for."""
+
+    asked = 0
+
+    def legal(self) -> tuple[str, ...]:
+        Counting.asked += 1
+        return super().legal()[: 1 + Counting.asked % 2]
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        return FrozenLake.play(self, action)
+
+
+_PARENTS = (FrozenLake, Hiding, Anywhere, Fenced)
+for _game in [*(child for parent in _PARENTS for child in parent.__subclasses__()), Oblivious, Ring, Telling]:
     gymnasium.register(f"planted/{_game.__name__}-v0", entry_point=_game)

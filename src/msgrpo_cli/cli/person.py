@@ -15,7 +15,7 @@ from rich.table import Table
 
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Completion, Start
-from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame
+from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame, is_illegal
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, players_of
@@ -33,7 +33,7 @@ class Left(Exception):
 
 
 class Person:
-    """A policy that asks; what is no action is asked again."""
+    """A policy that asks; what is no legal move is asked again."""
 
     def __init__(self, config: RunConfig, ask: Callable[[Sequence[str]], str]) -> None:
         self._template = PromptTemplate(config.prompt.system, config.prompt.user)
@@ -47,21 +47,28 @@ class Person:
         messages = self._template.messages(decision.game, decision.observation, decision.history)
         first = decision.key[-1] == 0
         print("\n\n".join(text for role, text in messages if first or role != "system"))
+        game, moves = decision.game, decision.game.legal()
         while True:
-            text = self._ask(decision.game.actions)
-            action = self._meant(decision.game, text)
-            if action is None and text.strip().lower() in _LEAVING:
+            text = self._ask(moves)
+            action = self._meant(game, text)
+            if text.strip().lower() in _LEAVING and (action is None or (game.actions is None and action not in moves)):
                 raise Left
-            if action is not None:
+            illegal = is_illegal(game, action)
+            if action is not None and not illegal:
                 print()
                 return Completion(text=text, action=action)
-            print(f"'{text}' is no action; choose from {', '.join(decision.game.actions)}")
+            choose = f"; choose from {', '.join(moves)}" if moves else ""
+            print(f"'{text}' is no {'move of this state' if illegal else 'action'}{choose}")
 
     @staticmethod
     def _meant(game: TextMediatedStochasticGame, text: str) -> str | None:
         word = text.strip().lower()
-        begun = [action for action in game.actions if word and action.startswith(word)]
-        return game.parse(text) or (word if word in game.actions else begun[0] if len(begun) == 1 else None)
+        if (said := game.parse(text)) is not None:
+            return said
+        if game.actions is None:
+            return game.parse(f"<action>{text}</action>")
+        begun = [move for move in game.legal() if word and move.startswith(word)]
+        return word if word in game.actions else begun[0] if len(begun) == 1 else None
 
 
 def play_in_terminal(config: RunConfig, seed: int | None = None) -> None:
@@ -113,7 +120,7 @@ def _ask_lines(actions: Sequence[str]) -> str:
 
 def _ask_keys(actions: Sequence[str]) -> str:
     """An arrow key, where such an action exists, or a typed word; Ctrl-D leaves."""
-    print(f"({', '.join(actions)}) > ", end="", flush=True)
+    print(f"({', '.join(actions)}) > " if actions else "> ", end="", flush=True)
     typed = ""
     while True:
         key = typer.getchar()

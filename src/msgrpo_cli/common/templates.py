@@ -11,7 +11,8 @@ from functools import wraps
 from typing import Any
 
 from jinja2 import StrictUndefined, Template
-from jinja2.exceptions import SecurityError
+from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.meta import find_undeclared_variables
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -89,5 +90,16 @@ class BoundedRange:
 
 def template_of(text: str) -> Template:
     """A template whose unknown names are errors. Raises jinja2.TemplateError for a broken one."""
-    environment = _Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(text)
+    return _environment().from_string(text)
+
+
+def names_in(text: str) -> set[str]:
+    """The names that a template reads from what it is given; none where it is broken."""
+    try:
+        return find_undeclared_variables(_environment().parse(text))
+    except TemplateError:
+        return set()
+
+
+def _environment() -> _Environment:
+    return _Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -115,7 +115,7 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
             ) from problem
         for env in [config.env, *harder]:
             problems = problems or env_problems(env) or play_problems(env, observation)
-        problems = problems or _prompt_problems(config) or _success_problems(config)
+        problems = problems or _prompt_problems(config) or _success_problems(config) or _fallback_problems(config)
         problems += engines.problems(config)
     if config is None or problems:
         raise UsageError("\n".join(problems))
@@ -154,10 +154,25 @@ def _prompt_problems(config: RunConfig) -> list[str]:
     game = make_game(config.env)
     game.reset(seed=0)
     try:
-        prompt_of(config).check(game)
+        prompt_of(config).check(game, config.prompt.history)
     except ValueError as problem:
-        return [f"prompt: {problem}; it may use rules, actions, max_steps and observation"]
+        return [f"prompt: {problem}; it may use rules, actions, legal, max_steps and observation"]
     return []
+
+
+def _fallback_problems(config: RunConfig) -> list[str]:
+    """Whether there are moves of which one can take the place of an invalid answer."""
+    from msgrpo_cli.games.registry import make_game
+    from msgrpo_cli.rollout.play import LISTED
+
+    if config.algo.invalid_action not in LISTED:
+        return []
+    return [
+        f"algo.invalid_action={config.algo.invalid_action}: {env.name} takes free text and lists no moves; give noop "
+        "or end, or let its legal() return those that are known"
+        for env in config.env.games
+        if not make_game(env).lists_moves()
+    ]
 
 
 def expanded(env: Mapping[str, Any], block_of: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:

@@ -38,7 +38,6 @@ from .api_server import retries_told
 from .evaluator import Evaluator, Played
 from .ladder import References, render
 from .record import evaluate_policy, record_evaluation
-from .scores import score
 from .targets import Subject
 
 _PLAYERS: dict[str, type[Policy]] = {
@@ -80,7 +79,7 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
     if config.eval.split not in (None, evaluator.split):
         why = "the starts of {} are few or lead to one another, so none is held out; all are played"
         print(f"eval.split={config.eval.split}: {why.format(config.env.name)}", file=sys.stderr)
-    references = {"random": score(evaluator.random_episodes)}
+    references = evaluator.references()
     if config.policy == "api":
         return _ask_server(config, evaluator), references
     if config.policy != "model":
@@ -90,8 +89,7 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
         except ValueError as problem:  # one game of a mixture has no such player
             raise UsageError(f"policy={config.policy}: {config.env.name}: {problem}") from problem
     base = _base_episodes(subject, config, evaluator) if subject.checkpoint else None
-    if base:
-        references["base"] = score(base)
+    references = evaluator.references(base)
     policy = load_policy(config, config.model)  # after the base has gone; its path is the checkpoint's: `targets`
     for note in policy.conversation.notes:
         if note not in told:  # several checkpoints read prompts alike
@@ -152,6 +150,11 @@ def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:
         raise UsageError(
             f"policy=optimal: {config.env.name} does not tell its transitions, so optimal play is unknown; "
             f"take {others}"
+        )
+    if config.policy == "random" and "random" not in able:
+        raise UsageError(
+            f"policy=random: {config.env.name} takes free text and lists no moves to choose among; let its legal() "
+            "return those that are known"
         )
     if config.policy not in able:
         raise UsageError(f"policy={config.policy}: {config.env.name} has no such player; it has {', '.join(able)}")

@@ -20,7 +20,7 @@ from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, 
 from msgrpo_cli.rollout.split import Split, has_split, start_seeds
 from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
 
-from .scores import Evaluation, evaluation, score
+from .scores import Evaluation, Scores, evaluation, score
 
 _SEEDS_APART = 10**9  # evaluation seeds s and s + 1 share no initial-state seed
 
@@ -64,9 +64,14 @@ class Evaluator:
         return self._play(self.starts, self._make_game, policy, self._rules, self._exact, self._on_progress)
 
     @cached_property
-    def random_episodes(self) -> list[Episode]:
-        """Uniform play of the same starts."""
-        return self.play(RandomPlayer())
+    def random_episodes(self) -> list[Episode] | None:
+        """Uniform play of the same starts; None where a game of free text lists no moves to choose among."""
+        return self.play(RandomPlayer()) if self._make_game().lists_moves() else None
+
+    def references(self, base: Sequence[Episode] | None = None) -> dict[str, Scores]:
+        """What random play, and the base, score on the same starts, as far as they are known."""
+        episodes = {"random": self.random_episodes, "base": base}
+        return {name: score(played) for name, played in episodes.items() if played}
 
     @cached_property
     def optimal_score(self) -> float | None:
@@ -105,7 +110,7 @@ class Evaluator:
     ) -> Played:
         """Play and score. `name` is who plays: model, random, greedy, optimal; `trained` is what it was trained on."""
         began = time.perf_counter()
-        episodes = self.random_episodes if name == "random" else self.play(policy)
+        episodes = (self.random_episodes if name == "random" else None) or self.play(policy)
         greedy = self.play(greedy_policy) if greedy_policy is not None else None
         result = evaluation(
             env=self._rules.env,

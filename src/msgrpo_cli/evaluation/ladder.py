@@ -143,6 +143,8 @@ def _add_note(notes: Table, heading: str, lines: Sequence[tuple[str, str]]) -> N
 def _play(evaluation: Evaluation) -> str:
     ends = ", ".join(f"{reason} {count}" for reason, count in evaluation.ends.items())
     valid = f"valid actions {percent(evaluation.valid_action_rate)}"
+    if evaluation.illegal_action_rate is not None:
+        valid += f", illegal {percent(evaluation.illegal_action_rate)}"
     return f"{valid}, mean length {evaluation.mean_length:.2f} steps; ended by {ends}"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.games.core import TextMediatedStochasticGame, legal_moves
 from msgrpo_cli.games.snake.opponents import Opponent
 from msgrpo_cli.runs.checkpoint import is_checkpoint
 
@@ -24,7 +24,10 @@ def is_opponent(path: str) -> bool:
 
 @lru_cache(maxsize=2)
 def checkpoint_opponent(path: str) -> Opponent:
-    """The checkpoint with its own prompt and sampling; an invalid answer plays the first action. Loads the weights."""
+    """The checkpoint with its own prompt and sampling; an invalid answer plays the first legal move.
+
+    Loads the weights.
+    """
     from msgrpo_cli.config import hydra_app
     from msgrpo_cli.models.factory import load_policy
     from msgrpo_cli.models.loading import quiet_libraries
@@ -43,6 +46,7 @@ def checkpoint_opponent(path: str) -> Opponent:
     def choose(game: TextMediatedStochasticGame, rng: np.random.Generator) -> str:
         key = ("opponent", int(rng.integers(2**62)))
         [completion] = policy.act([Decision(game, game.describe(observation), key)])
-        return completion.action if completion.action in game.actions else game.actions[0]
+        moves = legal_moves(game, "an opponent")
+        return completion.action if completion.action in moves else moves[0]
 
     return choose

@@ -19,7 +19,7 @@ from msgrpo_cli.common.statistics import (
     smallest_detectable_difference,
     wilson_interval,
 )
-from msgrpo_cli.episode import Episode
+from msgrpo_cli.episode import Episode, illegal_rate
 from msgrpo_cli.rollout.trained_prompts import Overlap
 
 
@@ -39,13 +39,15 @@ class Scores:
     mean_total_reward_ci95: Interval | None
     """None where the total rewards show no spread (and are no share)."""
     valid_action_rate: float
-    """Share of steps, over all episodes, whose completion held an action of the game."""
+    """Share of steps, over all episodes, whose completion held a move of the state."""
     mean_length: float
     """Steps per episode."""
     ends: dict[str, int] = field(default_factory=dict)
     """Episodes for each way of ending, the most frequent first."""
     game_metrics: dict[str, float] = field(default_factory=dict)
     """Mean of each number that the game reports, over the episodes that report it."""
+    illegal_action_rate: float | None = None
+    """Share of steps whose completion held an action that is no move of the state; None where all always are."""
 
 
 def score(episodes: Sequence[Episode]) -> Scores:
@@ -73,6 +75,7 @@ def score(episodes: Sequence[Episode]) -> Scores:
         mean_length=len(steps) / len(episodes),
         ends=dict(Counter(episode.ended_by for episode in episodes).most_common()),
         game_metrics={name: fmean(values) for name, values in metrics.items()},
+        illegal_action_rate=illegal_rate(steps),
     )
 
 
@@ -132,10 +135,15 @@ class Evaluation:
     """Of a checkpoint: what the command line changed of its own prompt, model and answers, {key: [own, now]}."""
     usage: dict[str, Any] | None = None
     """Model, requests, tokens and cost where a server was asked; None where none was."""
+    illegal_action_rate: float | None = None
+    """Share of answers that held an action which is no move of the state; None, and not in the JSON, where all are."""
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON: lists for tuples, None for numbers that are not finite."""
-        return {name: _strict(value) for name, value in asdict(self).items()}
+        found = {name: _strict(value) for name, value in asdict(self).items()}
+        if self.illegal_action_rate is None:
+            del found["illegal_action_rate"]
+        return found
 
 
 def evaluation(
@@ -202,6 +210,7 @@ def evaluation(
         sampling=dict(sampling),
         training_sampling=None if training_sampling is None else dict(training_sampling),
         wall_seconds=wall_seconds,
+        illegal_action_rate=own.illegal_action_rate,
     )
 
 

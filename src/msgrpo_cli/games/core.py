@@ -14,17 +14,20 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from msgrpo_cli.errors import UsageError
+
 from .facts import Fact, Moves
-from .guard import BrokenPromise
+from .guard import BrokenPromise, checked_legal
 
 Observation = Literal["compact", "full"]
 InitialStates = Literal["many", "few", "connected"]
 
 _ACTION_TAG = re.compile(r"<action>((?:(?!<action>).)*?)</action>", re.IGNORECASE | re.DOTALL | re.ASCII)
 _PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
+_LONGEST_COMMAND = 1000  # characters of free text, in the action space
 
 
-class TextMediatedStochasticGame(gymnasium.Env[str, int]):
+class TextMediatedStochasticGame(gymnasium.Env[str, Any]):
     """A stochastic game seen through text (arXiv 2508.10839): states are rendered, answers are parsed.
 
     A game fills in `actions`, `new_game`, `play`, `describe`, `rules` and `state_key`; this class counts steps,
@@ -35,8 +38,8 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
     metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 - gymnasium declares it as an instance variable
     render_mode = "ansi"
 
-    actions: tuple[str, ...]
-    """Names of the actions, lower case; the first is the fallback for an invalid answer."""
+    actions: tuple[str, ...] | None
+    """Names of the actions, lower case; None: free text, whatever `parse` accepts is a move."""
     initial_states: InitialStates = "many"
     """`few`: too few starts to hold any out; `connected`: play leads from one start to others, or to states that read
     alike. Of neither is any start held out."""
@@ -60,7 +63,11 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
             raise ValueError(f"max_steps={max_steps}: must be at least 1")
         self.max_steps = max_steps
         self.elapsed = 0
-        self.action_space: spaces.Space[Any] = spaces.Discrete(len(self.actions))
+        self.action_space: spaces.Space[Any] = (
+            spaces.Text(min_length=1, max_length=_LONGEST_COMMAND, charset=_PRINTABLE)
+            if self.actions is None
+            else spaces.Discrete(len(self.actions))
+        )
         self.observation_space = spaces.Text(min_length=1, max_length=100_000, charset=_PRINTABLE)
 
     # What a game fills in. `actions`, `max_steps` and `initial_states` are there once the game is made; all else is
@@ -89,6 +96,23 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
     def state_key(self) -> bytes:
         """The whole state but for the step count: equal keys play alike. Never derived from the text."""
 
+    def legal(self) -> tuple[str, ...]:
+        """The moves of this state: a part of `actions`, in their order, and at least one; told by what is shown alone.
+
+        The first is the fallback for an invalid answer, and any other action counts as one. With free text: moves that
+        are known here, for whoever needs a list; any other that `parse` accepts is a move, too.
+        """
+        return self.actions or ()
+
+    def legal_in(self, state: Any) -> tuple[str, ...]:
+        """The moves of any state, for exact play; `state` is a value as `state()` gives it."""
+        return self.actions or ()
+
+    @property
+    def limits_moves(self) -> bool:
+        """Whether some action may be no move of some state; then it is recorded which answers named such a one."""
+        return self.actions is not None and type(self).legal is not TextMediatedStochasticGame.legal
+
     def split_key(self) -> bytes:
         """What decides whether a start is held out: the whole state, or where play leads from one start to another that
         part of it which play never changes."""
@@ -103,6 +127,11 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
         """Whether success is known in every episode; of a mixture in those of all its games. Begins an episode."""
         self.reset(seed=0)
         return self.success is not None
+
+    def lists_moves(self) -> bool:
+        """Whether there are moves to choose among: not with free text, unless `legal` lists some. Begins an episode."""
+        self.reset(seed=0)
+        return bool(self.actions or self.legal())
 
     @property
     def present(self) -> TextMediatedStochasticGame:
@@ -130,15 +159,20 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
         self.new_game(self.np_random)
         return self.describe(), {}
 
-    def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Play action number `action`; `info["ended_by"]` holds the word for the end, if it is one."""
-        outcome = self.play(self.actions[int(action)])
+    def step(self, action: int | str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Play action number `action`, or with free text the text; `info["ended_by"]` holds the word for the end, if it
+        is one."""
+        outcome = self.play(str(action) if self.actions is None else self.actions[int(action)])
         if not (isinstance(outcome, tuple) and len(outcome) == 2):
             raise BrokenPromise(f"play returned {outcome!r}; it must return the reward and a word for the end, or None")
         reward, ending = outcome
         truncated = self._count_step(ending is not None)
         info = {"ended_by": ending or ("step limit" if truncated else None)}
         return self.describe(), reward, ending is not None, truncated, info
+
+    def take(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """The same by the action's name."""
+        return self.step(action if self.actions is None else self.actions.index(action))
 
     def skip(self) -> bool:
         """Let one step pass without playing; returns whether the step limit is reached."""
@@ -155,13 +189,41 @@ class TextMediatedStochasticGame(gymnasium.Env[str, int]):
     def parse(self, text: str) -> str | None:
         """The action in the last `<action>` tag that is closed, case and blanks aside; None for anything else.
 
-        A tag that is merely mentioned before ("I answer in <action> tags") does not spoil the answer.
+        A tag that is merely mentioned before ("I answer in <action> tags") does not spoil the answer. An action that is
+        not legal is found, too: whoever plays holds it against `legal`. With free text any words in the tag are one.
         """
         tags = _ACTION_TAG.findall(text)
         if not tags:
             return None
         word = tags[-1].strip().lower()
+        if self.actions is None:
+            return " ".join(word.split()) or None
         return word if word in self.actions else None
+
+
+def legal_moves(game: TextMediatedStochasticGame, needed_for: str) -> tuple[str, ...]:
+    """What `legal` lists, held against what it promises.
+
+    Raises BrokenPromise where that is broken, UsageError where a game of free text lists nothing.
+    """
+    moves = checked_legal(game.legal(), game.actions)
+    if not moves:
+        raise UsageError(
+            f"{game.label or type(game).__name__} takes free text and legal() lists no move here, but {needed_for} "
+            "must choose among some: let legal() return those that are known"
+        )
+    return moves
+
+
+def is_illegal(game: TextMediatedStochasticGame, action: str | None) -> bool | None:
+    """Whether an answer's action is no move of this state; None where all actions are moves of all states.
+
+    Raises BrokenPromise where `legal` does not keep its promise.
+    """
+    if not game.limits_moves:
+        return None
+    moves = checked_legal(game.legal(), game.actions)
+    return action is not None and game.actions is not None and action not in moves
 
 
 Transition = tuple[float, Hashable, float, bool]
@@ -170,11 +232,16 @@ Transition = tuple[float, Hashable, float, bool]
 
 @runtime_checkable
 class KnownDynamics(Protocol):
-    """A game whose transitions can be enumerated, so that exact dynamic programming applies."""
+    """A game whose transitions can be enumerated, so that exact dynamic programming applies.
 
-    actions: tuple[str, ...]
+    One that limits its moves says by `legal_in(state)` which are legal; `transitions` is asked for those alone.
+    """
+
     max_steps: int
     elapsed: int
+
+    def legal_in(self, state: Any) -> tuple[str, ...]:
+        """The moves of `state`; what every game has: all actions."""
 
     def state(self) -> Hashable:
         """The whole state, as a value that `transitions` takes; holds everything the transitions depend on."""

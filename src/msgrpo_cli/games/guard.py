@@ -124,6 +124,25 @@ def checked_outcome(outcome: Any) -> tuple[float, bool, bool, str | None]:
     return float(reward), bool(terminated), bool(truncated), ended_by
 
 
+def checked_legal(legal: Any, actions: tuple[str, ...] | None) -> tuple[str, ...]:
+    """What `legal` returned; nothing at all only where `actions` is None: free text. Raises BrokenPromise."""
+    if actions and legal is actions:
+        return actions
+    if not (isinstance(legal, tuple) and all(isinstance(move, str) and move.strip() for move in legal)):
+        raise BrokenPromise(f"legal() returned {legal!r}; it must return a tuple of words")
+    if actions is None:
+        if len(set(legal)) < len(legal):
+            raise BrokenPromise(f"legal() returned {legal!r}: the same move twice")
+        return legal
+    if not legal:
+        raise BrokenPromise("legal() is empty in a state that asks for a move; end the game there, or leave one move")
+    if strange := [move for move in legal if move not in actions]:
+        raise BrokenPromise(f"legal() holds {strange[0]!r}, which is none of actions={actions!r}")
+    if list(legal) != [action for action in actions if action in legal]:
+        raise BrokenPromise(f"legal() returned {legal!r}; each once, in the order of actions={actions!r}")
+    return legal
+
+
 def checked_metrics(metrics: Any) -> tuple[tuple[str, float], ...]:
     """What `game_metrics` returned. Raises BrokenPromise."""
     for name, value in metrics.items():

@@ -20,7 +20,7 @@ from jinja2 import Template, TemplateError
 from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.templates import BoundedRange, template_of
 
-from .core import InitialStates, Observation, TextMediatedStochasticGame, Transition
+from .core import InitialStates, KnownDynamics, Observation, TextMediatedStochasticGame, Transition
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _OURS = {"id", "render_mode", "max_episode_steps", "disable_env_checker"}
@@ -56,8 +56,12 @@ class GymGame(TextMediatedStochasticGame):
         initial_states: InitialStates = "few",
         hides: str | None = None,
         success_from: float | None = None,
+        action_mask: bool = False,
     ) -> None:
-        """`arguments` go to the environment's constructor; a total reward of `success_from` or more counts as won."""
+        """`arguments` go to the environment's constructor; a total reward of `success_from` or more counts as won.
+
+        With `action_mask` an action that the environment's `info["action_mask"]` marks with 0 is no legal move.
+        """
         if self.limit is not None and max_steps > self.limit:
             raise ValueError(
                 f"max_steps={max_steps}: {self.inner_id} is registered with max_episode_steps={self.limit}, where "
@@ -97,12 +101,17 @@ class GymGame(TextMediatedStochasticGame):
         self._templates = {"full": _parsed("template", template), "compact": _parsed("compact", compact)}
         self._total = 0.0
         self._observation: Any = None
+        self._masked = action_mask
+        self._info: dict[str, Any] = {}
         self._inner.reset(seed=0)
         for key, names in (("attributes", attributes), ("state", state or ())):
             for name in names:
                 if name.startswith("_") or not self._inner.has_wrapper_attr(name) or callable(self._value(name)):
                     raise ValueError(f"{key}={list(names)}: {self.inner_id} has no value of the name {name}")
         self.reset(seed=0)
+        self.legal()
+        if isinstance(self, KnownDynamics):
+            self.legal_in(self.state())
 
     def plain(self) -> Any:
         """Another environment as it is registered, wrappers included, but for the checker and its limit of steps:
@@ -122,15 +131,30 @@ class GymGame(TextMediatedStochasticGame):
         return as_plain(self._inner.get_wrapper_attr(name))
 
     def new_game(self, rng: np.random.Generator) -> None:
-        self._observation, _ = self._inner.reset(seed=int(rng.integers(2**31)))
+        self._observation, self._info = self._inner.reset(seed=int(rng.integers(2**31)))
         self._total = 0.0
 
     def play(self, action: str) -> tuple[float, str | None]:
         self._inner.unwrapped.np_random = self.np_random
         number = self._first_action + self.actions.index(action)
-        self._observation, reward, terminated, truncated, _ = self._inner.step(number)
+        self._observation, reward, terminated, truncated, self._info = self._inner.step(number)
         self._total += float(reward)
         return float(reward), "end" if terminated or truncated else None
+
+    @property
+    def limits_moves(self) -> bool:
+        return self._masked
+
+    def legal(self) -> tuple[str, ...]:
+        if not self._masked:
+            return self.actions
+        return self._unmasked(self._info.get("action_mask"), "info['action_mask']")
+
+    def _unmasked(self, mask: Any, what: str) -> tuple[str, ...]:
+        """Raises ValueError for what is no mask over the actions."""
+        if not isinstance(mask, (np.ndarray, list, tuple)) or np.shape(mask) != (len(self.actions),):
+            raise ValueError(f"action_mask=true: {self.inner_id} gives no {what} of {len(self.actions)} numbers")
+        return tuple(name for name, open_ in zip(self.actions, mask, strict=True) if open_)
 
     def describe(self, observation: Observation = "full") -> str:
         """The template that is asked for, rendered; raises ValueError that names its key where it cannot be."""
@@ -187,6 +211,14 @@ class TabularGymGame(GymGame):
     def state(self) -> tuple[str, str, int]:
         """Which table it is, and the state's number in it."""
         return self.inner_id, self._arguments, int(self._inner.unwrapped.s)
+
+    def legal_in(self, state: tuple[str, str, int]) -> tuple[str, ...]:
+        """By the environment's own `action_mask(number of the state)`, as gymnasium's taxi has it."""
+        if not self._masked:
+            return self.actions
+        told = getattr(self._inner.unwrapped, "action_mask", None)
+        mask = told(state[-1]) if callable(told) else None
+        return self._unmasked(mask, "action_mask(state), which exact play asks,")
 
     def transitions(self, state: tuple[str, str, int], action: str) -> list[Transition]:
         *table, number = state

@@ -63,7 +63,8 @@ def _drawing(game: Minesweeper) -> list[str]:
 class Minesweeper(TextMediatedStochasticGame):
     """Open every cell without a mine. Each safe cell brings its share of 1; a mine ends the game.
 
-    Opening a cell without mines around opens its neighbours, too. Opening an open cell changes nothing.
+    Opening a cell without mines around opens its neighbours, too. Opening an open cell changes nothing, or, with
+    `legal_moves`, is no legal move.
     """
 
     actions: tuple[str, ...] = ()
@@ -77,7 +78,7 @@ class Minesweeper(TextMediatedStochasticGame):
         Fact("board", "compact", r"\n((?:\d+(?: [#0-8])+\n?)+)\Z", _drawing),
     )
 
-    def __init__(self, size: int = 5, mines: int = 4, max_steps: int = 21) -> None:
+    def __init__(self, size: int = 5, mines: int = 4, max_steps: int = 21, legal_moves: bool = False) -> None:
         if not 2 <= size <= _LARGEST:
             raise ValueError(f"size={size}: must be between 2 and {_LARGEST}")
         few = sum(1 for _ in takewhile(lambda n: comb(size**2, n) <= _MOST_LAYOUTS, range(1, size**2)))
@@ -85,7 +86,7 @@ class Minesweeper(TextMediatedStochasticGame):
             raise ValueError(f"mines={mines}: must be between 1 and {few} on a board of size {size}")
         self.actions = tuple(f"{chr(ord('a') + column)}{row + 1}" for row in range(size) for column in range(size))
         super().__init__(max_steps)
-        self.size, self._mine_count = size, mines
+        self.size, self._mine_count, self._only_closed = size, mines, legal_moves
         self.mines: frozenset[int] = frozenset(range(mines))
         self.opened: frozenset[int] = frozenset()
 
@@ -100,6 +101,15 @@ class Minesweeper(TextMediatedStochasticGame):
         before = len(self.opened)
         self._open(cell)
         return (len(self.opened) - before) / (self.size**2 - self._mine_count), "cleared" if self.success else None
+
+    @property
+    def limits_moves(self) -> bool:
+        return self._only_closed
+
+    def legal(self) -> tuple[str, ...]:
+        if not self._only_closed:
+            return self.actions
+        return tuple(name for cell, name in enumerate(self.actions) if cell not in self.opened)
 
     def _open(self, cell: int) -> None:
         queue = [cell]
@@ -139,7 +149,8 @@ class Minesweeper(TextMediatedStochasticGame):
         return (
             f"You open cells of a board of {self.size} rows and {self.size} columns with {self._mine_count} mines. "
             "Opening a mine ends the game. Opening all other cells wins; each brings its share of 1. A cell without "
-            f"mines around it opens its neighbours, too. You may open at most {counted(self.max_steps, 'cell')}."
+            f"mines around it opens its neighbours, too. You may open at most {counted(self.max_steps, 'cell')}"
+            f"{', closed ones alone' if self._only_closed else ''}."
         )
 
     def state_key(self) -> bytes:

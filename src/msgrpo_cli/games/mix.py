@@ -17,7 +17,7 @@ from .registry import GameBlock, make_game
 class Mix(TextMediatedStochasticGame):
     """Plays one of its games at a time; all members of a group play the same one, for they share their start."""
 
-    actions: tuple[str, ...] = ()
+    actions: tuple[str, ...] | None = ()
     evaluation_keys: ClassVar[Mapping[str, Any]] = {"evaluation": True}
 
     def __init__(
@@ -79,6 +79,14 @@ class Mix(TextMediatedStochasticGame):
     def rules(self) -> str:
         return self.present.rules()
 
+    def legal(self) -> tuple[str, ...]:
+        return self.present.legal()
+
+    @property
+    def limits_moves(self) -> bool:
+        """Of the whole mixture, so that all of its rows hold the same."""
+        return any(game.limits_moves for game in self._games.values())
+
     def state_key(self) -> bytes:
         return self._name.encode() + b":" + self.present.state_key()
 
@@ -88,6 +96,9 @@ class Mix(TextMediatedStochasticGame):
 
     def declares_success(self) -> bool:
         return all(game.declares_success() for game in self._games.values())
+
+    def lists_moves(self) -> bool:
+        return all(game.lists_moves() for game in self._games.values())
 
     def game_metrics(self) -> dict[str, float]:
         return {f"{self._name}/{name}": value for name, value in self.present.game_metrics().items()}

@@ -25,7 +25,15 @@ from msgrpo_cli.common.text import did_you_mean, one_line, reason_of
 from msgrpo_cli.errors import UsageError
 
 from .core import InitialStates, Observation, TextMediatedStochasticGame
-from .guard import BrokenPromise, NeverReturned, check_length, checked_outcome, reason, returning_within
+from .guard import (
+    BrokenPromise,
+    NeverReturned,
+    check_length,
+    checked_legal,
+    checked_outcome,
+    reason,
+    returning_within,
+)
 
 
 class GameSpec(Protocol):
@@ -223,9 +231,9 @@ def broken_promise(make_game: Callable[[], TextMediatedStochasticGame], observat
 
 
 def _check_actions(game: TextMediatedStochasticGame) -> None:
-    actions = game.actions
+    actions = game.actions if game.actions is not None else ("free text",)
     if not (isinstance(actions, tuple) and actions and all(isinstance(action, str) for action in actions)):
-        raise BrokenPromise(f"actions={actions!r}: must be a tuple of words")
+        raise BrokenPromise(f"actions={actions!r}: must be a tuple of words, or None for free text")
     if not all(action.strip() for action in actions):
         raise BrokenPromise(f"actions={actions!r}: an empty word")
     if len(set(actions)) < len(actions):
@@ -233,8 +241,9 @@ def _check_actions(game: TextMediatedStochasticGame) -> None:
     if game.initial_states not in get_args(InitialStates):
         raise BrokenPromise(f"initial_states={game.initial_states!r}: must be 'many', 'few' or 'connected'")
     game.reset(seed=_SEEDS[0])  # a parser may read the state, and of a mixture the start decides the actions
-    if unreadable := [action for action in game.actions if game.parse(f"<action>{action}</action>") != action]:
-        raise BrokenPromise(f"actions: {unreadable[0]!r} is not read back from its own tag; use lower case words")
+    listed, where = (game.legal(), "legal()") if game.actions is None else (game.actions, "actions")
+    if unreadable := [action for action in listed if game.parse(f"<action>{action}</action>") != action]:
+        raise BrokenPromise(f"{where}: {unreadable[0]!r} is not read back from its own tag; use lower case words")
 
 
 def _check_start(
@@ -254,12 +263,14 @@ def _check_start(
 
 
 def _check_play(game: TextMediatedStochasticGame, seed: int) -> None:
-    """Play an episode at random, or its beginning."""
+    """Play an episode at random, or its beginning; not where a game of free text lists no moves."""
     rng = np.random.default_rng(seed)
     game.reset(seed=seed)
     game.np_random = rng
     for step in range(_MOST_STEPS):
         check_length(step, game.max_steps)
-        *_, ended_by = checked_outcome(game.step(int(rng.integers(len(game.actions)))))
+        if not (moves := checked_legal(game.legal(), game.actions)):
+            return
+        *_, ended_by = checked_outcome(game.take(moves[int(rng.integers(len(moves)))]))
         if ended_by is not None:
             return

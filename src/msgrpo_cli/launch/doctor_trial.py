@@ -102,7 +102,7 @@ def tokenizer(config: RunConfig) -> str:
     most = config.rollout.max_prompt_tokens
     if length > most:
         raise RunError(f"a prompt of {config.env.name} has {length} tokens, rollout.max_prompt_tokens allows {most}")
-    for action in game.actions:
+    for action in game.actions or game.legal():
         answer = conversation.spoken(conversation.answer_ids(f"<action>{action}</action>"))
         if game.parse(answer) != action:
             raise RunError(f"the answer <action>{action}</action> comes back from the tokenizer as {answer!r}")

@@ -13,7 +13,8 @@ import numpy as np
 
 from msgrpo_cli.common.seeding import generator, seed_from
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.core import TextMediatedStochasticGame, legal_moves
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.gym import TabularGymGame
 from msgrpo_cli.games.registry import make_game
@@ -44,8 +45,9 @@ _COLUMNS = 12  # of gymnasium's cliff
 
 
 def uniform_player(game: TextMediatedStochasticGame) -> np.ndarray:
-    """One that knows only the names of the actions."""
-    return np.full(len(game.actions), 1.0 / len(game.actions))
+    """One that knows only the names of the legal moves."""
+    moves = legal_moves(game, "a demonstration")
+    return np.array([(action in moves) / len(moves) for action in _actions(game)])
 
 
 def frozenlake_player(game: FrozenLake) -> np.ndarray:
@@ -79,11 +81,18 @@ def _mixed(
     game: TextMediatedStochasticGame, habit: str, habit_share: float, good: Sequence[str], good_share: float
 ) -> np.ndarray:
     """A fixed habit, or a good move, for the rest anything: a lower temperature is no cure."""
-    probabilities = np.full(len(game.actions), (1.0 - habit_share - good_share) / len(game.actions))
-    probabilities[game.actions.index(habit)] += habit_share
+    actions = _actions(game)
+    probabilities = np.full(len(actions), (1.0 - habit_share - good_share) / len(actions))
+    probabilities[actions.index(habit)] += habit_share
     for move in good:
-        probabilities[game.actions.index(move)] += good_share / len(good)
+        probabilities[actions.index(move)] += good_share / len(good)
     return probabilities
+
+
+def _actions(game: TextMediatedStochasticGame) -> tuple[str, ...]:
+    if game.actions is None:
+        raise UsageError(f"{type(game).__name__} takes free text: a base imitates choices among a list of actions")
+    return game.actions
 
 
 BLUNDERING: Mapping[str, Player] = {

@@ -149,7 +149,7 @@ def imitate(recipe: Recipe, *, batch_size: int = 256, seed: int = 0) -> Base:
     lessons = [
         _Lesson(
             demonstrations(name, recipe.players.get(name, uniform_player), seed),
-            _ids(tokenizer, make_game(compose("train", [f"env={name}"]).env).actions),
+            _ids(tokenizer, make_game(compose("train", [f"env={name}"]).env).actions or ()),
             max(1, round(share * batch_size)),
         )
         for name, share in recipe.shares.items()

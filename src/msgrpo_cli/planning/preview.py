@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import EnvConfig, RunConfig
-from msgrpo_cli.games.core import KnownDynamics
+from msgrpo_cli.episode import Episode
+from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer, players_of
 from msgrpo_cli.rollout.visits import played
@@ -28,10 +30,10 @@ def shown(config: RunConfig) -> dict[str, Any]:
     check_reachable(config.model)
     conversation = load_conversation(config)
     tokenizer = conversation.tokenizer
-    game = make_game(config.env)
-    game.reset(seed=0)
+    game = make_game(config.env, evaluation=True)
     [episode] = played(config.env, RandomPlayer(), 1, config.prompt.observation)
     *past, now = episode.steps[: config.prompt.history + 1]  # the first decision that sees a whole history, if any does
+    _bring(game, episode, len(past))
     template = prompt_of(config)
     messages = template.messages(game, now.observation, [(step.observation, step.action) for step in past])
     ids = conversation.prompt_ids(messages)
@@ -50,6 +52,14 @@ def shown(config: RunConfig) -> dict[str, Any]:
         "total_reward": episode.total_reward,
         "ended_by": episode.ended_by,
     }
+
+
+def _bring(game: TextMediatedStochasticGame, episode: Episode, steps: int) -> None:
+    """To where an episode stood after so many steps."""
+    game.reset(seed=episode.start.seed)
+    game.np_random = generator((*episode.start.key, "noise"))
+    for step in episode.steps[:steps]:
+        game.take(str(step.action))
 
 
 def as_text(found: dict[str, Any]) -> str:
@@ -76,16 +86,19 @@ def _typed(value: Any) -> str:
 
 
 def described(env: EnvConfig) -> dict[str, Any]:
-    """Scores are mean total rewards of evaluation over the same starts; the best is exact where it can be computed."""
+    """Scores are mean total rewards of evaluation over the same starts; the best is exact where it can be computed.
+
+    With free text `actions` is None, and so is the random score where no moves are listed.
+    """
     game = make_game(env, evaluation=True)
     exact = isinstance(game, KnownDynamics)
-    random = played(env, RandomPlayer(), _STARTS)
+    random = played(env, RandomPlayer(), _STARTS) if game.lists_moves() else []
     best = None
     if exact:
         player = ExactPlayer()
         values = []
-        for episode in random:
-            game.reset(seed=episode.start.seed)
+        for seed in range(_STARTS):
+            game.reset(seed=seed)
             values.append(player.value(game) or 0.0)
         best = sum(values) / len(values)
     else:
@@ -93,10 +106,10 @@ def described(env: EnvConfig) -> dict[str, Any]:
         best = max((_mean([one.total_reward for one in played(env, player, _STARTS)]) for player in able), default=None)
     return {
         "name": env.name,
-        "actions": list(game.actions),
+        "actions": None if game.actions is None else list(game.actions),
         "max_steps": game.max_steps,
         "initial_states": game.initial_states,
-        "random_score": _mean([episode.total_reward for episode in random]),
+        "random_score": _mean([episode.total_reward for episode in random]) if random else None,
         "optimal_score": best,
         "optimal_is_exact": exact,
     }

@@ -120,12 +120,13 @@ class _StandIn:
     """Tokens of which each beginning is read once a decision."""
     asked: set[tuple[int, ...]] = field(default_factory=set)
     _known: dict[Messages, tuple[int, ...]] = field(default_factory=dict)
+    listed: bool = True
     _player: RandomPlayer = field(default_factory=RandomPlayer)
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
         """One answer for each; no two are alike, unless they are actions and nothing else."""
         asked = [self._ids(self.template.messages(one.game, one.observation, one.history)) for one in decisions]
-        spoken = self._player.act(decisions)
+        spoken = self._player.act(decisions) if self.listed else [Completion("", None)] * len(asked)
         before = self.prompts
         self.prompts += len(asked)
         self.distinct += len(set(asked))
@@ -183,7 +184,9 @@ def play_sample(config: RunConfig, encode: Encode | None, most_episodes: int = M
     members = min(algo.group_size, most_episodes)
     groups = max(1, min(algo.groups_per_update, most_episodes // members))
     template = prompt_of(config)
-    policy = _StandIn(encode or by_letters, template, config.model.init == "random", _actions_alone(config))
+    listed = make_game(config.env).lists_moves()  # else no answer of its is a move
+    noise = config.model.init == "random" or not listed
+    policy = _StandIn(encode or by_letters, template, noise, _actions_alone(config), listed=listed)
     updates = min(_MOST_UPDATES, config.max_updates, max(1, most_episodes // (groups * members)))
     game, seeds = make_game(config.env), UpdateRules(config.seed, groups, members)
     rules = PlayRules(

@@ -23,7 +23,7 @@ from msgrpo_cli.algo.episode_sampling import (
     effective_sample_size,
 )
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.episode import Episode, Start
+from msgrpo_cli.episode import Episode, Start, Step, illegal_rate
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.guard import AT_START, GameError, blaming
 
@@ -201,10 +201,17 @@ def _of_game(played: PlayedUpdate, game: str) -> dict[str, float | int | None]:
         "total_reward": float(np.mean([episode.total_reward for episode in episodes])),
         "success_rate": float(np.mean(won)) if won else None,
         "episode_length": len(steps) / len(episodes),
-        "valid_action_rate": sum(step.valid for step in steps) / len(steps),
+        **_answers(steps),
         "episodes_played": len(episodes),
         "episodes_drawn": int(sum(drawn)),
     }
+
+
+def _answers(steps: Sequence[Step]) -> dict[str, float | int | None]:
+    """How many held a move; and, where some actions are no moves of some states, how many named such a one."""
+    illegal = illegal_rate(steps)
+    valid = sum(step.valid for step in steps) / len(steps)
+    return {"valid_action_rate": valid, **({} if illegal is None else {"illegal_action_rate": illegal})}
 
 
 def _of_all(played: PlayedUpdate) -> dict[str, float | int | None]:
@@ -219,7 +226,7 @@ def _of_all(played: PlayedUpdate) -> dict[str, float | int | None]:
         "total_reward_std": float(rewards.std(ddof=1)),
         "success_rate": float(np.mean(won)) if played.success_declared and len(won) == len(episodes) else None,
         "episode_length": len(steps) / len(episodes),
-        "valid_action_rate": sum(step.valid for step in steps) / len(steps),
+        **_answers(steps),
         "truncated_completion_rate": sum(step.completion.truncated for step in steps) / len(steps),
         "zero_advantage_groups": played.zero_advantage_groups,
         "zero_advantage_episodes": float((absolute_E == 0).mean()),

@@ -41,14 +41,14 @@ def worked_turns(
     """`count` different states met by random play from starts of the train part, and what `teacher` does there.
 
     Every action that the teacher is seen to take is shown at least once where `count` allows. The same for the same
-    arguments. Raises ValueError where fewer states are met.
+    arguments. Raises ValueError where fewer states are met, UsageError where a game of free text lists no moves.
     """
     game = make()
     watched, rules = _Watched(teacher), PlayRules(observation=observation)
     for first in range(0, _MOST_STARTS, _AT_ONCE):
         keys = [(seed, "example", number) for number in range(first, first + _AT_ONCE)]
         play_episodes([Start(keyed_seed(game, "train", key), 0, 0, key) for key in keys], make, watched, rules)
-        if len(watched.turns) >= count and set(game.actions) <= set(watched.turns.values()):
+        if len(watched.turns) >= count and set(game.actions or ()) <= set(watched.turns.values()):
             break
     if len(watched.turns) < count:
         raise ValueError(f"only {len(watched.turns)} different states were met from {_MOST_STARTS} starts")

@@ -29,14 +29,15 @@ from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.common.text import begin_alike, one_line
-from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame, legal_moves
 from msgrpo_cli.games.guard import NeverReturned, returning_within
 from msgrpo_cli.games.gym import GymGame, as_plain
 from msgrpo_cli.games.registry import GameBlock, GameSpec, make_game
 
+from .legal_checks import legal_lists
 from .players import RandomPlayer, players_of
 from .start_checks import group_starts, seeds_differ
-from .visits import OBSERVATIONS, SEEDS, Fault, Game, again, played, steps_of, visits
+from .visits import OBSERVATIONS, SEEDS, Fault, Game, again, drawn, played, steps_of, visits
 
 _PAIRS, _CONTINUED = 400, 6
 _STRINGS = 10_000
@@ -117,8 +118,10 @@ def _difference(first: Game, second: Game, number: int) -> str | None:
             return f"their texts differ after {counted(step, 'further move')}"
         if max(first.elapsed, second.elapsed) >= first.max_steps:
             return None
-        action = int(rng.integers(len(first.actions)))
-        (_, reward, ended, *_), (_, other_reward, other_ended, *_) = first.step(action), second.step(action)
+        if first.legal() != second.legal():
+            return f"their legal moves differ after {counted(step, 'further move')}"
+        action = drawn(first, rng)
+        (_, reward, ended, *_), (_, other_reward, other_ended, *_) = first.take(action), second.take(action)
         if (reward, ended) != (other_reward, other_ended):
             return f"rewards or ends differ after {counted(step + 1, 'further move')}"
         if ended:
@@ -198,23 +201,28 @@ def _behind(parts: Sequence[Sequence[list[str]]]) -> float:
 
 
 def _parser(env: GameSpec) -> str:
-    """Each action is read back; ten thousand other strings invent none."""
+    """Each action is read back; ten thousand other strings invent none. With free text any words may be one."""
     game = make_game(env)
     game.reset(seed=0)
-    for action in game.actions:
+    actions = game.actions or game.legal()
+    for action in actions:
         for text in (f"<action>{action}</action>", f"I think.\n<action> {action.upper()} </action> done"):
             if game.parse(text) != action:
                 raise Fault(f"the answer {text!r} is read as {game.parse(text)!r}, not as {action!r}")
     rng = random.Random(0)
     pieces = ["<action>", "</action>", "<ACTION>", "</Action>", "<act", "ion>", "<think>", " ", "\n", "\0", "é", "none"]
-    pieces += [*game.actions, *(action[:-1] for action in game.actions), *(action * 2 for action in game.actions)]
+    pieces += [*actions, *(action[:-1] for action in actions), *(action * 2 for action in actions)]
     pieces += game.describe().split()[:20]
     for _ in range(_STRINGS):
         text = "".join(rng.choice(pieces) for _ in range(rng.randrange(12)))
         found = game.parse(text)
-        if found is not None and (found not in game.actions or not _well_formed(text, found)):
+        if found is None or (game.actions is None and isinstance(found, str) and found.strip()):
+            continue
+        if found not in actions or not _well_formed(text, found):
             raise Fault(f"{text!r} is read as {found!r}, which it does not say")
-    return f"{len(game.actions)} actions are read back; {_STRINGS} strings invent none"
+    if game.actions is None:
+        return f"free text: {len(actions)} moves that are known are read back; {_STRINGS} strings are read, or refused"
+    return f"{len(actions)} actions are read back; {_STRINGS} strings invent none"
 
 
 def _well_formed(text: str, action: str) -> bool:
@@ -252,13 +260,25 @@ def _ends(env: GameSpec) -> str:
 def _gymnasium(env: GameSpec) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(make_game(env), skip_render_check=True)
+        check_env(_played_legally(make_game(env)), skip_render_check=True)
     passed = "gymnasium's own checks pass, its warnings counted as errors"
     if not isinstance(game := make_game(env), GymGame):
         return passed
     for seed in _SEEDS:
         _as_registered(game, seed)
     return f"{passed}; rewards, observations and ends are those of a plain loop over {game.inner_id}"
+
+
+def _played_legally(game: Game) -> Game:
+    """Gymnasium draws any action of the space, before it knows the state: an illegal one stands for the first legal."""
+    play = game.play
+
+    def played_legally(action: str) -> tuple[float, str | None]:
+        moves = legal_moves(game, "gymnasium's own check")
+        return play(action if action in moves else moves[0])
+
+    game.play = played_legally  # type: ignore[method-assign]
+    return game
 
 
 def _as_registered(game: GymGame, seed: int) -> None:
@@ -268,7 +288,7 @@ def _as_registered(game: GymGame, seed: int) -> None:
     plain.reset(seed=int(np_random(seed)[0].integers(2**31)))
     game.np_random, plain.unwrapped.np_random = (generator(("plain", seed, "noise")) for _ in range(2))
     for step in range(game.max_steps):
-        action = int(rng.integers(len(game.actions)))
+        action = game.actions.index(drawn(game, rng))
         _, reward, terminated, _, _ = game.step(action)
         observation, expected, ended, cut, _ = plain.step(int(plain.action_space.start) + action)
         over = bool(ended or (cut and step + 1 < game.max_steps))  # at max_steps either may cut
@@ -309,6 +329,7 @@ CHECKS: dict[str, Callable[[GameSpec], str]] = {
     "physics": _physics,
     "beginnings": _beginnings,
     "parser": _parser,
+    "legal moves": legal_lists,
     "rewards": _rewards,
     "ends": _ends,
     "gymnasium": _gymnasium,
@@ -326,7 +347,7 @@ def trace(game: TextMediatedStochasticGame) -> str:
         game.reset(seed=seed)
         game.np_random = generator(("trace", seed, "noise"))
         for _ in range(game.max_steps):
-            text, reward, terminated, truncated, _info = game.step(int(rng.integers(len(game.actions))))
+            text, reward, terminated, truncated, _info = game.take(drawn(game, rng))
             digest.update(repr((text, reward, terminated, truncated, game.state_key())).encode())
             if terminated or truncated:
                 break

@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgrpo_cli.common.seeding import Key, generator, uniforms
 from msgrpo_cli.episode import Completion, Episode, Start, Step
-from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame, is_illegal, legal_moves
 from msgrpo_cli.games.guard import AT_START, AT_STEP, blaming, check_length, checked_metrics, checked_outcome
 
 from .prompt import Past
 
 InvalidAction = Literal["first", "random", "noop", "end"]
+LISTED: tuple[InvalidAction, ...] = ("first", "random")
+"""Those that choose among the legal moves."""
 GameFactory = Callable[[], TextMediatedStochasticGame]
 
 
@@ -161,9 +163,12 @@ def _play(
 def _take_step(
     episode: _Live, decision: Decision, completion: Completion, rules: PlayRules, judge: Judge | None
 ) -> Episode | None:
-    """Play one answer; returns the episode where it has ended."""
+    """Play one answer; returns the episode where it has ended. No game is ever asked to play an illegal move."""
     game = episode.game
     check_length(len(episode.steps), game.max_steps)
+    illegal = is_illegal(game, completion.action)
+    if illegal:
+        completion = replace(completion, action=None)
     action = completion.action
     if action is None:
         action = _fallback(game, rules.invalid_action, decision.key)
@@ -171,7 +176,7 @@ def _take_step(
     optimal, regret = judge.judge(game, action) if judge else (None, None)
     ended_by: str | None
     if action is not None:
-        reward, terminated, truncated, ended_by = checked_outcome(game.step(game.actions.index(action)))
+        reward, terminated, truncated, ended_by = checked_outcome(game.take(action))
     elif rules.invalid_action == "end":
         reward, terminated, truncated, ended_by = 0.0, True, False, "invalid"
     else:
@@ -179,7 +184,7 @@ def _take_step(
         ended_by = "step limit" if truncated else None
     if completion.action is None:
         reward -= rules.format_penalty
-    episode.steps.append(Step(decision.observation, completion, action, reward, state_key, optimal, regret))
+    episode.steps.append(Step(decision.observation, completion, action, reward, state_key, optimal, regret, illegal))
     if ended_by is None:
         return None
     return Episode(
@@ -195,8 +200,7 @@ def _take_step(
 
 
 def _fallback(game: TextMediatedStochasticGame, invalid_action: InvalidAction, key: Key) -> str | None:
-    if invalid_action == "first":
-        return game.actions[0]
-    if invalid_action == "random":
-        return game.actions[int(uniforms((*key, "fallback"), 1)[0] * len(game.actions))]
-    return None
+    if invalid_action not in LISTED:
+        return None
+    moves = legal_moves(game, f"algo.invalid_action={invalid_action}")
+    return moves[0] if invalid_action == "first" else moves[int(uniforms((*key, "fallback"), 1)[0] * len(moves))]

@@ -9,7 +9,14 @@ from collections.abc import Hashable, Sequence
 
 from msgrpo_cli.common.seeding import uniforms
 from msgrpo_cli.episode import Completion
-from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame, Transition
+from msgrpo_cli.games.core import (
+    KnownDynamics,
+    TextMediatedStochasticGame,
+    Transition,
+    is_illegal,
+    legal_moves,
+)
+from msgrpo_cli.games.guard import BrokenPromise, blaming
 
 from .play import Decision, Policy
 from .visits import Game
@@ -18,21 +25,30 @@ _TIE = 1e-12  # values closer than this count as equal, so that the first of equ
 
 
 class RandomPlayer:
-    """Plays uniformly over the game's actions."""
+    """Plays uniformly over the legal moves. Raises UsageError where a game of free text lists none."""
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
         return [_says(self._choose(decision)) for decision in decisions]
 
     def _choose(self, decision: Decision) -> str:
-        actions = decision.game.actions
-        return actions[int(uniforms((*decision.key, "player"), 1)[0] * len(actions))]
+        with _asked(decision):
+            moves = legal_moves(decision.game, "random play")
+        return moves[int(uniforms((*decision.key, "player"), 1)[0] * len(moves))]
 
 
 class GreedyPlayer:
     """Plays the game's simple heuristic. Raises ValueError for a game that has none."""
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
-        return [_says(self._choose(decision.game)) for decision in decisions]
+        return [_says(self._legal(decision)) for decision in decisions]
+
+    def _legal(self, decision: Decision) -> str:
+        """What it chooses; that the game's own player breaks its rules is the game's fault."""
+        action = self._choose(decision.game)
+        with _asked(decision):
+            if is_illegal(decision.game, action):
+                raise BrokenPromise(f"greedy_action() or search_action() is {action!r}, no move of legal()")
+        return action
 
     def _choose(self, game: TextMediatedStochasticGame) -> str:
         action = game.greedy_action()
@@ -55,7 +71,7 @@ class ExactPlayer:
     """Plays optimally by finite-horizon dynamic programming, and judges actions by it.
 
     V_0(s) = 0; Q_h(s, a) = sum of p (r + V_{h-1}(s') unless the game ends); V_h(s) = max over a of Q_h(s, a), with h
-    the number of steps left. Values are kept for the life of the player.
+    the number of steps left, over the legal moves of s. Values are kept for the life of the player.
     """
 
     def __init__(self) -> None:
@@ -72,11 +88,11 @@ class ExactPlayer:
         game = game.present
         if not isinstance(game, KnownDynamics):
             return None, None
-        values = self._q(game, game.state(), game.max_steps - game.elapsed)
-        best = game.actions[_first_best(values)]
+        moves, values = self._here(game)
+        best = moves[_first_best(values)]
         if action is None:
             return best, None
-        lost = max(values) - values[game.actions.index(action)]
+        lost = max(values) - values[moves.index(action)]
         return best, lost if lost > _TIE else 0.0
 
     def value(self, game: TextMediatedStochasticGame) -> float | None:
@@ -84,23 +100,29 @@ class ExactPlayer:
         game = game.present
         if not isinstance(game, KnownDynamics):
             return None
-        return max(self._q(game, game.state(), game.max_steps - game.elapsed))
+        return max(self._here(game)[1])
 
     def _choose(self, game: TextMediatedStochasticGame) -> str:
         game = game.present
         if not isinstance(game, KnownDynamics):
             raise ValueError(f"{type(game).__name__} does not tell its transitions, so optimal play is unknown")
-        return game.actions[_first_best(self._q(game, game.state(), game.max_steps - game.elapsed))]
+        moves, values = self._here(game)
+        return moves[_first_best(values)]
+
+    def _here(self, game: KnownDynamics) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        """The moves of the present state, and the value of each."""
+        state = game.state()
+        return game.legal_in(state), self._q(game, state, game.max_steps - game.elapsed)
 
     def _q(self, game: KnownDynamics, state: Hashable, steps_left: int) -> tuple[float, ...]:
-        """Q_h(state, a) for every action a, h = steps_left; not recursive, so that no horizon is too long."""
+        """Q_h(state, a) for every legal move a, h = steps_left; not recursive, so that no horizon is too long."""
         pending = [(state, steps_left)]
         while pending:
             here, left = pending[-1]
             if (here, left) in self._values:
                 pending.pop()
                 continue
-            outcomes = [game.transitions(here, action) for action in game.actions]
+            outcomes = [game.transitions(here, action) for action in game.legal_in(here)]
             later = {(after, left - 1) for given in outcomes for _, after, _, ended in given if left > 1 and not ended}
             if unknown := [one for one in later if one not in self._values]:
                 pending.extend(unknown)
@@ -121,14 +143,18 @@ def _first_best(values: Sequence[float]) -> int:
     return next(index for index, value in enumerate(values) if value > best - _TIE)
 
 
+def _asked(decision: Decision) -> blaming:
+    """Around what a game is asked about a decision."""
+    return blaming(type(decision.game).__name__, "at the decision {}", decision.key)
+
+
 def _says(action: str) -> Completion:
     return Completion(text=action, action=action)
 
 
 def players_of(game: Game) -> dict[str, Policy]:
-    """The reference players that a game has."""
-    players: dict[str, Policy] = {"random": RandomPlayer()}
-    game.reset(seed=0)
+    """The reference players that a game has; none that is random where a game of free text lists no moves."""
+    players: dict[str, Policy] = {"random": RandomPlayer()} if game.lists_moves() else {}
     if game.greedy_action() is not None:
         players["greedy"] = GreedyPlayer()
     if game.search_action() is not None:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from jinja2 import Template, TemplateError
 
-from msgrpo_cli.common.templates import BoundedRange, template_of
+from msgrpo_cli.common.templates import BoundedRange, names_in, template_of
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 
 Messages = tuple[tuple[str, str], ...]
@@ -25,8 +25,8 @@ _TRIED_SEEDS = range(8)
 class PromptTemplate:
     """System and user text as Jinja templates, and worked turns between the two.
 
-    `system` may use rules, actions (names) and max_steps; `user` observation as well. Raises ValueError from `check`
-    where a template is broken or names something else.
+    Both may use rules, actions (names, none with free text), legal (moves of the present state) and max_steps; `user`
+    observation as well. Raises ValueError from `check` where a template is broken or names something else.
     """
 
     system: str | None
@@ -39,6 +39,10 @@ class PromptTemplate:
         texts = [("system", self.system), ("user", self.user)]
         return [(role, template_of(text)) for role, text in texts if text]
 
+    @cached_property
+    def _shows_legal(self) -> bool:
+        return any("legal" in names_in(text) for text in (self.system, self.user) if text)
+
     def messages(self, game: TextMediatedStochasticGame, observation: str, history: Sequence[Past] = ()) -> Messages:
         """The conversation for one decision: the current state, by the paper's rule with nothing before it.
 
@@ -47,7 +51,8 @@ class PromptTemplate:
         """
         values = {
             "rules": game.rules(),
-            "actions": list(game.actions),
+            "actions": list(game.actions or ()),
+            "legal": list(game.legal()) if self._shows_legal else [],
             "max_steps": game.max_steps,
             "range": BoundedRange().range,
         }
@@ -63,14 +68,22 @@ class PromptTemplate:
 
     def first(self, game: TextMediatedStochasticGame, observation: Observation, history: int = 0) -> Iterator[Messages]:
         """Conversations of some first decisions, each behind as much history of its like as there will be."""
-        longest = max(game.actions, key=len)
         for seed in _TRIED_SEEDS:
             game.reset(seed=seed)
             text = game.describe(observation)
+            longest = max(game.actions or game.legal(), key=len, default="")
             yield self.messages(game, text, [(text, longest)] * min(history, game.max_steps - 1))
 
-    def check(self, game: TextMediatedStochasticGame) -> None:
+    def check(self, game: TextMediatedStochasticGame, history: int = 0) -> None:
         """Render the present state once, so that a broken template is found before anything is played."""
+        if "legal" in names_in(self.user) and (history or any(self.examples.values())):
+            raise ValueError(
+                "the user text uses legal, which is known of the present state alone, not of those in prompt.history "
+                "and prompt.examples; use it in the system text, or leave both at 0"
+            )
+        used = [text for text in (self.system, self.user) if text and "actions" in names_in(text)]
+        if game.actions is None and used:
+            raise ValueError("the game takes free text, so there are no actions to name; take prompt=legal")
         try:
             messages = self.messages(game, game.describe())
         except (TemplateError, TypeError, ValueError, ArithmeticError, RecursionError) as error:

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.games.core import Observation
+from msgrpo_cli.games.core import Observation, legal_moves
 from msgrpo_cli.games.registry import GameSpec, make_game
 
 from .split import has_split
@@ -27,7 +27,8 @@ def group_starts(env: GameSpec) -> str:
             game.reset(seed=seed)
             starts.add((game.state_key(), *map(game.describe, OBSERVATIONS)))
             game.np_random = generator(("member", seed, number))
-            game.step(number % len(game.actions))
+            moves = legal_moves(game, "a look at its starts")
+            game.take(moves[number % len(moves)])
         if len(starts) > 1:
             raise Fault(f"members of a group start differently with seed {seed}; new_game must draw from its rng alone")
     return f"members share their whole start, {SEEDS} seeds"

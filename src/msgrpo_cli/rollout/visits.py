@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from msgrpo_cli.common.seeding import Key, generator
 from msgrpo_cli.episode import Episode, Start
-from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame, legal_moves
 from msgrpo_cli.games.registry import GameSpec, make_game
 
 from .play import PlayRules, Policy, play_episodes
@@ -35,7 +37,13 @@ class Visit:
 
     seed: int
     noise: Key
-    actions: tuple[int, ...]
+    actions: tuple[str, ...]
+
+
+def drawn(game: Game, rng: np.random.Generator) -> str:
+    """A legal move at random."""
+    moves = legal_moves(game, "a look at its play")
+    return moves[int(rng.integers(len(moves)))]
 
 
 def visits(env: GameSpec) -> Iterator[tuple[Visit, Game]]:
@@ -47,11 +55,11 @@ def visits(env: GameSpec) -> Iterator[tuple[Visit, Game]]:
             rng = generator((*noise, "actions"))
             game.reset(seed=seed)
             game.np_random = generator(noise)
-            actions: tuple[int, ...] = ()
+            actions: tuple[str, ...] = ()
             yield Visit(seed, noise, actions), game
             for _ in range(game.max_steps):
-                actions = (*actions, int(rng.integers(len(game.actions))))
-                *_, terminated, truncated, _info = game.step(actions[-1])
+                actions = (*actions, drawn(game, rng))
+                *_, terminated, truncated, _info = game.take(actions[-1])
                 if terminated or truncated:
                     break
                 yield Visit(seed, noise, actions), game
@@ -63,9 +71,9 @@ def steps_of(game: Game, seed: int) -> Iterator[tuple[str, str, Outcome]]:
     game.reset(seed=seed)
     game.np_random = generator(("steps", seed, "noise"))
     for _ in range(game.max_steps):
-        number, before = int(rng.integers(len(game.actions))), game.describe()
-        outcome = game.step(number)
-        yield before, game.actions[number], outcome
+        action, before = drawn(game, rng), game.describe()
+        outcome = game.take(action)
+        yield before, action, outcome
         if outcome[2] or outcome[3]:
             break
 
@@ -75,7 +83,7 @@ def again(game: Game, visit: Visit) -> None:
     game.reset(seed=visit.seed)
     game.np_random = generator(visit.noise)
     for action in visit.actions:
-        game.step(action)
+        game.take(action)
 
 
 def played(

@@ -61,6 +61,7 @@ def episode_to_json(
                 "reward": step.reward,
                 "optimal_action": step.optimal_action,
                 "regret": step.regret,
+                **({} if step.illegal is None else {"illegal": step.illegal}),
                 **own,
             }
             for t, (step, own) in enumerate(zip(episode.steps, of_steps, strict=True))
@@ -80,6 +81,7 @@ def episode_from_json(line: dict[str, Any]) -> Episode:
             state_key=b"" if step["t"] else first_key,
             optimal_action=step["optimal_action"],
             regret=step["regret"],
+            illegal=step.get("illegal"),
         )
         for step in line["steps"]
     )

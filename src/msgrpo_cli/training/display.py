@@ -129,6 +129,8 @@ def _news(metrics: dict[str, Any]) -> str:
         parts.append(f"success {percent(metrics['success_rate'])}")
     if metrics["valid_action_rate"] < _MOSTLY_VALID:
         parts.append(f"valid {percent(metrics['valid_action_rate'])}")
+    if metrics.get("illegal_action_rate"):
+        parts.append(f"illegal {percent(metrics['illegal_action_rate'])}")
     parts.append("skipped" if metrics["skipped"] else f"entropy {metrics['entropy']:.3f}")
     if metrics.get("withheld_steps"):
         parts.append(f"withheld {metrics['withheld_steps']}")

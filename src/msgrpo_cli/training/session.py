@@ -20,7 +20,6 @@ from msgrpo_cli.errors import Interrupted, RunError
 from msgrpo_cli.evaluation.evaluator import Evaluator, Played
 from msgrpo_cli.evaluation.ladder import render
 from msgrpo_cli.evaluation.record import evaluate_policy, evaluation_row, record_evaluation
-from msgrpo_cli.evaluation.scores import score
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.rollout.collect import PlayedUpdate
 from msgrpo_cli.runs import checkpoint
@@ -107,8 +106,7 @@ class Session:
         self._draw_curve()
         summary = {**self.run.record()["summary"], "best": row}
         self.run.update_record(summary=summary, stopped=self.recorder.stopping.reason)  # last: all else is there
-        references = {"random": score(self.final.random_episodes), "base": score(base)}
-        self.display.show(render([played.evaluation], [references]))
+        self.display.show(render([played.evaluation], [self.final.references(base)]))
         return row
 
     def limits(self) -> dict[str, Limit]:
@@ -131,13 +129,13 @@ class Session:
         return evaluate_policy(self.final, policy, temperature, training_sampling=policy.sampling, **told)
 
     def _draw_curve(self) -> None:
-        random = score(self.validation.random_episodes)
+        random = self.validation.references().get("random")
         draw_curve(
             self.run.metrics,
             self.run.curve,
-            random.mean_total_reward,
+            random.mean_total_reward if random else None,
             self.validation.optimal_score,
-            random_success=random.success_rate,
+            random_success=random.success_rate if random else None,
             best="optimal" if self.validation.exact_score is not None else "best known",
             title=f"{self.config.model.name} on {self.config.env.name}",
         )

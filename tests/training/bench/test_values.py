@@ -11,6 +11,7 @@ from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.rollout.play import PlayRules, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer
 from msgrpo_cli.training.bench.values import Habit, PolicyValues, reachable
+from support.planted_games import Fenced
 
 UNIFORM = Habit(dict.fromkeys(FrozenLake.actions, 0.25))
 
@@ -93,3 +94,10 @@ def test_of_a_policy_that_plays_optimally_the_values_are_those_of_optimal_play()
         habits[state] = Habit({best[0]: 1.0})
     game.place(start)
     assert PolicyValues(game, habits).value(start, game.max_steps) == pytest.approx(player.value(game))
+
+
+def test_only_legal_moves_are_followed() -> None:
+    """A board of two by two: transitions of other moves raise."""
+    game = Fenced(size=2, p=1.0)
+    game.reset(seed=0)
+    assert len(reachable(game, game.state())) == 3

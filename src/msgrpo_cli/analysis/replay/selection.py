@@ -25,7 +25,7 @@ class Selection:
     update: int | None = None
     ended_by: str | None = None
     invalid: bool = False
-    """An answer held no action."""
+    """An answer held no action, or none that is legal."""
     loop: bool = False
     """An observation came again."""
     worst: int | None = None
@@ -76,7 +76,7 @@ def total_regret(row: Row) -> float | None:
 
 
 def invalid_answers(row: Row) -> int:
-    """How many answers of an episode held no action."""
+    """How many answers of an episode held no action, or none that is legal."""
     return sum(not step["valid"] for step in row["steps"])
 
 

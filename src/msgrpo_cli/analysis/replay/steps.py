@@ -29,7 +29,7 @@ class Verdict:
 
 
 def verdict(step: Mapping[str, Any]) -> Verdict:
-    """An answer without an action is invalid, whatever was played in its place.
+    """An answer without an action, or with one that is no move of the state, is invalid, whatever was played then.
 
     The step's own advantage goes along where training gave the steps of the episode different ones.
     """
@@ -41,7 +41,8 @@ def verdict(step: Mapping[str, Any]) -> Verdict:
 def _judged(step: Mapping[str, Any]) -> Verdict:
     best, regret = step["optimal_action"], step["regret"]
     if not step["valid"]:
-        return Verdict("invalid", "×", "invalid: no action in the answer")
+        why = "no move of this state" if step.get("illegal") else "no action in the answer"
+        return Verdict("invalid", "×", f"invalid: {why}")
     if regret is None:
         return Verdict("unknown", "·", "optimal play is not known here")
     if regret > _NO_REGRET:

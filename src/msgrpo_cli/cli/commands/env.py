@@ -133,11 +133,16 @@ def _show_list(games: Sequence[dict[str, Any]]) -> None:
         best = game["optimal_score"]
         table.add_row(
             game["name"],
-            ", ".join(game["actions"][:_SHOWN]) + (", ..." if len(game["actions"]) > _SHOWN else ""),
+            _shown(game["actions"]),
             str(game["max_steps"]),
             game["initial_states"],
-            f"{game['random_score']:.3f}",
-            "-" if best is None else f"{best:.3f}",
+            *("-" if score is None else f"{score:.3f}" for score in (game["random_score"], best)),
             "exact" if game["optimal_is_exact"] else "",
         )
     Console().print(table)
+
+
+def _shown(actions: Sequence[str] | None) -> str:
+    if actions is None:
+        return "free text"
+    return ", ".join(actions[:_SHOWN]) + (", ..." if len(actions) > _SHOWN else "")

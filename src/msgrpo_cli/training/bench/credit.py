@@ -182,11 +182,13 @@ class _Laboratory:
         for first in range(0, len(asked), live):
             actions += [answer.action for answer in self.policy.act(asked[first : first + live])]
         of_states = [actions[first : first + samples] for first in range(0, len(actions), samples)]
-        return {state: self._habit(said) for state, said in zip(states, of_states, strict=True)}
+        game = self.make_game()
+        assert isinstance(game, PlaceableDynamics)
+        return {state: self._habit(said, game.legal_in(state)) for state, said in zip(states, of_states, strict=True)}
 
-    def _habit(self, said: Sequence[str | None]) -> Habit:
-        names = self.make_game().actions
-        invalid = sum(action is None for action in said) / len(said)
+    def _habit(self, said: Sequence[str | None], names: Sequence[str]) -> Habit:
+        """`names` are the legal moves; an answer that names none of them is invalid."""
+        invalid = sum(action not in names for action in said) / len(said)
         shares = {name: sum(action == name for action in said) / len(said) for name in names}
         for number, name in enumerate(names):
             first = self.config.algo.invalid_action == "first"

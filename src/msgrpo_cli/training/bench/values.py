@@ -29,7 +29,7 @@ def reachable(game: KnownDynamics, start: Hashable) -> list[Hashable]:
     pending = [start]
     while pending:
         here = pending.pop()
-        for action in game.actions:
+        for action in game.legal_in(here):
             for _, after, _, ended in game.transitions(here, action):
                 if not ended and after not in found:
                     found[after] = None
