@@ -16,11 +16,18 @@ PATIENCE = 600.0
 
 
 def train_on_ranks(
-    count: int, folder: Path, runs: Mapping[str, Sequence[str]], *, around_the_wrapper: bool = False
+    count: int,
+    folder: Path,
+    runs: Mapping[str, Sequence[str]],
+    *,
+    around_the_wrapper: bool = False,
+    planted: str = "",
 ) -> str:
     """Train runs of these names and overrides below `folder`; returns what the ranks said. One that is there already
-    goes on. `around_the_wrapper`: passes are not those of torch's wrapper, which then sums no gradients."""
+    goes on. `around_the_wrapper`: passes are not those of torch's wrapper, which then sums no gradients. `planted`:
+    lines of a program that each rank runs first."""
     (folder / "runs.json").write_text(json.dumps(runs))
+    (folder / "planted.py").write_text(planted)
     return started(count, __file__, *(["--around"] if around_the_wrapper else []), str(folder))
 
 
@@ -48,6 +55,7 @@ def main() -> None:
 
         trainer._ForwardRedirection = Around  # type: ignore[assignment,misc]
     ranks, folder = Ranks.joined(), Path(sys.argv[-1])
+    exec((folder / "planted.py").read_text(), {"ranks": ranks})
     for name, overrides in json.loads((folder / "runs.json").read_text()).items():
         config, run = compose("train", overrides), folder / name
         if ranks.first:

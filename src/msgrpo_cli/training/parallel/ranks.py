@@ -127,7 +127,7 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, dist.DistError) or "gloo" in str(error):
+            if of_a_peer(error):
                 raise self._lost(error) from error
             raise
         self._listening = True
@@ -154,6 +154,11 @@ class Ranks:
 
     def _lost(self, error: BaseException) -> PeerLost:
         return PeerLost(f"rank {self.rank} of {self.count}: another is gone: {one_line(error)}")
+
+
+def of_a_peer(error: BaseException) -> bool:
+    """Whether torch says that it waited for another process in vain."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def _portable(value: object) -> object:

@@ -71,6 +71,12 @@ def whole(model: torch.nn.Module) -> Iterator[None]:
             part.set_reshard_after_forward(part is not parts[0], recurse=False)
 
 
+def part_again(model: torch.nn.Module) -> None:
+    """Each rank has but its part of every weight, whatever was read last."""
+    for part in _parts(model):
+        part.reshard()
+
+
 def whole_weights(model: PreTrainedModel | PeftModel) -> dict[str, Any]:
     """All weights by name, each once, on the CPU of the first rank; nothing on the others. All ranks ask."""
     tied = getattr(model, "all_tied_weights_keys", None) or {}
