@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from trl.generation import vllm_client
 
 from msgrpo_cli.config.compose import compose
@@ -20,7 +21,8 @@ from msgrpo_cli.errors import RunError
 from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.training import vllm_engine
 from msgrpo_cli.training.vllm_engine import Client
-from support.ranks import train_on_ranks
+from support import pushing_ranks
+from support.ranks import started, train_on_ranks
 from support.vllm_server import OVER_GLOO, Server
 
 SMALL = (
@@ -130,6 +132,34 @@ def test_an_adapter_is_merged_before_it_is_pushed_by_two_ranks(parallel: str, tm
     rows = [row for row in lines(run / "metrics.jsonl") if row["kind"] == "train" and not row["skipped"]]
     assert rows[0]["grad_norm"] > 0 and len(rows) == 2
     assert all(row["logprob_gap_max"] < 1e-3 for row in rows), "the second update's answers are those of the adapter"
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
+    """What each of two ranks that share out the weights would push."""
+    folder = tmp_path_factory.mktemp("pushing")
+    said = started(2, str(pushing_ranks.__file__), str(folder))
+    files = sorted(folder.glob("rank-*.pt"))
+    assert len(files) == 2, said[-3000:]
+    return [torch.load(file) for file in files]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", [False, True])
+def test_of_weights_that_are_shared_out_the_whole_is_pushed(
+    adapter: bool, by_two: list[dict[str, dict[str, torch.Tensor]]]
+) -> None:
+    model = pushing_ranks.trained(adapter=adapter)
+    with torch.no_grad():
+        logits = model(torch.tensor([[3, 14, 15, 4]])).logits
+    whole = pushing_ranks.pushed(model)
+    assert whole.keys() == dict(pushing_ranks.trained(adapter=False).named_parameters()).keys()
+    for found in by_two:
+        there = found[f"adapter={adapter}"]
+        assert there.keys() == whole.keys()
+        assert all(torch.allclose(there[name], weights, atol=1e-6) for name, weights in whole.items())
+        after = found[f"adapter={adapter}, logits"][""]
+        assert torch.allclose(after, logits, atol=1e-5), "the adapter is taken out again"
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ Knows TRL's class and its client. Knows nothing about prompts, games or when wei
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -34,7 +34,7 @@ class Engine(VLLMGeneration):
 
     def _init_vllm(self) -> None:
         if self.mode != "server":
-            super()._init_vllm()
+            super()._init_vllm()  # type: ignore[no-untyped-call]
             return
         url = self.server_base_url or f"http://{self.server_host}:{self.server_port}"
         self.vllm_client = Client(url, self.group_port, self.server_timeout)
@@ -49,7 +49,7 @@ class Engine(VLLMGeneration):
         inner = policy_of(model)
         self._dist.fsdp_version = _FSDP2 if is_shared_out(inner) else None
         part_again(inner)  # TRL gathers parts
-        self.sync_weights()
+        self.sync_weights()  # type: ignore[no-untyped-call]
 
 
 class Client(VLLMClient):
@@ -92,10 +92,18 @@ class Client(VLLMClient):
 class _Retries(Retry):
     """The change: an answer that does not come in time is not asked for again."""
 
-    def increment(self, *args: Any, error: Any = None, **more: Any) -> Retry:
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Self:
         if isinstance(error, ReadTimeoutError):
             raise error
-        return super().increment(*args, error=error, **more)
+        return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
 def whole_model(trained: Any, model: PreTrainedModel) -> Any:
