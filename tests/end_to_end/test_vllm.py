@@ -37,6 +37,7 @@ from msgrpo_cli.models.loading import load_model  # noqa: E402
 from msgrpo_cli.rollout.play import Decision  # noqa: E402
 from msgrpo_cli.training import vllm as vllm_generator  # noqa: E402
 from msgrpo_cli.training.vllm import request_settings  # noqa: E402
+from support.ranks import train_on_ranks  # noqa: E402
 from support.smollm2 import fetch_or_skip  # noqa: E402
 
 PATIENCE = 900.0
@@ -122,7 +123,7 @@ def test_weights_are_fresh_after_every_update_and_answers_repeat(small: Path, tm
 STALE = (
     "from trl.generation.vllm_generation import VLLMGeneration as G\n"
     "push, pushes = G.sync_weights, []\n"
-    "G.sync_weights = lambda self: pushes.append(1) or (push(self) if len(pushes) == 1 else None)"
+    "G.sync_weights = lambda self: pushes.append(1) or (push(self) if len(pushes) == 1 else None)\n"
 )
 
 
@@ -144,6 +145,76 @@ def test_an_adapter_is_pushed_merged(small: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [row for row in updates(tmp_path / "run") if not row["skipped"]]
     assert rows and all(row["logprob_gap_mean"] < 0.05 for row in rows), TOKENS
+
+
+TWO = ["parallel.processes=2", "algo.groups_per_update=3"]
+ADAPTER = ["lora.enabled=true", "lora.r=8", "trainer.learning_rate=0.05"]
+
+
+def said(run: Path, update: int) -> list[str]:
+    """What was answered in an update, decision by decision."""
+    episodes = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
+    return [step["completion"] for episode in episodes if episode["update"] == update for step in episode["steps"]]
+
+
+@pytest.fixture(name="by_one", scope="module")
+def _by_one(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("by-one")
+    done = trained(folder, *SMALL, "algo.groups_per_update=3", f"model.path={small}", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_ranks_with_an_engine_each_play_what_one_plays(
+    parallel: str, small: Path, by_one: Path, tmp_path: Path
+) -> None:
+    done = trained(tmp_path, *SMALL, *TWO, f"parallel={parallel}", f"model.path={small}", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    assert json.loads((run / "run.json").read_text())["processes"] == 2
+    ours, theirs = updates(run), updates(by_one)
+    assert all(0 < row["logprob_gap_mean"] < 0.05 for row in ours if not row["skipped"]), TOKENS
+    for name in ("base", "best"):
+        scores = [json.loads((place / "eval" / f"{name}.json").read_text()) for place in (run, by_one)]
+        assert scores[0]["greedy_mean_total_reward"] == pytest.approx(scores[1]["greedy_mean_total_reward"])
+    assert said(run, 1) == said(by_one, 1)
+    assert ours[0]["grad_norm"] == pytest.approx(theirs[0]["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_an_adapter_is_pushed_merged_though_a_rank_has_no_group(parallel: str, small: Path, tmp_path: Path) -> None:
+    done = trained(
+        tmp_path, *SMALL, *ADAPTER, *TWO, "algo.groups_per_update=1", "algo.group_size=16", f"parallel={parallel}",
+        f"model.path={small}", "hydra.run.dir=run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in updates(tmp_path / "run") if not row["skipped"]]
+    assert rows and all(row["logprob_gap_mean"] < 0.05 for row in rows), TOKENS
+
+
+def test_a_push_that_is_left_out_by_two_ranks_ends_the_run(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    given = [*SMALL, *TWO, "parallel=ddp", f"model.path={small}", "engine.mean_logprob_gap=0.05"]
+    told = train_on_ranks(2, tmp_path, {"run": given}, planted=STALE)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "failed", told
+    assert "log-prob" in record["error"]
+
+
+def test_two_ranks_answer_together(small: Path, by_one: Path, tmp_path: Path) -> None:
+    """vLLM's tensor parallel groups: each has half of every matrix, and both play the same."""
+    done = trained(
+        tmp_path, *SMALL, *TWO, "parallel=ddp", "trainer.vllm_tensor_parallel_size=2", f"model.path={small}",
+        "hydra.run.dir=run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = updates(tmp_path / "run")
+    assert all(0 < row["logprob_gap_mean"] < 0.05 for row in rows if not row["skipped"]), TOKENS
+    assert len(said(tmp_path / "run", 1)) == len(said(by_one, 1))
 
 
 def test_a_server_cannot_be_trained_with_here(small: Path, tmp_path: Path) -> None:

@@ -25,11 +25,14 @@ def train_on_ranks(
     *,
     around_the_wrapper: bool = False,
     slow_disk: bool = False,
+    planted: str = "",
 ) -> str:
     """Train runs of these names and overrides below `folder`; returns what the ranks said. One that is there already
     goes on. `around_the_wrapper`: passes are not those of torch's wrapper, which then sums no gradients. `slow_disk`:
-    the first rank writes its optimizer for longer than gradients may wait."""
+    the first rank writes its optimizer for longer than gradients may wait. `planted`: lines of a program that each rank
+    runs first."""
     (folder / "runs.json").write_text(json.dumps(runs))
+    (folder / "planted.py").write_text(planted)
     flags = [*(["--around"] if around_the_wrapper else []), *(["--slow-disk"] if slow_disk else [])]
     return started(count, __file__, *flags, str(folder))
 
@@ -75,6 +78,7 @@ def main() -> None:
     if slow:
         take_long_to_save()
     ranks, folder = Ranks.joined(**({"timeout": SHORT} if slow else {})), Path(sys.argv[-1])
+    exec((folder / "planted.py").read_text(), {"ranks": ranks})
     for name, overrides in json.loads((folder / "runs.json").read_text()).items():
         config, run = compose("train", overrides), folder / name
         if ranks.first:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_a_log_probability_that_is_missing_is_said() -> None:
 
 def test_trl_takes_what_we_hand_on() -> None:
     source = inspect.getsource(vllm_generator.VLLMGenerator._start)
-    given = [line.strip().partition("=")[0] for line in source.splitlines() if line.startswith(" " * 16)]
+    given = [line.strip().partition("=")[0] for line in source.splitlines() if re.match(r" {16}\w+=", line)]
     assert len(given) == 14
     assert set(given) <= set(inspect.signature(VLLMGeneration).parameters)
     assert {"prompts", "n", "generation_kwargs"} <= set(inspect.signature(VLLMClient.generate).parameters)
@@ -98,6 +99,12 @@ def test_trl_takes_what_we_hand_on() -> None:
     [
         (VLLMGeneration, "model = self.model"),  # sync_weights pushes those of the model that is set
         (VLLMGeneration, "self.vllm_client = VLLMClient("),
+        (VLLMGeneration, "self.vllm_client.init_communicator(device=accelerator.device)"),  # as `Engine` does
+        (VLLMGeneration, "elif self._dist.fsdp_version == 2:"),  # which `Engine` sets
+        (VLLMGeneration, "if self._weight_metadata is None:"),
+        (VLLMClient, "self.session = requests.Session()"),
+        (VLLMClient.__init__, "self.check_server(connection_timeout)"),  # before anything is asked
+        (VLLMClient.generate, "self._post("),
         (VLLMGeneration, "self.llm = LLM("),
         (VLLMGeneration, 'logprobs_mode="processed_logprobs"'),
         (VLLMClient.generate, "sampling_params.update(generation_kwargs or {})"),

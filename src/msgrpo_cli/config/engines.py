@@ -136,11 +136,9 @@ def _colocate_problems(config: RunConfig) -> list[str]:
             f"model.path={config.model.path}: engine=vllm_colocate would read the file by itself, without unpacking "
             "its weights; use engine=single"
         )
-    if int(config.trainer.get("vllm_tensor_parallel_size", 1)) != 1:
-        lines.append(
-            f"trainer.vllm_tensor_parallel_size={config.trainer['vllm_tensor_parallel_size']}: one process has one "
-            "GPU; use 1, or engine=vllm_server"
-        )
+    processes = 1 if config.parallel.name == "none" else config.parallel.processes
+    if processes is not None and (problem := tensor_parallel_problem(config, processes)) is not None:
+        lines.append(problem)
     needed = config.rollout.max_prompt_tokens + config.rollout.max_new_tokens
     given = config.trainer.get("vllm_max_model_length")
     if given is not None and given < needed:
@@ -148,6 +146,18 @@ def _colocate_problems(config: RunConfig) -> list[str]:
             f"trainer.vllm_max_model_length={given}: rollout.max_prompt_tokens + rollout.max_new_tokens = {needed}"
         )
     return lines
+
+
+def tensor_parallel_problem(config: RunConfig, processes: int) -> str | None:
+    """Why so many processes cannot share vLLM's tensors out as the config asks; None where they can."""
+    wanted = int(config.trainer.get("vllm_tensor_parallel_size", 1))
+    if processes % wanted == 0:
+        return None
+    key = f"trainer.vllm_tensor_parallel_size={wanted}"
+    if processes == 1:
+        several = f"parallel=ddp parallel.processes={wanted}"
+        return f"{key}: one process has one GPU; use 1, or {several}, or engine=vllm_server"
+    return f"{key}: {processes} processes are no whole groups of {wanted}; let it divide parallel.processes"
 
 
 ENGINES: Mapping[str, Engine] = {

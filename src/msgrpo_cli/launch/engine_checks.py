@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from msgrpo_cli.config import trainer_fields
+from msgrpo_cli.config import engines, trainer_fields
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError, UsageError
 from msgrpo_cli.runs.pretrained import local_path
@@ -50,13 +50,10 @@ def check_machine(config: RunConfig) -> None:
 def _check_processes(config: RunConfig) -> None:
     if config.parallel.name == "none":
         return
-    if config.engine.name.startswith("vllm"):
+    if config.parallel.name == "fsdp" and config.engine.name == "continuous_batching":
         raise UsageError(
-            f"parallel={config.parallel.name}: engine={config.engine.name} serves one process; use engine=single, or "
-            "parallel=none"
+            f"engine={config.engine.name}: parallel=fsdp samples with engine=single or with vLLM; use one of them"
         )
-    if config.parallel.name == "fsdp" and config.engine.name != "single":
-        raise UsageError(f"engine={config.engine.name}: parallel=fsdp samples with engine=single alone; use that")
     if config.parallel.name == "fsdp" and config.lora.quantization:
         raise UsageError(
             f"lora.quantization={config.lora.quantization}: parallel=fsdp shares out weights that are not quantized; "
@@ -67,6 +64,8 @@ def _check_processes(config: RunConfig) -> None:
         raise UsageError(
             f"parallel={config.parallel.name}: there is no GPU here to count; say how many: parallel.processes=2"
         )
+    if (problem := engines.tensor_parallel_problem(config, count)) is not None:
+        raise UsageError(problem)
     import torch
 
     gpus = 0 if config.trainer.get("use_cpu") else torch.cuda.device_count()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -77,6 +77,18 @@ class Generator(Protocol):
 
     def __call__(self, model: PreTrainedModel, request: Request) -> list[Generated]:
         """One answer for each prompt, in order; its randomness belongs to its key alone."""
+
+
+@runtime_checkable
+class OwnWeights(Protocol):
+    """A generator that has weights of its own, which it is given; not the model's."""
+
+    together: int
+    """How many ranks of a run, one after the other, answer together: they ask the same, and get the same answers."""
+
+    def renew(self, model: PreTrainedModel) -> None:
+        """Give it the weights of `model`, where they have changed. All ranks of a run call this before any of them
+        asks, also those that will ask nothing."""
 
 
 class KeyedSampler(LogitsProcessor):

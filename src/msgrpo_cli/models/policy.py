@@ -56,7 +56,7 @@ class LanguageAgentPolicy:
         self.conversation = conversation
         self._template = template
         self._precision = precision
-        self._generator = generator
+        self.generator = generator
         self.sampling = sampling
         self._max_prompt_tokens = max_prompt_tokens
         self._prefix_memory = prefix_memory
@@ -71,7 +71,7 @@ class LanguageAgentPolicy:
             keys = [asked.key for asked in decisions]
             sampling, talk = self.sampling, self.conversation
             request = Request(prompts, keys, sampling, talk.pad_id, talk.ends, self._kept)
-            answers = self._generator(self.model, request)
+            answers = self.generator(self.model, request)
         if self._kept is not None:
             self._kept.fit(self._prefix_memory)
         return [

@@ -112,8 +112,10 @@ def _about_processes(config: RunConfig) -> list[str]:
         return []
     if parallel.processes is None:
         return [f"parallel={parallel.name}: a process for each GPU that there is; not run on a GPU"]
-    shares = dealt(groups, parallel.processes)
-    return [f"parallel={parallel.name}: {parallel.processes} processes, {shares}; not run on a GPU"]
+    together = int(config.trainer.get("vllm_tensor_parallel_size", 1))
+    shares = dealt(groups, parallel.processes // together)
+    who = f"{parallel.processes} processes" + (f", {together} at a time as one where they play" if together > 1 else "")
+    return [f"parallel={parallel.name}: {who}, {shares}; not run on a GPU"]
 
 
 def _shown(name: str, value: Any) -> str:

@@ -31,8 +31,9 @@ def _continuous(config: RunConfig, trainer: Trainer) -> Generator:
 def _vllm(config: RunConfig, trainer: Trainer) -> Generator:
     from .vllm import VLLMGenerator
 
-    rollout = config.rollout
-    return VLLMGenerator(trainer, rollout.max_live_episodes, rollout.max_prompt_tokens + rollout.max_new_tokens)
+    rollout, together = config.rollout, int(config.trainer.get("vllm_tensor_parallel_size", 1))
+    tokens = rollout.max_prompt_tokens + rollout.max_new_tokens
+    return VLLMGenerator(trainer, rollout.max_live_episodes, tokens, together)
 
 
 GENERATORS: Mapping[str, Callable[[RunConfig, Trainer], Generator]] = {

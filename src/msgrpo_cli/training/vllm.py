@@ -1,6 +1,7 @@
-"""Sampling completions with vLLM, through TRL's VLLMGeneration: it builds the engine and pushes the weights.
+"""Sampling completions with vLLM: when it is started and given weights, and what it is asked.
 
-Knows TRL's class, vLLM's requests and seeds from keys. Knows nothing about games, prompts or losses.
+Knows vLLM's requests, seeds from keys and which weights vLLM has. Knows nothing about games, prompts or losses, nor how
+weights get there: `vllm_engine` does.
 """
 
 from __future__ import annotations
@@ -10,17 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from transformers import PreTrainedModel
-from trl.generation.vllm_generation import VLLMGeneration, extract_logprobs
+from trl.generation.vllm_generation import extract_logprobs
 
 from msgrpo_cli.common.seeding import Key, seed_from
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.models.generation import Generated, Request, Sampling, cut
 
+from .parallel.ranks import of_a_peer
 from .trainer import MSGRPOTrainer
-
-_AT_ONCE = 64  # requests that TRL's client keeps connections for
+from .vllm_engine import AT_ONCE, Engine, whole_model
 
 Answer = tuple[list[int], list[float | None]]
 """Token ids of one answer and their log-probabilities."""
@@ -31,17 +31,21 @@ class VLLMGenerator:
 
     vLLM holds weights of its own. They are pushed before the first answer that a changed model gives: another model,
     or another optimizer step of the trainer since the last push. So every rollout and every evaluation has fresh ones.
+    Several ranks push them together, before any of them asks: see `generation.OwnWeights`.
 
     Each decision is a request with a seed of its own, made from the decision's key: TRL's own `generate` takes one
     seed for all prompts, and equal prompts of a group would then get equal answers.
     """
 
-    def __init__(self, trainer: Callable[[], MSGRPOTrainer], max_requests: int, max_tokens: int) -> None:
+    def __init__(
+        self, trainer: Callable[[], MSGRPOTrainer], max_requests: int, max_tokens: int, together: int = 1
+    ) -> None:
         """`trainer` is called at the first answer; vLLM starts then. `max_tokens`: prompt and answer together."""
         self._trainer = trainer
         self._max_requests = max_requests
         self._max_tokens = max_tokens
-        self._engine: VLLMGeneration | None = None
+        self.together = together
+        self._engine: Engine | None = None
         self._pushed: tuple[PreTrainedModel, int] | None = None
 
     def __call__(self, model: PreTrainedModel, request: Request) -> list[Generated]:
@@ -53,22 +57,37 @@ class VLLMGenerator:
         greedy = sampling.temperature == 0.0
         return [cut(ids, None if greedy else _known(logprobs), set(ends)) for ids, logprobs in answers]
 
-    def _with_weights_of(self, model: PreTrainedModel) -> VLLMGeneration:
+    def renew(self, model: PreTrainedModel) -> None:
+        """Start vLLM, and push the weights of `model`, where that is still to be done on any rank. All ranks call.
+
+        A rank that fails is not heard by the others, for they wait in what TRL and vLLM do together; its process ends.
+        """
         trainer = self._trainer()
-        step = int(trainer.state.global_step)
+        if not any(trainer.ranks.gather(lambda: not self._is_fresh(model))):
+            return
         whole = whole_model(trainer.model, model)
-        if self._engine is None:
-            self._engine = self._start(trainer, whole)
-        if self._pushed is None or self._pushed[0] is not model or self._pushed[1] != step:
-            self._engine.model = whole
-            self._engine.sync_weights()
-            self._pushed = (model, step)
+        with trainer.ranks.in_step():
+            self._engine = self._engine or self._start(trainer, whole)
+            self._engine.push(whole)
+        trainer.ranks.gather(lambda: None)  # on a server they have arrived once the first rank is here
+        self._pushed = (model, int(trainer.state.global_step))
+
+    def _is_fresh(self, model: PreTrainedModel) -> bool:
+        step = int(self._trainer().state.global_step)
+        return self._pushed is not None and self._pushed[0] is model and self._pushed[1] == step
+
+    def _with_weights_of(self, model: PreTrainedModel) -> Engine:
+        if self._trainer().ranks.alone:
+            self.renew(model)
+        elif not self._is_fresh(model):
+            raise RuntimeError("vLLM was asked before it was given the weights: all ranks give them together, before")
+        assert self._engine is not None
         return self._engine
 
-    def _start(self, trainer: MSGRPOTrainer, model: Any) -> VLLMGeneration:
+    def _start(self, trainer: MSGRPOTrainer, model: Any) -> Engine:
         args = trainer.args
         try:
-            return VLLMGeneration(
+            return Engine(
                 model=model,
                 accelerator=trainer.accelerator,
                 processing_class=trainer.processing_class,  # type: ignore[arg-type]
@@ -85,12 +104,9 @@ class VLLMGenerator:
                 model_impl=args.vllm_model_impl,
             )
         except (OSError, ImportError, RuntimeError, ValueError) as error:  # NotImplementedError is a RuntimeError
+            if not trainer.ranks.alone and of_a_peer(error):
+                raise
             raise RunError(f"vLLM did not start ({args.vllm_mode}): {one_line(error)}") from error
-
-
-def whole_model(trained: Any, model: PreTrainedModel) -> Any:
-    """What TRL must push for `model`: of a model with an adapter the one that knows how to merge it."""
-    return trained if policy_of(trained) is model else model
 
 
 def request_settings(key: Key, sampling: Sampling, eos_token_ids: Sequence[int]) -> dict[str, Any]:
@@ -108,9 +124,7 @@ def request_settings(key: Key, sampling: Sampling, eos_token_ids: Sequence[int])
     }
 
 
-def _ask_here(
-    engine: VLLMGeneration, prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]
-) -> list[Answer]:
+def _ask_here(engine: Engine, prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]) -> list[Answer]:
     from vllm import SamplingParams
 
     outputs = engine.llm.generate(
@@ -123,7 +137,7 @@ def _ask_here(
 
 
 def _ask_server(
-    engine: VLLMGeneration, prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]
+    engine: Engine, prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]
 ) -> list[Answer]:
     """One request per prompt, many at a time: the server puts them into batches."""
 
@@ -132,7 +146,7 @@ def _ask_server(
         logprobs: Any = answer["logprobs"]
         return answer["completion_ids"][0], _first(logprobs)[0]
 
-    with ThreadPoolExecutor(min(_AT_ONCE, len(prompts))) as pool:
+    with ThreadPoolExecutor(min(AT_ONCE, len(prompts))) as pool:
         return list(pool.map(ask, prompts, settings))
 
 

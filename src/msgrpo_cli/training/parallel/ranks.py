@@ -141,7 +141,7 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+            if of_a_peer(error):
                 raise self._lost(error) from error
             raise
         self._listening = True
@@ -178,6 +178,11 @@ class Ranks:
     def _lost(self, error: BaseException) -> PeerLost:
         why = "has sent no gradient in time" if "timed out" in str(error).lower() else "is gone"
         return PeerLost(f"another process of the run {why}: {one_line(error)}")
+
+
+def of_a_peer(error: BaseException) -> bool:
+    """Whether torch says that it waited for another process in vain."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
 def _portable(value: object) -> object:

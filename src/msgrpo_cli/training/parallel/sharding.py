@@ -78,6 +78,12 @@ def read_alone(model: torch.nn.Module) -> Iterator[None]:
         yield
 
 
+def part_again(model: torch.nn.Module) -> None:
+    """Each rank has but its part of every weight, whatever was read last."""
+    for part in _parts(model):
+        part.reshard()
+
+
 def whole_weights(model: PreTrainedModel | PeftModel) -> dict[str, Any]:
     """All weights by name, each once, on the CPU of the first rank; nothing on the others. All ranks ask."""
     tied = getattr(model, "all_tied_weights_keys", None) or {}

@@ -6,34 +6,96 @@ so the episodes are those that one process plays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from msgrpo_cli.episode import Episode, Start
-from msgrpo_cli.rollout.play import GameFactory, PlayEpisodes, Policy, play_episodes
+from msgrpo_cli.errors import Interrupted
+from msgrpo_cli.models.generation import OwnWeights
+from msgrpo_cli.rollout.play import GameFactory, Judge, PlayEpisodes, PlayRules, Policy, play_episodes
 
 from .ranks import Ranks
 from .sharding import read_alone
 
+OnProgress = Callable[[int, int], None]
+
 
 def shared_play(ranks: Ranks) -> PlayEpisodes:
-    """`play_episodes` on all ranks at once, each with the same arguments; whole groups go to one rank, in turn."""
+    """`play_episodes` on all ranks at once, each with the same arguments; whole groups go to one rank, in turn, or to
+    several that answer together."""
 
-    def play(starts: Sequence[Start], make_game: GameFactory, policy: Policy, *more: Any) -> list[Episode]:
-        mine = share(starts, ranks.rank, ranks.count)
-        some = [starts[number] for number in mine]
-        model = getattr(policy, "model", None)
-        with nullcontext() if model is None else read_alone(model):
-            played = ranks.gather(lambda: play_episodes(some, make_game, policy, *more))
-        numbers = [number for rank in range(ranks.count) for number in share(starts, rank, ranks.count)]
-        episodes = dict(zip(numbers, (episode for part in played for episode in part), strict=True))
-        return [episodes[number] for number in range(len(starts))]
+    def play(
+        starts: Sequence[Start],
+        make_game: GameFactory,
+        policy: Policy,
+        rules: PlayRules,
+        judge: Judge | None = None,
+        on_progress: OnProgress = lambda finished, total: None,
+    ) -> list[Episode]:
+        together = together_in(policy)
+        mine = [starts[number] for number in share(starts, ranks.rank // together, ranks.count // together)]
+
+        with _ready(policy):
+            if together == 1:
+                of_each = ranks.gather(lambda: play_episodes(mine, make_game, policy, rules, judge, on_progress))
+            else:
+                telling = ToTheEnd(on_progress)
+                with ranks.in_step():
+                    episodes = play_episodes(mine, make_game, policy, rules, judge, telling)
+                of_each = ranks.gather(lambda: telling.unless_left(episodes))[::together]
+        numbers = [number for part in range(len(of_each)) for number in share(starts, part, len(of_each))]
+        played = dict(zip(numbers, (episode for part in of_each for episode in part), strict=True))
+        return [played[number] for number in range(len(starts))]
 
     return play
 
 
-def share(starts: Sequence[Start], rank: int, count: int) -> list[int]:
-    """The numbers of the starts that a rank plays."""
+def share(starts: Sequence[Start], part: int, count: int) -> list[int]:
+    """The numbers of the starts that one of `count` parts of the ranks plays."""
     groups = {group: number for number, group in enumerate(dict.fromkeys(start.group for start in starts))}
-    return [number for number, start in enumerate(starts) if groups[start.group] % count == rank]
+    return [number for number, start in enumerate(starts) if groups[start.group] % count == part]
+
+
+def together_in(policy: Policy) -> int:
+    """How many ranks, one after the other, play the same because they answer together."""
+    generator = getattr(policy, "generator", None)
+    return generator.together if isinstance(generator, OwnWeights) else 1
+
+
+@contextmanager
+def _ready(policy: Policy) -> Iterator[None]:
+    """Within, each rank may ask the policy as often as it likes, and no answer waits for a rank that plays others.
+
+    All ranks enter and leave, those that will play nothing among them.
+    """
+    model, generator = getattr(policy, "model", None), getattr(policy, "generator", None)
+    if isinstance(generator, OwnWeights) and model is not None:
+        generator.renew(model)
+        yield
+    elif model is not None:
+        with read_alone(model):
+            yield
+    else:
+        yield
+
+
+@dataclass
+class ToTheEnd:
+    """What leaves when progress is told leaves after all is done: a rank that answers with others may not leave alone,
+    for they would wait for it in the midst of an answer."""
+
+    on_progress: OnProgress
+    _left: BaseException | None = None
+
+    def __call__(self, finished: int, total: int) -> None:
+        try:
+            self.on_progress(finished, total)
+        except (Exception, Interrupted) as error:  # noqa: BLE001 - whatever it is, it is raised at the end
+            self._left = self._left or error
+
+    def unless_left(self, done: list[Episode]) -> list[Episode]:
+        """What was done. Raises what would have left before."""
+        if self._left is not None:
+            raise self._left
+        return done
