@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,18 @@ def wins(file: Path) -> dict[tuple[int, int], float]:
     return {(number, row["seed"]): float(row["success"]) for number, row in enumerate(rows)}
 
 
-def lines_of(run: Path) -> list[dict[str, Any]]:
-    scores = {name: json.loads((run / "eval" / f"{name}.json").read_text()) for name in ("base", "best")}
-    base, best = (wins(run / "eval" / f"{name}.episodes.jsonl") for name in ("base", "best"))
+def pairs(run: Path) -> Iterator[tuple[str, str]]:
+    """Names of evaluations of the base and of the best checkpoint on the same starts: those that ended the run, then
+    those of `msgrpo eval`."""
+    yield "base", "best"
+    said = {file.stem: json.loads(file.read_text()) for file in sorted((run / "eval").glob("*-test-*.json"))}
+    bases = {said[name]["episodes"]: name for name in said if name.startswith("base-")}
+    yield from ((bases[said[name]["episodes"]], name) for name in said if not name.startswith("base-"))
+
+
+def lines_of(run: Path, base_name: str, best_name: str) -> list[dict[str, Any]]:
+    base_said, best_said = (json.loads((run / "eval" / f"{name}.json").read_text()) for name in (base_name, best_name))
+    base, best = (wins(run / "eval" / f"{name}.episodes.jsonl") for name in (base_name, best_name))
     assert base.keys() == best.keys(), run
     effect = effect_of("success", list(base.values()), [best[key] for key in base])
     low, high = effect.ci95 or (None, None)
@@ -56,7 +66,7 @@ def lines_of(run: Path) -> list[dict[str, Any]]:
         "better": effect.second_better,
         "worse": effect.first_better,
     }
-    return [line(run.name, "base", scores["base"]), line(run.name, "best", scores["best"]) | gain]
+    return [line(run.name, "base", base_said), line(run.name, "best", best_said) | gain]
 
 
 def main() -> None:
@@ -68,7 +78,8 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(line("", str(score["policy"]), score) for score in known)
         for run in runs:
-            writer.writerows(lines_of(run))
+            for names in pairs(run):
+                writer.writerows(lines_of(run, *names))
 
 
 if __name__ == "__main__":

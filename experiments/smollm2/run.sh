@@ -23,7 +23,7 @@ for seed in ${WHOLE:-0}; do
 done
 [ "${ALONE:-}" ] && exit 0
 for run in "$here"/runs/lora-* "$here"/runs/whole-*; do
-    [ -n "$(find "$run/eval" -name 'frozenlake-test-*.json' 2>/dev/null)" ] || msgrpo eval "$run" eval.episodes=500
+    [ -n "$(find "$run/eval" -name 'frozenlake-test-*.json' 2>/dev/null)" ] || msgrpo eval "$run" eval.episodes=500 rollout.prefix_memory=3000
 done
 if [ ! -f "$here/runs/reference.jsonl" ]; then
     lake="env=frozenlake env.look_around=true eval.episodes=500 --json"
