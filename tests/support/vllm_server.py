@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -157,7 +158,7 @@ def weights_over_gloo() -> None:
     client.is_vllm_available = vllm_generation.is_vllm_available = lambda *_, **__: True
     client.get_ip = lambda: "127.0.0.1"
     client._HAS_STATEFUL_TRAINER_ENGINE = client._HAS_RESET_PREFIX_CACHE_SUCCESS = True
-    client.open_trainer_endpoint = lambda told: joined(told, rank=0)
+    client.open_trainer_endpoint = lambda told: SimpleNamespace(gloo=joined(told, rank=0), group=SimpleNamespace())
     client.packed_nccl_broadcast_producer = _send
     join = client.VLLMClient.init_communicator
     client.VLLMClient.init_communicator = lambda self, device: join(self, device="cuda")  # it refuses others
@@ -166,7 +167,7 @@ def weights_over_gloo() -> None:
 def _send(*, iterator: Iterator[tuple[str, torch.Tensor]], group: Any, src: int, post_iter_func: Any) -> None:
     assert src == 0
     for item in iterator:
-        broadcast(group, post_iter_func(item))
+        broadcast(group.gloo, post_iter_func(item))
 
 
 def joined(told: dict[str, Any], rank: int) -> Any:

@@ -30,9 +30,9 @@ SMALL = (
     "engine=vllm_server",
     "max_updates=2",
     "algo.groups_per_update=3",
-    "algo.group_size=4",
-    "eval.every=2",
-    "eval.episodes=3",
+    "algo.group_size=8",
+    "eval.every=0",
+    "eval.episodes=2",
     "engine.max_logprob_gap=1e-3",
     "engine.mean_logprob_gap=1e-4",
     "trainer.vllm_importance_sampling_correction=false",
@@ -111,13 +111,13 @@ def test_two_ranks_and_one_server_train_as_one(parallel: str, alone: Path, tmp_p
     assert server.asked.count("/init_weight_transfer_engine") == 1, "the first rank alone"
     assert server.asked.count("/v1/models") == 2, "every rank asks by itself"
     pushes = server.asked.count("/update_weights")
-    assert pushes == server.asked.count("/reset_prefix_cache") == 4, "base, two updates' evaluation or play, the best"
+    assert pushes == server.asked.count("/reset_prefix_cache") == 3, "the base, the second update, the best"
     assert server.too_early == 0
     assert (run / "episodes.jsonl").read_bytes() == (alone / "episodes.jsonl").read_bytes()
     ours, theirs = lines(run / "metrics.jsonl"), lines(alone / "metrics.jsonl")
     for name in ("mean_total_reward", "greedy_mean_total_reward", "loss", "grad_norm"):
         given = [[row[name] for row in rows if row.get(name) is not None] for rows in (ours, theirs)]
-        assert len(given[0]) == len(given[1]) >= 2, name
+        assert len(given[0]) == len(given[1]) == 2, name
         assert given[0] == pytest.approx(given[1], rel=2e-4, abs=1e-6), name
     assert all(0 < row["logprob_gap_max"] < 1e-4 for row in ours if row["kind"] == "train")
 
@@ -131,7 +131,7 @@ def test_an_adapter_is_merged_before_it_is_pushed_by_two_ranks(parallel: str, tm
     assert (run / "run.json").exists() and json.loads((run / "run.json").read_text())["status"] == "done", said[-3000:]
     rows = [row for row in lines(run / "metrics.jsonl") if row["kind"] == "train" and not row["skipped"]]
     assert rows[0]["grad_norm"] > 0 and len(rows) == 2
-    assert all(row["logprob_gap_max"] < 1e-3 for row in rows), "the second update's answers are those of the adapter"
+    assert all(row["logprob_gap_max"] < 1e-4 for row in rows), "the second update's answers are those of the adapter"
 
 
 @pytest.fixture(scope="module")
