@@ -1,4 +1,4 @@
-"""The game of free text that docs/games.md shows: trained, resumed, evaluated, replayed, checked, and played by a person.
+"""The game of free text of docs/games.md: trained, resumed, evaluated, replayed, checked, and played by a person.
 
 And the legal moves that the page gives its corridor.
 """
@@ -98,7 +98,9 @@ def test_it_trains_is_resumed_evaluated_and_replayed(folder: Path, capsys: pytes
     said = {step["action"] for step in steps if step["valid"]}
     assert said & {"left", "down", "right", "up"}, "tiny says what it knows, and that is a command here"
     assert not any("illegal" in step for step in steps), "no command is illegal"
-    [result] = evaluate_subjects(asked_for(str(folder / "run"), ["eval.episodes=6"], ["rooms"]), as_json=True)
+    [result] = evaluate_subjects(
+        asked_for(str(folder / "run"), ["eval.episodes=6"], allow_modules=["rooms"]), as_json=True
+    )
     assert result["random_score"] is not None and "illegal_action_rate" not in result
     done = CliRunner().invoke(app, ["replay", str(folder / "run"), "--update", "2"])
     assert done.exit_code == 0 and "You cannot " in done.stdout
@@ -116,12 +118,12 @@ def test_without_a_list_it_is_evaluated_with_no_random_play_beside_it(
     small = ["algo.groups_per_update=2", "algo.group_size=4", "eval.episodes=6", "eval.every=0", "max_updates=1"]
     overrides = ["experiment=smoke", "env=bare", "algo.invalid_action=noop", *small]
     train_job(compose("train", overrides, [folder]), folder / "run", command=["test"], overrides=overrides)
-    [result] = evaluate_subjects(asked_for(str(folder / "run"), ["eval.episodes=6"], ["rooms"]), as_json=True)
+    [result] = evaluate_subjects(
+        asked_for(str(folder / "run"), ["eval.episodes=6"], allow_modules=["rooms"]), as_json=True
+    )
     assert (result["random_score"], result["normalized_score"]) == (None, None)
     with pytest.raises(UsageError, match="policy=random: bare takes free text and lists no moves to choose among"):
-        evaluate_subjects(
-            asked_for(None, ["env=bare", "policy=random", "algo.invalid_action=end"], ["rooms"], [folder])
-        )
+        evaluate_subjects(asked_for(None, [*overrides[1:3], "policy=random"], config_dirs=[folder]), as_json=True)
     capsys.readouterr()
 
 
@@ -181,10 +183,8 @@ def test_plan_list_and_show_know_it(folder: Path) -> None:
 def test_the_legal_moves_of_the_page_are_those_of_its_corridor() -> None:
     names: dict[str, Any] = {}
     exec(block("# corridor.py").replace("me/Corridor-v0", "me/DocumentedCorridor-v0"), names)
-    exec(
-        f"class Walled(Corridor):\n{textwrap.indent(textwrap.dedent(block('    def legal(self):  # of')), '    ')}",
-        names,
-    )
+    moves = textwrap.indent(textwrap.dedent(block("    def legal(self):  # of")), "    ")
+    exec(f"class Walled(Corridor):\n{moves}", names)
     game = names["Walled"]()
     game.reset(seed=0)
     assert game.limits_moves and game.legal() == ("right",)

@@ -221,5 +221,5 @@ def test_random_play_is_uniform_over_the_legal_moves() -> None:
 
 def test_a_heuristic_that_breaks_its_own_rules_is_told() -> None:
     starts = [Start(5, 0, 0, (0,))]
-    with pytest.raises(GameError, match="greedy_action.. or search_action.. is 'left', no move of legal"):
+    with pytest.raises(GameError, match=r"greedy_action.. or search_action.. is 'left', no move of legal"):
         play_episodes(starts, lambda: Careless(p=1.0), GreedyPlayer(), PlayRules())

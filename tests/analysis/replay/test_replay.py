@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from msgrpo_cli.analysis.replay.steps import verdict
 from msgrpo_cli.cli.app import app
 from msgrpo_cli.common.jsonl import read_lines
 from support.recorded_episodes import episode, step, with_regrets, written
@@ -177,3 +178,10 @@ def test_a_damaged_line_is_told(tmp_path: Path) -> None:
     run = written(tmp_path, [episode()], tail="nonsense\n")
     code, out, err = replay(run)
     assert code == 0 and out.count("step 1/2") == 1 and "line 2 is damaged; what follows it is left out" in err
+
+
+def test_an_illegal_answer_is_told_from_one_without_an_action() -> None:
+    nothing, illegal = step(action=None), step(action=None, illegal=True)
+    assert verdict(nothing).words == "invalid: no action in the answer"
+    assert (verdict(illegal).name, verdict(illegal).words) == ("invalid", "invalid: no move of this state")
+    assert verdict(step(illegal=False)).words == "optimal"
