@@ -11,13 +11,14 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,13 +49,15 @@ def work_on(
     folder = Path(tempfile.mkdtemp(prefix="msgrpo-ranks-"))
     try:
         job.write(folder)
-        return _outcome(job, folder, _Agent(folder, processes(config)))
+        agent = Agent(folder, processes(config))
+        agent.watch(lambda: left_interrupted(Run(job.run)))
+        return outcome_of(job, Result.all_in(folder), agent.failures, agent.problem)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def processes(config: RunConfig) -> int:
-    """How many a run has; 0 where the GPUs are to be counted and there are none."""
+    """How many a run has on each node; 0 where the GPUs are to be counted and there are none."""
     if config.parallel.name == "none":
         return 1
     if config.parallel.processes is not None:
@@ -79,6 +82,10 @@ class Job:
     def write(self, folder: Path) -> None:
         (folder / "job.pickle").write_bytes(pickle.dumps(self))
 
+    @staticmethod
+    def lies_in(folder: Path) -> bool:
+        return (folder / "job.pickle").is_file()
+
     @classmethod
     def read(cls, folder: Path) -> Job:
         job: Job = pickle.loads((folder / "job.pickle").read_bytes())
@@ -90,11 +97,13 @@ class Job:
 class Result:
     """What came of a rank's work, left in the folder that the job lies in."""
 
-    folder: Path
+    folder: Path | None
+    """None: nobody waits for it."""
     rank: int
     outcome: dict[str, Any] | None = None
     error: BaseException | None = None
     moment: float = 0.0
+    host: str = field(default_factory=socket.gethostname)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -105,6 +114,8 @@ class Result:
             error.add_note(f"on rank {self.rank}:\n{traceback.format_exc()}")  # which `-v` shows
             self.error = error
         self.moment = time.time()
+        if self.folder is None:
+            return
         try:
             written = pickle.dumps(self)
         except Exception:  # noqa: BLE001 - whatever pickle raises of an exception that it cannot keep
@@ -128,13 +139,37 @@ class Result:
         return sorted(found, key=lambda result: result.moment)
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A rank that did not end well, as its agent saw it."""
+
+    pid: int
+    exitcode: int
+    """Minus the signal that ended it."""
+    host: str | None = None
+    """Where there are several."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the agents of a run find each other; there is one on each node."""
+
+    nodes: int = 1
+    endpoint: str = "localhost:0"  # a free port: several runs may share a machine
+    address: str = "localhost"
+    """By which the ranks of other nodes reach those of this one."""
+    options: dict[str, Any] = field(default_factory=dict)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
 @dataclass
-class _Agent:
-    """torch's agent in a thread: it starts the ranks, and ends all of them where one fails."""
+class Agent:
+    """torch's agent in a thread: it starts the ranks of a node, and ends all of them where one fails."""
 
     folder: Path
     count: int
-    failures: dict[int, Any] = field(default_factory=dict)
+    meeting: Meeting = Meeting()
+    failures: dict[int, Lost] = field(default_factory=dict)
     problem: BaseException | None = None
 
     def run(self) -> None:
@@ -148,22 +183,47 @@ class _Agent:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
         quiet = dict.fromkeys(range(1, self.count), Std.ALL)
         config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
+            min_nodes=self.meeting.nodes,
+            max_nodes=self.meeting.nodes,
             nproc_per_node=self.count,
-            run_id=uuid.uuid4().hex,
+            run_id=self.meeting.name,
             rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",  # a free port: several runs may share a machine
-            local_addr="localhost",
+            rdzv_endpoint=self.meeting.endpoint,
+            rdzv_configs=dict(self.meeting.options),
+            local_addr=self.meeting.address,
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=str(self.folder / "logs"), redirects=quiet),
         )
         try:
             elastic_launch(config, sys.executable)("-P", "-u", "-m", _MODULE, str(self.folder))
         except ChildFailedError as error:
-            self.failures = dict(error.failures)
+            self.failures = {rank: Lost(lost.pid, lost.exitcode) for rank, lost in error.failures.items()}
         except BaseException as error:  # noqa: BLE001 - told in the thread that waits for this one
             self.problem = error
+
+    def watch(self, last_words: Callable[[], object], leave: Callable[[], bool] = lambda: False) -> None:
+        """Until the ranks have ended, or until `leave` says so; they are asked to end where this process is.
+
+        `last_words`: for a second signal, which ends the ranks and this process at once.
+        """
+
+        def at_once() -> None:
+            self.signal(signal.SIGKILL)
+            last_words()
+
+        import torch.distributed.launcher.api  # noqa: F401 - heavy; not in a thread, where a signal could cut it off
+
+        thread = threading.Thread(target=self.run, name="ranks", daemon=True)
+        told = False
+        with _environment(self.count), heeding(None, at_once, heard=b""):
+            thread.start()
+            while thread.is_alive() and not leave():
+                thread.join(_TICK)
+                asked = asked_to_end()
+                if asked is not None and not told and self.children():
+                    told = True
+                    interrupted = isinstance(asked, Interrupted) and asked.exit_code == INTERRUPTED
+                    self.signal(signal.SIGINT if interrupted else signal.SIGTERM)
 
     def children(self) -> list[psutil.Process]:
         """The ranks that live."""
@@ -199,58 +259,43 @@ def _environment(count: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _outcome(job: Job, folder: Path, agent: _Agent) -> dict[str, Any]:
-    """Wait for the ranks; what the first one gives. Raises the error that ended them."""
-
-    def last_words() -> None:
-        agent.signal(signal.SIGKILL)
-        left_interrupted(Run(job.run))
-
-    import torch.distributed.launcher.api  # noqa: F401 - heavy; not in a thread, where a signal could cut it off
-
-    thread = threading.Thread(target=agent.run, name="ranks", daemon=True)
-    told = False
-    with _environment(agent.count), heeding(None, last_words, heard=b""):
-        thread.start()
-        while thread.is_alive():
-            thread.join(_TICK)
-            asked = asked_to_end()
-            if asked is not None and not told and agent.children():
-                told = True
-                interrupted = isinstance(asked, Interrupted) and asked.exit_code == INTERRUPTED
-                agent.signal(signal.SIGINT if interrupted else signal.SIGTERM)
-    results = Result.all_in(folder)
+def outcome_of(
+    job: Job, results: Sequence[Result], failures: Mapping[int, Lost], problem: BaseException | None
+) -> dict[str, Any]:
+    """What the first rank gives. Raises the error that ended the run."""
     first = next((result for result in results if result.rank == 0), None)
     if first is not None and first.outcome is not None:
         return first.outcome
-    error = _what_ended(results, agent)
+    error = _what_ended(results, failures, problem)
     if not isinstance(error, Interrupted):
-        _record(Run(job.run), error)
+        record_end(Run(job.run), error)
     raise error
 
 
-def _what_ended(results: list[Result], agent: _Agent) -> BaseException:
+def _what_ended(
+    results: Sequence[Result], failures: Mapping[int, Lost], problem: BaseException | None
+) -> BaseException:
     """A rank that was killed, else what failed by itself (the first rank says it best, then the earliest), else the
     interruption that all heard of."""
     from msgrpo_cli.training.parallel.ranks import PeerLost
 
-    for rank, failure in sorted(agent.failures.items()):
-        if failure.exitcode < 0:
-            name = signal.Signals(-failure.exitcode).name
-            return RunError(f"rank {rank} (process {failure.pid}) was ended by {name}; go on with --resume")
+    for rank, lost in sorted(failures.items()):
+        if lost.exitcode < 0:
+            name, place = signal.Signals(-lost.exitcode).name, f" on {lost.host}" if lost.host else ""
+            return RunError(f"rank {rank} (process {lost.pid}{place}) was ended by {name}; go on with --resume")
     errors = [(result.rank, result.error) for result in results if result.error is not None]
     own = [(rank, error) for rank, error in errors if not isinstance(error, (PeerLost, Interrupted))]
     own.sort(key=lambda one: one[0] != 0)
     interruptions = [error for _, error in errors if isinstance(error, Interrupted)]
     for error in (*(error for _, error in own), *interruptions, *(error for _, error in errors)):
         return error
-    if agent.problem is not None:
-        return RunError(f"the processes could not be started: {one_line(agent.problem)}")
-    codes = ", ".join(f"rank {rank} with exit code {f.exitcode}" for rank, f in sorted(agent.failures.items()))
+    if problem is not None:
+        return RunError(f"the processes could not be started: {one_line(problem)}")
+    codes = ", ".join(f"rank {rank} with exit code {lost.exitcode}" for rank, lost in sorted(failures.items()))
     return RunError(f"the run's processes ended without a word: {codes or 'all of them'}")
 
 
-def _record(run: Run, error: BaseException) -> None:
+def record_end(run: Run, error: BaseException) -> None:
     """The run's record names what ended it, not what the first rank saw of it."""
     with suppress(OSError):
         record = run.record()

@@ -34,7 +34,7 @@ def derived(config: RunConfig) -> dict[str, Any]:
     played = algo.groups_at_most * algo.group_size  # with groups that are played in place of others
     drawn = _drawn(config)
     passes = algo.optimizer_steps * int(config.trainer.get("num_iterations", 1))
-    count = 1 if config.parallel.name == "none" else config.parallel.processes
+    count = config.parallel.all_processes
     return {
         "learning_rate": config.trainer.get("learning_rate"),
         **({} if count == 1 else {"processes": count}),
@@ -110,10 +110,11 @@ def _about_processes(config: RunConfig) -> list[str]:
     parallel, groups = config.parallel, config.algo.groups_per_update
     if parallel.name == "none":
         return []
-    if parallel.processes is None:
-        return [f"parallel={parallel.name}: a process for each GPU that there is; not run on a GPU"]
-    shares = dealt(groups, parallel.processes)
-    return [f"parallel={parallel.name}: {parallel.processes} processes, {shares}; not run on a GPU"]
+    nodes = f" on each of {parallel.nodes} nodes" if parallel.nodes > 1 else ""
+    if parallel.all_processes is None:
+        return [f"parallel={parallel.name}: a process for each GPU that there is{nodes}; not run on a GPU"]
+    shares = dealt(groups, parallel.all_processes)
+    return [f"parallel={parallel.name}: {parallel.processes} processes{nodes}, {shares}; not run on a GPU"]
 
 
 def _shown(name: str, value: Any) -> str:
