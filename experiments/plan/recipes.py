@@ -25,7 +25,18 @@ FROZEN = ["lora.enabled=true", "model.dtype=bfloat16"]
 WAYS = {"whole": [], "LoRA": FROZEN, "LoRA, 4 bit": [*FROZEN, "lora.quantization=4bit"]}
 SMALL = ["trainer.per_device_train_batch_size=1", "rollout.max_live_episodes=16"]
 PARTS = ("weights", "optimizer", "gradients", "buckets", "gathered", "activations", "logits", "kv_cache")
-COLUMNS = ("model", "gpus", "trained", "fits", "memory_gb", "available_gb", *PARTS, "rollout_s", "training_s", "command")
+COLUMNS = (
+    "model",
+    "gpus",
+    "trained",
+    "fits",
+    "memory_gb",
+    "available_gb",
+    *PARTS,
+    "rollout_s",
+    "training_s",
+    "command",
+)
 
 
 def shares(gpus: int, way: str) -> Iterator[list[str]]:
@@ -94,7 +105,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             seconds = f"{row['rollout_s']} playing + {row['training_s']} training"
             lines.append(f"| `{model}` | {gpus} | {_code(keys)} | {parts} | {row['memory_gb']} | {seconds} |")
         else:
-            lines.append(f"| `{model}` | {gpus} | **does not fit**, not even {_code(keys)} | {parts} | {row['memory_gb']} | |")
+            lines.append(
+                f"| `{model}` | {gpus} | **does not fit**, not even {_code(keys)} | {parts} | {row['memory_gb']} | |"
+            )
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from support.runs_at_work import A_MINUTE, PATIENCE, SIX_UPDATES, record, started, until, updates
 
 pytest.importorskip("torch")  # here, for it is other processes that import it
@@ -208,3 +209,39 @@ def test_a_prepared_run_is_started_by_torchrun_on_every_machine(tmp_path: Path, 
     assert record(run)["status"] == "done", said
     assert (run / "episodes.jsonl").read_bytes() == (by_one / "episodes.jsonl").read_bytes()
     assert "".join(out for out, _ in said) == f"{run}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_queued_job_saves_is_queued_again_and_goes_on(tmp_path: Path, by_one: Path, number: int) -> None:
+    """SIGUSR2 is what submitit has SLURM send ahead of the limit; after SIGTERM alone (preemption) SLURM queues again
+    by itself, here `sweep --resume` goes on."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    launcher = ("hydra/launcher=slurm", "hydra.launcher.max_num_timeout=3", "hydra.sweep.dir=all")
+    arguments = ("sweep", *SIX_UPDATES, *TWO, "trainer.use_cpu=true", "seed=0", *launcher)
+    known = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": ALLOCATION["PATH"], "SLURM_FAKE": str(tmp_path)}
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "msgrpo_cli", *arguments], cwd=tmp_path, env=known, stderr=subprocess.PIPE, text=True
+    )
+    until(lambda: list(tmp_path.glob("all/*/checkpoints/checkpoint-2")))
+    run = next(tmp_path.glob("all/*/run.json")).parent
+    for process in psutil.process_iter(["cmdline", "environ"]):  # all tasks of all steps of the job
+        words, variables = process.info["cmdline"] or [], process.info["environ"] or {}
+        task = "submitit.core._submit" in words or "msgrpo_cli.launch.nodes" in words
+        if task and variables.get("SLURM_FAKE") == str(tmp_path) and words[0] != "/bin/sh":
+            process.send_signal(number)
+    if number == signal.SIGTERM:
+        _, err = sweep.communicate(timeout=PATIENCE)
+        assert sweep.returncode == 1, err
+        assert record(run)["status"] == "interrupted"
+        again = [sys.executable, "-m", "msgrpo_cli", "sweep", "--resume", "all"]
+        done = subprocess.run(again, cwd=tmp_path, env=known, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+    else:
+        _, err = sweep.communicate(timeout=PATIENCE)
+        assert sweep.returncode == 0, err
+        log = (tmp_path / "log").read_text().splitlines()
+        assert [line.split()[0] for line in log] == ["requeued", "ended", "ended"]
+    assert record(run)["status"] == "done"
+    assert updates(run) == [1, 2, 3, 4, 5, 6]
+    assert (run / "episodes.jsonl").read_bytes() == (by_one / "episodes.jsonl").read_bytes()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from support.runs_at_work import A_MINUTE, PATIENCE, SIX_UPDATES, record, started, until, updates
 
 pytest.importorskip("torch")  # here, for it is other processes that import it

@@ -63,7 +63,7 @@ class UserFolders(SearchPathPlugin):
 
 
 def register_resolvers() -> None:
-    """`msgrpo.uid`, `msgrpo.hash` and `msgrpo.for_each`; called at import, because a launcher's workers need them too."""
+    """`msgrpo.uid`, `msgrpo.hash`, `msgrpo.for_each`; called at import, because a launcher's workers need them too."""
     OmegaConf.register_new_resolver("msgrpo.uid", _uid, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("msgrpo.hash", hash_of_overrides, replace=True)
     OmegaConf.register_new_resolver("msgrpo.for_each", _for_each, replace=True)

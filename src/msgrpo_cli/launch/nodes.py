@@ -35,7 +35,7 @@ from msgrpo_cli.common.lock import locked
 from msgrpo_cli.common.signals import asked_to_end, heed_signals, heeding, safe_point
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.errors import Interrupted, RunError, UsageError
+from msgrpo_cli.errors import TERMINATED, Interrupted, RunError, UsageError
 from msgrpo_cli.runs.directory import Run, left_interrupted
 
 from . import ranks
@@ -162,10 +162,12 @@ def _outcome(job: Job, folder: Path, code: int, asked: BaseException | None) -> 
     results, words = Result.all_in(folder), Word.all_in(folder)
     failures = {rank: lost for word in words for rank, lost in word.failures.items()}
     problem = next((word.problem for word in words if word.problem), None)
+    if not results and asked is None and any(word.asked for word in words):
+        asked = Interrupted("asked to end before it began", TERMINATED)
+    if not results and asked is not None:
+        left_interrupted(Run(job.run))
+        raise asked
     if not words:
-        if asked is not None:
-            left_interrupted(Run(job.run))
-            raise asked
         raise RunError(f"srun ended with exit code {code} before it started anything; what it said stands above")
     try:
         return outcome_of(job, results, failures, RunError(problem) if problem else None)
@@ -197,6 +199,8 @@ class Word:
     pid: int = field(default_factory=os.getpid)
     endpoint: str | None = None
     """Of the first node: where the others find it."""
+    asked: bool = False
+    """To end."""
     ended: bool = False
     failures: dict[int, Lost] = field(default_factory=dict)
     problem: str | None = None
@@ -204,6 +208,10 @@ class Word:
     @property
     def place(self) -> str:
         return f"the agent of node {self.node} (process {self.pid} on {self.host})"
+
+    def others_ended(self, folder: Path) -> bool:
+        """Whether another node's agent has."""
+        return any(word.ended for word in Word.all_in(folder) if word.node != self.node)
 
     def say(self, folder: Path) -> None:
         lost = {rank: [lost.pid, lost.exitcode] for rank, lost in self.failures.items()}
@@ -228,11 +236,15 @@ def main() -> None:
         job = Job.read(folder)
         with heeding(None, lambda: None, heard=b""):
             meeting = _met(folder, mine, job.config.parallel.nodes)
-        agent = Agent(folder, processes(job.config), meeting)
-        agent.watch(lambda: None, _nothing_left(agent, folder, mine))
+        if (count := processes(job.config)) < 1:
+            raise RunError(f"{mine.host} has no GPU to count; give parallel.processes")
+        agent = Agent(folder, count, meeting)
+        mine.asked = agent.watch(lambda: None, _nothing_left(agent, folder, mine)) is not None
         mine.failures = agent.failures
         mine.problem = None if agent.problem is None else one_line(agent.problem)
-    except (Exception, Interrupted) as error:  # noqa: BLE001 - the outermost boundary; the first process tells it
+    except Interrupted:
+        mine.asked = True
+    except Exception as error:  # noqa: BLE001 - the outermost boundary; the first process tells it
         mine.problem = one_line(error)
     mine.ended = True
     mine.say(folder)
@@ -251,11 +263,14 @@ def _met(folder: Path, mine: Word, nodes: int) -> Meeting:
         endpoint = next((word.endpoint for word in Word.all_in(folder) if word.node == 0), None)
         if endpoint is not None:
             return Meeting(nodes, endpoint, mine.host, {"is_host": mine.node == 0}, folder.name)
+        if mine.others_ended(folder):
+            raise RunError(f"{mine.host}: another node's agent has ended before this one began")
         time.sleep(_TICK)
 
 
 def _nothing_left(agent: Agent, folder: Path, mine: Word) -> Callable[[], bool]:
-    """Whether an agent may leave: asked to end before it has ranks, or when its ranks and another agent have ended.
+    """Whether an agent may leave: before it has ranks, where it is asked to end or another agent has ended; when its ranks
+    and another agent have ended.
 
     torch's agent whose ranks ended well waits five minutes for the others, also for one whose ranks failed.
     """
@@ -267,9 +282,8 @@ def _nothing_left(agent: Agent, folder: Path, mine: Word) -> Callable[[], bool]:
             begun, looks = True, 0
             return False
         if not begun:
-            return asked_to_end() is not None
-        if any(word.ended for word in Word.all_in(folder) if word.node != mine.node):
-            looks += 1
+            return asked_to_end() is not None or mine.others_ended(folder)
+        looks += mine.others_ended(folder)
         return looks >= _AFTER
 
     return leave

@@ -201,8 +201,11 @@ class Agent:
         except BaseException as error:  # noqa: BLE001 - told in the thread that waits for this one
             self.problem = error
 
-    def watch(self, last_words: Callable[[], object], leave: Callable[[], bool] = lambda: False) -> None:
-        """Until the ranks have ended, or until `leave` says so; they are asked to end where this process is.
+    def watch(
+        self, last_words: Callable[[], object], leave: Callable[[], bool] = lambda: False
+    ) -> BaseException | None:
+        """Until the ranks have ended, or until `leave` says so; they are asked to end where this process is. Returns what
+        asked it.
 
         `last_words`: for a second signal, which ends the ranks and this process at once.
         """
@@ -214,7 +217,7 @@ class Agent:
         import torch.distributed.launcher.api  # noqa: F401 - heavy; not in a thread, where a signal could cut it off
 
         thread = threading.Thread(target=self.run, name="ranks", daemon=True)
-        told = False
+        told, asked = False, None
         with _environment(self.count), heeding(None, at_once, heard=b""):
             thread.start()
             while thread.is_alive() and not leave():
@@ -224,6 +227,7 @@ class Agent:
                     told = True
                     interrupted = isinstance(asked, Interrupted) and asked.exit_code == INTERRUPTED
                     self.signal(signal.SIGINT if interrupted else signal.SIGTERM)
+        return asked
 
     def children(self) -> list[psutil.Process]:
         """The ranks that live."""

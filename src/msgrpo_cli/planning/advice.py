@@ -54,7 +54,10 @@ def _possible(found: Plan) -> Iterator[tuple[dict[str, Any], str | None]]:
     """Changes that this config leaves open."""
     config = found.config
     if not found.fits and found.processes > 1 and found.hardware.kind == "cpu":
-        yield _smaller(found, "parallel.processes", found.processes // config.parallel.nodes), "each has more of this machine's memory"
+        yield (
+            _smaller(found, "parallel.processes", found.processes // config.parallel.nodes),
+            "each has more of this machine's memory",
+        )
     shareable = config.engine.name == "single" and config.lora.quantization is None
     if config.parallel.name == "ddp" and found.processes > 1 and shareable:
         yield {"parallel.name": "fsdp"}, _IN_PARTS

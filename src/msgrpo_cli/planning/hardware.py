@@ -100,8 +100,8 @@ def named(name: str) -> Hardware:
     gpu = GPUS.get(kind if counted else wanted)
     if gpu is None:
         raise UsageError(
-            f"--hardware={name}: not in the table; choose one of {', '.join(names())}, with the GPUs of a machine as in "
-            "8xh100, or leave it out"
+            f"--hardware={name}: not in the table; choose one of {', '.join(names())}, with a number as in 8xh100 "
+            "where a machine has several, or leave it out"
         )
     return replace(gpu, gpus=int(number)) if counted else gpu
 

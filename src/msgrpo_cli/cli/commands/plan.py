@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from msgrpo_cli.planning.plan import Plan
 
 HardwareName = Annotated[
-    str | None, typer.Option("--hardware", metavar="NAME", help="A device of the table, such as h100, 8xh100; else what is found.")
+    str | None,
+    typer.Option("--hardware", metavar="NAME", help="A device of the table, such as h100, 8xh100; else what is found."),
 ]
 Probe = Annotated[bool, typer.Option("--probe", help="Measure two updates with random weights here, too.")]
 
