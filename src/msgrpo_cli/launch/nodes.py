@@ -269,8 +269,8 @@ def _met(folder: Path, mine: Word, nodes: int) -> Meeting:
 
 
 def _nothing_left(agent: Agent, folder: Path, mine: Word) -> Callable[[], bool]:
-    """Whether an agent may leave: before it has ranks, where it is asked to end or another agent has ended; when its ranks
-    and another agent have ended.
+    """Whether an agent may leave: before it has ranks, where it is asked to end or another agent has ended; when its
+    ranks and another agent have ended.
 
     torch's agent whose ranks ended well waits five minutes for the others, also for one whose ranks failed.
     """

@@ -204,8 +204,9 @@ class Agent:
     def watch(
         self, last_words: Callable[[], object], leave: Callable[[], bool] = lambda: False
     ) -> BaseException | None:
-        """Until the ranks have ended, or until `leave` says so; they are asked to end where this process is. Returns what
-        asked it.
+        """Until the ranks have ended, or until `leave` says so; they are asked to end where this process is.
+
+        Returns what asked it.
 
         `last_words`: for a second signal, which ends the ranks and this process at once.
         """
