@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,72 +16,30 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.launch.engine_checks import check_machine
 from msgrpo_cli.launch.ranks import processes
+from support.runs_at_work import A_MINUTE, PATIENCE, SIX_UPDATES, losses, record, started, until, updates
 from support.stuck_game import write_game
 
 pytest.importorskip("torch")  # here, for it is other processes that import it
 
-OVERRIDES = (
-    "experiment=smoke",
-    "max_updates=6",
-    "algo.groups_per_update=4",
-    "eval.every=0",
-    "save.every=1",
-    "save.keep_last=9",
-)
 TWO = ("parallel=ddp", "parallel.processes=2")
-PATIENCE = 240.0
-A_MINUTE = 60.0
-"""In which a run of several processes ends that one of them was lost to; what is waited for, and not a measurement."""
-
-
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "msgrpo_cli", "train", *arguments]
-    known = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
-    return subprocess.Popen(command, cwd=folder, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def until(there: Callable[[], object], patience: float = PATIENCE) -> None:
-    began = time.monotonic()
-    while not there():
-        if time.monotonic() - began > patience:
-            raise TimeoutError
-        time.sleep(0.05)
 
 
 def rank(parent: subprocess.Popen[str], number: int) -> psutil.Process:
     return next(child for child in psutil.Process(parent.pid).children() if child.environ().get("RANK") == str(number))
 
 
-def record(run: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((run / "run.json").read_text())
-    return found
-
-
-def rows(run: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in found if row["kind"] == "train"]
-
-
-def updates(run: Path) -> list[int]:
-    return [row["update"] for row in rows(run)]
-
-
-def losses(run: Path) -> list[float]:
-    return [row[name] for row in rows(run) for name in ("loss", "grad_norm", "entropy") if not row["skipped"]]
-
-
 @pytest.fixture(scope="module")
 def by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run, by one process, without an interruption."""
     folder = tmp_path_factory.mktemp("by-one")
-    assert start(folder, *OVERRIDES, "hydra.run.dir=run").wait(PATIENCE) == 0
+    assert started(folder, *SIX_UPDATES, "hydra.run.dir=run").wait(PATIENCE) == 0
     return folder / "run"
 
 
 @pytest.mark.slow
 def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(tmp_path: Path, by_one: Path) -> None:
     run = tmp_path / "run"
-    process = start(tmp_path, *OVERRIDES, *TWO, "hydra.run.dir=run")
+    process = started(tmp_path, *SIX_UPDATES, *TWO, "hydra.run.dir=run")
     until((run / "checkpoints" / "checkpoint-2").exists)
     rank(process, 1).kill()
     out, err = process.communicate(timeout=A_MINUTE)
@@ -98,7 +51,7 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(tmp_path: Path, by_o
     assert "Traceback" not in err
     assert record(run)["status"] == "failed"
     assert "was ended by SIGKILL" in str(record(run)["error"])
-    go_on = start(tmp_path, "--resume", "run")
+    go_on = started(tmp_path, "--resume", "run")
     _, err = go_on.communicate(timeout=PATIENCE)
     assert go_on.returncode == 0, err
     assert record(run)["status"] == "done"
@@ -114,7 +67,7 @@ def test_a_slow_rank_is_waited_for_and_one_that_hangs_is_named(tmp_path: Path) -
     write_game(games)
     (games / "slow").touch()
     more = ("env=stuck", "eval.episodes=4", "parallel.patience=15")
-    process = start(tmp_path, *OVERRIDES, *TWO, *more, "hydra.run.dir=run", "--config-dir", "games")
+    process = started(tmp_path, *SIX_UPDATES, *TWO, *more, "hydra.run.dir=run", "--config-dir", "games")
     until((run / "checkpoints" / "checkpoint-2").exists)
     (games / "slow").unlink()
     (games / "stuck").touch()
@@ -128,7 +81,7 @@ def test_a_slow_rank_is_waited_for_and_one_that_hangs_is_named(tmp_path: Path) -
     assert record(run)["status"] == "failed"
     assert "the others wait for rank 1" in str(record(run)["error"])
     (games / "stuck").unlink()
-    go_on = start(tmp_path, "--resume", "run", "--config-dir", "games", "--allow-module", "stuck_lake")
+    go_on = started(tmp_path, "--resume", "run", "--config-dir", "games", "--allow-module", "stuck_lake")
     _, err = go_on.communicate(timeout=PATIENCE)
     assert go_on.returncode == 0, err
     assert updates(run) == [1, 2, 3, 4, 5, 6]
@@ -149,7 +102,7 @@ def test_ranks_with_other_versions_are_refused(tmp_path: Path) -> None:
     metadata.write_text("Metadata-Version: 2.1\nName: trl\nVersion: 1.16.99\n")
     (tmp_path / "planted" / "sitecustomize.py").write_text(OTHER_TRL)
     where = os.pathsep.join([str(tmp_path / "planted"), os.environ.get("PYTHONPATH", "")])
-    process = start(tmp_path, *OVERRIDES, *TWO, "hydra.run.dir=run", PYTHONPATH=where)
+    process = started(tmp_path, *SIX_UPDATES, *TWO, "hydra.run.dir=run", PYTHONPATH=where)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, err
     last, host = err.splitlines()[-1], socket.gethostname()
@@ -165,7 +118,13 @@ def test_a_port_that_others_use_is_not_the_run_s(tmp_path: Path) -> None:
     with socket.create_server(("localhost", 0)) as taken:
         port = str(taken.getsockname()[1])
         process = start(
-            tmp_path, *OVERRIDES, *TWO, "max_updates=1", "hydra.run.dir=run", MASTER_PORT=port, MASTER_ADDR="localhost"
+            tmp_path,
+            *SIX_UPDATES,
+            *TWO,
+            "max_updates=1",
+            "hydra.run.dir=run",
+            MASTER_PORT=port,
+            MASTER_ADDR="localhost",
         )
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
@@ -175,26 +134,26 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    check_machine(compose("train", [*OVERRIDES, *TWO]))
-    three = compose("train", [*OVERRIDES, "parallel=fsdp", "parallel.processes=3"])
+    check_machine(compose("train", [*SIX_UPDATES, *TWO]))
+    three = compose("train", [*SIX_UPDATES, "parallel=fsdp", "parallel.processes=3"])
     with pytest.raises(UsageError, match=r"parallel\.processes=3: there are 2 GPUs here; one process has one of them"):
         check_machine(three)
-    assert processes(compose("train", [*OVERRIDES, "parallel=ddp"])) == 2
+    assert processes(compose("train", [*SIX_UPDATES, "parallel=ddp"])) == 2
 
 
 def test_quantized_weights_are_not_shared_out() -> None:
     """Asked of a machine that could quantize; without a GPU it is refused before."""
     qlora = ("lora.enabled=true", "lora.quantization=4bit")
     with pytest.raises(UsageError, match=r"lora\.quantization=4bit: parallel=fsdp shares out .*; use parallel=ddp"):
-        check_machine(compose("train", [*OVERRIDES, "parallel=fsdp", "parallel.processes=2", *qlora]))
-    check_machine(compose("train", [*OVERRIDES, *TWO, *qlora]))
+        check_machine(compose("train", [*SIX_UPDATES, "parallel=fsdp", "parallel.processes=2", *qlora]))
+    check_machine(compose("train", [*SIX_UPDATES, *TWO, *qlora]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", ["the parent", "rank 1"])
 def test_all_leave_together_whoever_is_asked(tmp_path: Path, by_one: Path, asked: str) -> None:
     run = tmp_path / "run"
-    process = start(tmp_path, *OVERRIDES, *TWO, "hydra.run.dir=run")
+    process = started(tmp_path, *SIX_UPDATES, *TWO, "hydra.run.dir=run")
     until((run / "checkpoints" / "checkpoint-1").exists)
     whom = psutil.Process(process.pid) if asked == "the parent" else rank(process, int(asked[-1]))
     whom.send_signal(signal.SIGTERM)
@@ -204,7 +163,7 @@ def test_all_leave_together_whoever_is_asked(tmp_path: Path, by_one: Path, asked
     assert f"go on with: msgrpo train --resume {run}" in err
     last = updates(run)[-1]
     assert (run / "checkpoints" / f"checkpoint-{last}").exists()
-    go_on = start(tmp_path, "--resume", "run", "parallel.processes=1")
+    go_on = started(tmp_path, "--resume", "run", "parallel.processes=1")
     _, err = go_on.communicate(timeout=PATIENCE)
     assert go_on.returncode == 0, err
     assert (run / "episodes.jsonl").read_bytes() == (by_one / "episodes.jsonl").read_bytes()
@@ -213,7 +172,7 @@ def test_all_leave_together_whoever_is_asked(tmp_path: Path, by_one: Path, asked
 @pytest.mark.slow
 def test_ranks_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start(tmp_path, *OVERRIDES, *TWO, "max_updates=500", "hydra.run.dir=run")
+    process = started(tmp_path, *SIX_UPDATES, *TWO, "max_updates=500", "hydra.run.dir=run")
     until((run / "checkpoints" / "checkpoint-1").exists)
     ranks = psutil.Process(process.pid).children()
     process.kill()
@@ -227,7 +186,7 @@ def test_a_model_that_cannot_be_read_is_refused_once(tmp_path: Path) -> None:
     model.mkdir()
     (model / "config.json").write_text('{"model_type": "llama"}')
     (model / "model.safetensors").write_bytes(b"no weights")
-    process = start(tmp_path, *OVERRIDES, *TWO, f"model.path={model}", "model.init=pretrained", "hydra.run.dir=run")
+    process = started(tmp_path, *SIX_UPDATES, *TWO, f"model.path={model}", "model.init=pretrained", "hydra.run.dir=run")
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, err
     assert "Traceback" not in err
@@ -250,7 +209,7 @@ def test_a_model_that_cannot_be_read_is_refused_once(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(
     tmp_path: Path, overrides: tuple[str, ...], environment: dict[str, str], told: str
 ) -> None:
-    process = start(tmp_path, *OVERRIDES, *overrides, "hydra.run.dir=run", **environment)
+    process = started(tmp_path, *SIX_UPDATES, *overrides, "hydra.run.dir=run", **environment)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, err
     assert told in err

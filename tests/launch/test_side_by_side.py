@@ -13,7 +13,7 @@ import pytest
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.launch.side_by_side import check_gpus
+from msgrpo_cli.launch.side_by_side import check_gpus, check_nodes_of_a_job
 from msgrpo_cli.launch.sweep_job import SweepJob
 
 TWO = [
@@ -132,3 +132,38 @@ def test_other_jobs_are_not(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     check_gpus(launcher, jobs, [compose("train", texts)] * jobs)
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (["parallel=ddp", "parallel.processes=8", "parallel.nodes=2"], None),
+        (["parallel=ddp", "parallel.processes=8", "parallel.nodes=3"], "parallel.nodes=3: hydra.launcher.nodes=2 asks"),
+        (["parallel=ddp", "parallel.processes=9"], "parallel.processes=9: hydra.launcher.gpus_per_node=8 asks"),
+        (["parallel=ddp", "parallel.processes=9", "trainer.use_cpu=true"], None),
+        ([], None),
+    ],
+)
+def test_a_slurm_job_has_what_its_run_needs(texts: list[str], told: str | None) -> None:
+    sizes, config = {"nodes": 2, "gpus_per_node": 8}, compose("train", texts)
+    if told is None:
+        check_nodes_of_a_job(sizes, [config])
+    else:
+        with pytest.raises(UsageError, match=f"^{told}"):
+            check_nodes_of_a_job(sizes, [config])
+
+
+def test_a_sweep_on_slurm_asks_for_what_parallel_says(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    shape = ["parallel=ddp", "parallel.nodes=2", "parallel.processes=4"]
+    command = ["-m", "msgrpo_cli", "sweep", "experiment=smoke", "seed=0,1", "hydra/launcher=slurm", "--dry-run"]
+    plan = outcome_of(started(tmp_path, *command, *shape, "--json"))
+    assert plan["slurm"] == {
+        "nodes": 2, "tasks_per_node": 1, "gpus_per_node": 4, "cpus_per_task": 32, "timeout_min": 1440
+    }  # fmt: skip
+    alone = outcome_of(started(tmp_path, *command, "--json"))
+    assert (alone["slurm"]["nodes"], alone["slurm"]["gpus_per_node"], alone["slurm"]["cpus_per_task"]) == (1, 1, 8)
+    varied = started(tmp_path, *command, "parallel=ddp", "parallel.processes=4", "parallel.nodes=1,2")
+    assert "give hydra.launcher.nodes=2" in varied.communicate(timeout=600)[1]
+    out, _ = started(tmp_path, *command, *shape).communicate(timeout=600)
+    assert out.splitlines()[-1].startswith("each is queued with nodes=2 tasks_per_node=1 gpus_per_node=4")

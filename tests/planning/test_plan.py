@@ -293,6 +293,64 @@ def test_weights_in_parts_are_advised_where_whole_ones_do_not_fit() -> None:
     assert {"parallel.name": "fsdp"} in [dict(change.keys) for change in advice(found)]
 
 
+def test_gpus_of_a_machine_and_machines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ("model=qwen3b", "parallel=fsdp", "trainer.per_device_train_batch_size=4")
+    sixteen = planned(monkeypatch, capsys, *model, "parallel.processes=16", "--hardware", "h100")
+    two = planned(monkeypatch, capsys, *model, "parallel.nodes=2", "--hardware", "8xh100")
+    differ = {"assumptions", "advice", "refused"}
+    assert {key: two[key] for key in two.keys() - differ} == {key: sixteen[key] for key in two.keys() - differ}
+    assert two["processes"] == 16 and two["refused"] is None
+    assert any(line.startswith("16 processes on 2 nodes like this one: each has a GPU") for line in two["assumptions"])
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (["parallel=ddp", "parallel.processes=16"], "parallel.processes=16: a machine has 8 GPUs"),
+        (["parallel=fsdp", "engine=continuous_batching"], "parallel=fsdp: weights that are shared out go with"),
+        (["parallel=ddp", "engine=vllm_colocate"], "engine=vllm_colocate serves one process"),
+        (["parallel=ddp", "parallel.processes=8", "parallel.nodes=4"], None),
+        ([], None),
+    ],
+)
+def test_what_a_run_would_refuse_is_planned_and_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], texts: list[str], told: str | None
+) -> None:
+    found = planned(monkeypatch, capsys, "model=qwen0.5b", *texts, "--hardware", "8xh100")
+    assert found["refused"] is None if told is None else told in found["refused"]
+    assert msgrpo(monkeypatch, "model=qwen0.5b", *texts, "--hardware", "8xh100") == 0
+    assert ("msgrpo train refuses it: " in capsys.readouterr().out) == (told is not None)
+
+
+def test_nodes_on_cpus_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["parallel=ddp", "parallel.processes=2", "trainer.use_cpu=true", *SMALL]
+    one, four = (
+        plan(compose("train", [*asked, f"parallel.nodes={nodes}"]), named("cpu"), here=True) for nodes in (1, 4)
+    )
+    assert (one.processes, four.processes) == (2, 8)
+    assert one.hardware == four.hardware
+    assert replace(one, free=8 * 10**9).available == replace(four, free=8 * 10**9).available
+
+
+@pytest.mark.parametrize(
+    ("hardware", "expected"),
+    [
+        ("h100", {"parallel.name": "fsdp", "parallel.processes": 2}),
+        ("8xh100", {"parallel.name": "fsdp", "parallel.processes": 2}),
+        ("1xh100", None),
+    ],
+)
+def test_more_gpus_are_advised_where_one_is_too_small(hardware: str, expected: dict[str, Any] | None) -> None:
+    found = plan(compose("train", ["model=qwen7b"]), named(hardware), here=False)
+    assert not found.fits
+    offered = [change for change in advice(found) if "parallel.processes" in change.keys]
+    assert [dict(change.keys) for change in offered if len(change.keys) == 2] == ([expected] if expected else [])
+    assert all(change.fits for change in offered)
+    if expected is not None:
+        fewer = {**expected, "parallel.processes": expected["parallel.processes"] // 2}
+        assert not replanned(found, fewer).fits
+
+
 def test_a_dry_run_tells_who_plays_what(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("msgrpo_cli.cli.app.heed_signals", lambda: None)
     for processes, said in (("2", "2 processes, each plays 8"), ("null", "a process for each GPU that there is")):

@@ -32,6 +32,7 @@ from msgrpo_cli.errors import UsageError
 ROOT = Path(__file__).parents[2]
 DOCS, SOURCE = ROOT / "docs", ROOT / "src" / "msgrpo_cli"
 PAGES = sorted(DOCS.glob("*.md"))
+EXAMPLES = DOCS / "examples"
 NOTEBOOK = DOCS / "first_run.ipynb"
 FILES = [ROOT / "README.md", *PAGES, NOTEBOOK]
 SHARED = DOCS / "configuration.md"  # holds the options that many commands have
@@ -124,7 +125,7 @@ def test_a_link_leads_somewhere(file: Path, link: str) -> None:
         pytest.skip("experiments/ is not here")
     assert target.is_file(), link
     if file.parent == DOCS:
-        assert target.parent == DOCS, "mkdocs builds docs/ alone; name other files as code"
+        assert target.parent in (DOCS, EXAMPLES), "mkdocs builds docs/ alone; name other files as code"
     if anchor:
         assert anchor in map(_slug, _headings(target)), link
 
@@ -264,7 +265,26 @@ def _lines() -> list[Any]:
             text = " ".join(code.split())
             if re.match(r"(?:[A-Z_]+=\S+ )*msgrpo [^.\s]", text):
                 found.setdefault(text[text.index("msgrpo ") :], file.name)
+    for line in _example_lines():
+        found.setdefault(line, "examples")
     return [pytest.param(line, id=f"{file}-{line[7:60].strip()}") for line, file in found.items()]
+
+
+def _example_lines() -> list[str]:
+    """What the image and the task for a cloud call."""
+    task = yaml.safe_load((EXAMPLES / "sky.yaml").read_text(encoding="utf-8"))
+    image = (EXAMPLES / "Dockerfile").read_text(encoding="utf-8")
+    [entry], [usual] = (re.findall(rf"^{word} (.*)$", image, re.MULTILINE) for word in ("ENTRYPOINT", "CMD"))
+    called = [
+        *re.findall(r"^#.* (msgrpo train .*)$", image, re.MULTILINE),
+        " ".join(json.loads(entry) + json.loads(usual)),
+    ]
+    return [*re.findall(r"^ *(msgrpo .*)$", task["run"], re.MULTILINE), *called]
+
+
+def test_the_examples_are_read() -> None:
+    assert len(_example_lines()) == 5
+    assert all("ot run:" in text or "ot built:" in text for text in (one.read_text() for one in EXAMPLES.iterdir()))
 
 
 LINES = _lines()

@@ -63,10 +63,16 @@ class UserFolders(SearchPathPlugin):
 
 
 def register_resolvers() -> None:
-    """`msgrpo.uid` and `msgrpo.hash`; called at import, because a launcher's workers need them too."""
+    """`msgrpo.uid`, `msgrpo.hash`, `msgrpo.for_each`; called at import, because a launcher's workers need them too."""
     OmegaConf.register_new_resolver("msgrpo.uid", _uid, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("msgrpo.hash", hash_of_overrides, replace=True)
+    OmegaConf.register_new_resolver("msgrpo.for_each", _for_each, replace=True)
     Plugins.instance().register(UserFolders)
+
+
+def _for_each(number: int, processes: int | None) -> int:
+    """For all processes of a node; one where their number is not said."""
+    return number * (processes or 1)
 
 
 def _uid(digits: int) -> str:
@@ -194,6 +200,18 @@ def settings(
     """Those of the chosen `launcher` or `sweeper`."""
     config = look(folder, primary, overrides, user_folders, with_hydra=True)
     return dict(OmegaConf.to_container(config.hydra[part], resolve=False) or {})  # type: ignore[arg-type]
+
+
+def sizes(
+    folder: Path, primary: str, overrides: Sequence[str], user_folders: Sequence[Path], names: Sequence[str]
+) -> dict[str, Any]:
+    """What the chosen launcher would ask for, of these settings, as far as it has them. Raises UsageError for one that
+    has no value."""
+    launcher = look(folder, primary, overrides, user_folders, with_hydra=True).hydra.launcher
+    try:
+        return {name: launcher[name] for name in names if name in launcher}
+    except OmegaConfBaseException as problem:
+        raise UsageError(f"hydra.launcher: {one_line(problem)}") from problem
 
 
 def corners(overrides: Sequence[str]) -> list[list[str]]:

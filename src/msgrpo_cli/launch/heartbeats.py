@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgrpo_cli.errors import RunError
 from msgrpo_cli.training.parallel.heartbeat import Beat, read_beat
 
 _NAMED = 3  # ranks of one message
@@ -26,7 +27,10 @@ class Heartbeats:
 
     folder: Path
     count: int
+    """0: not known yet."""
     patience: float
+    ended: RunError | None = field(default=None, init=False)
+    """What ends the run, once there has been a standstill."""
     _seen: dict[int, Beat | None] = field(default_factory=dict)
     _moved: dict[int, float] = field(default_factory=dict)
     _looked: float = 0.0
@@ -44,7 +48,7 @@ class Heartbeats:
     def standstill(self) -> str | None:
         """A sentence on what all wait for, where no rank has moved for too long. To be asked again and again."""
         now = time.monotonic()
-        if now - self._looked < _EVERY:
+        if not self.count or now - self._looked < _EVERY:
             return None
         self._looked = now
         for rank in range(self.count):
@@ -54,7 +58,8 @@ class Heartbeats:
             self._seen[rank] = beat
         if now - max(self._moved.values()) < self.patience:
             return None
-        return self._told()
+        self.ended = RunError(self._told())
+        return str(self.ended)
 
     def _told(self) -> str:
         by_age = sorted(range(self.count), key=lambda rank: self._moved[rank])

@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,14 +54,16 @@ def work_on(
     folder = Path(tempfile.mkdtemp(prefix="msgrpo-ranks-"))
     try:
         job.write(folder)
-        agent = _Agent(folder, processes(config))
-        return _outcome(job, agent, Heartbeats(folder, agent.count, config.parallel.patience))
+        agent = Agent(folder, processes(config))
+        beats = Heartbeats(folder, agent.count, config.parallel.patience)
+        asked = agent.watch(lambda: left_interrupted(Run(job.run)), standstill=beats.standstill)
+        return outcome_of(job, Result.all_in(folder), agent.failures, agent.problem, beats, asked=asked is not None)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def processes(config: RunConfig) -> int:
-    """How many a run has; 0 where the GPUs are to be counted and there are none."""
+    """How many a run has on each node; 0 where the GPUs are to be counted and there are none."""
     if config.parallel.name == "none":
         return 1
     if config.parallel.processes is not None:
@@ -86,6 +88,10 @@ class Job:
     def write(self, folder: Path) -> None:
         (folder / "job.pickle").write_bytes(pickle.dumps(self))
 
+    @staticmethod
+    def lies_in(folder: Path) -> bool:
+        return (folder / "job.pickle").is_file()
+
     @classmethod
     def read(cls, folder: Path) -> Job:
         job: Job = pickle.loads((folder / "job.pickle").read_bytes())
@@ -97,7 +103,8 @@ class Job:
 class Result:
     """What came of a rank's work, left in the folder that the job lies in."""
 
-    folder: Path
+    folder: Path | None
+    """None: nobody waits for it."""
     rank: int
     outcome: dict[str, Any] | None = None
     error: BaseException | None = None
@@ -114,6 +121,8 @@ class Result:
             error.add_note(f"on rank {self.rank}:\n{traceback.format_exc()}")  # which `-v` shows
             self.error, self.whose = error, _whose(error, beat)
         self.moment = time.time()
+        if self.folder is None:
+            return
         try:
             written = pickle.dumps(self)
         except Exception:  # noqa: BLE001 - whatever pickle raises of an exception that it cannot keep
@@ -127,6 +136,13 @@ class Result:
     def exit_code(self) -> int:
         return 0 if self.error is None else getattr(self.error, "exit_code", RunError.exit_code)
 
+    @property
+    def own(self) -> bool:
+        """Whether the rank failed by itself: it has not merely lost another, or heard that all are to end."""
+        from msgrpo_cli.training.parallel.ranks import PeerLost
+
+        return self.error is not None and not isinstance(self.error, (PeerLost, Interrupted))
+
     @classmethod
     def all_in(cls, folder: Path) -> list[Result]:
         """Of the ranks that left one, the earliest first."""
@@ -139,17 +155,39 @@ class Result:
 
 def _whose(error: BaseException, beat: Heartbeat) -> str:
     """Of whom it is that a rank ends with this error: its own, but where another one was blamed."""
-    count = os.environ["WORLD_SIZE"]
+    count = os.environ.get("WORLD_SIZE", "1")
     return blamed(error) or f"rank {beat.rank} of {count} on {socket.gethostname()}, during {beat.phase}"
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A rank that did not end well, as its agent saw it."""
+
+    pid: int
+    exitcode: int
+    """Minus the signal that ended it."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the agents of a run find each other; there is one on each node."""
+
+    nodes: int = 1
+    endpoint: str = "localhost:0"  # a free port: several runs may share a machine
+    address: str = "localhost"
+    """By which the ranks of other nodes reach those of this one."""
+    options: dict[str, Any] = field(default_factory=dict)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
 @dataclass
-class _Agent:
-    """torch's agent in a thread: it starts the ranks, and ends all of them where one fails."""
+class Agent:
+    """torch's agent in a thread: it starts the ranks of a node, and ends all of them where one fails."""
 
     folder: Path
     count: int
-    failures: dict[int, Any] = field(default_factory=dict)
+    meeting: Meeting = Meeting()
+    failures: dict[int, Lost] = field(default_factory=dict)
     problem: BaseException | None = None
 
     def run(self) -> None:
@@ -163,22 +201,60 @@ class _Agent:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
         quiet = dict.fromkeys(range(1, self.count), Std.ALL)
         config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
+            min_nodes=self.meeting.nodes,
+            max_nodes=self.meeting.nodes,
             nproc_per_node=self.count,
-            run_id=uuid.uuid4().hex,
+            run_id=self.meeting.name,
             rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",  # a free port: several runs may share a machine
-            local_addr="localhost",
+            rdzv_endpoint=self.meeting.endpoint,
+            rdzv_configs=dict(self.meeting.options),
+            local_addr=self.meeting.address,
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=str(self.folder / "logs"), redirects=quiet),
         )
         try:
             elastic_launch(config, sys.executable)("-P", "-u", "-m", _MODULE, str(self.folder))
         except ChildFailedError as error:
-            self.failures = dict(error.failures)
+            self.failures = {rank: Lost(lost.pid, lost.exitcode) for rank, lost in error.failures.items()}
         except BaseException as error:  # noqa: BLE001 - told in the thread that waits for this one
             self.problem = error
+
+    def watch(
+        self,
+        last_words: Callable[[], object],
+        leave: Callable[[], bool] = lambda: False,
+        standstill: Callable[[], object] = lambda: None,
+    ) -> BaseException | None:
+        """Until the ranks have ended, or until `leave` says so; they are asked to end where this process is, and killed
+        once there is a `standstill`.
+
+        Returns what asked it.
+
+        `last_words`: for a second signal, which ends the ranks and this process at once.
+        """
+
+        def at_once() -> None:
+            self.signal(signal.SIGKILL)
+            last_words()
+
+        import torch.distributed.launcher.api  # noqa: F401 - heavy; not in a thread, where a signal could cut it off
+
+        thread = threading.Thread(target=self.run, name="ranks", daemon=True)
+        told, asked = False, None
+        with _environment(self.count), heeding(None, at_once, heard=b""):
+            thread.start()
+            while thread.is_alive() and not leave():
+                thread.join(_TICK)
+                asked = asked_to_end()
+                if asked is not None and not told and self.children():
+                    told = True
+                    interrupted = isinstance(asked, Interrupted) and asked.exit_code == INTERRUPTED
+                    self.signal(signal.SIGINT if interrupted else signal.SIGTERM)
+                if standstill() is not None:
+                    self.signal(signal.SIGKILL)  # a rank that hangs hears nothing else
+                    thread.join(_LEAVE)  # one that the kernel holds, for a disk that hangs, not even that
+                    break
+        return asked
 
     def children(self) -> list[psutil.Process]:
         """The ranks that live."""
@@ -214,64 +290,54 @@ def _environment(count: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _outcome(job: Job, agent: _Agent, beats: Heartbeats) -> dict[str, Any]:
-    """Wait for the ranks; what the first one gives. Raises the error that ended them."""
-
-    def last_words() -> None:
-        agent.signal(signal.SIGKILL)
-        left_interrupted(Run(job.run))
-
-    import torch.distributed.launcher.api  # noqa: F401 - heavy; not in a thread, where a signal could cut it off
-
-    thread = threading.Thread(target=agent.run, name="ranks", daemon=True)
-    told, standstill = False, None
-    with _environment(agent.count), heeding(None, last_words, heard=b""):
-        thread.start()
-        while thread.is_alive():
-            thread.join(_TICK)
-            asked = asked_to_end()
-            if asked is not None and not told and agent.children():
-                told = True
-                interrupted = isinstance(asked, Interrupted) and asked.exit_code == INTERRUPTED
-                agent.signal(signal.SIGINT if interrupted else signal.SIGTERM)
-            if (standstill := beats.standstill()) is not None:
-                agent.signal(signal.SIGKILL)  # a rank that hangs hears nothing else
-                thread.join(_LEAVE)  # one that the kernel holds, for a disk that hangs, not even that
-                break
-    results = Result.all_in(agent.folder)
+def outcome_of(
+    job: Job,
+    results: Sequence[Result],
+    failures: Mapping[int, Lost],
+    problem: BaseException | None,
+    beats: Heartbeats,
+    *,
+    asked: bool,
+) -> dict[str, Any]:
+    """What the first rank gives. Raises the error that ended the run."""
     first = next((result for result in results if result.rank == 0), None)
     if first is not None and first.outcome is not None:
         return first.outcome
-    error = RunError(standstill) if standstill else _what_ended(results, agent, beats, asked=told)
+    error = beats.ended or _what_ended(results, failures, problem, beats, asked=asked)
     if not isinstance(error, Interrupted):
-        _record(Run(job.run), error)
+        record_end(Run(job.run), error)
     raise error
 
 
-def _what_ended(results: list[Result], agent: _Agent, beats: Heartbeats, *, asked: bool) -> BaseException:
+def _what_ended(
+    results: Sequence[Result],
+    failures: Mapping[int, Lost],
+    problem: BaseException | None,
+    beats: Heartbeats,
+    *,
+    asked: bool,
+) -> BaseException:
     """A rank that was killed, else what failed by itself (the first rank says it best, then the earliest), else the
     interruption that all heard of. Names rank, host and phase, but where the program itself was `asked` to end."""
-    from msgrpo_cli.training.parallel.ranks import PeerLost
-
-    for rank, failure in sorted(agent.failures.items()):
-        if failure.exitcode < 0:
-            name = signal.Signals(-failure.exitcode).name
-            return RunError(f"{beats.named(rank, failure.pid)} was ended by {name}; go on with --resume")
+    for rank, lost in sorted(failures.items()):
+        if lost.exitcode < 0:
+            name = signal.Signals(-lost.exitcode).name
+            return RunError(f"{beats.named(rank, lost.pid)} was ended by {name}; go on with --resume")
     failed = [result for result in results if result.error is not None]
-    own = [result for result in failed if not isinstance(result.error, (PeerLost, Interrupted))]
+    own = [result for result in failed if result.own]
     own.sort(key=lambda result: result.rank != 0)
     interrupted = [result for result in failed if isinstance(result.error, Interrupted)]
     for result in (*own, *interrupted, *failed):
         assert result.error is not None
         return result.error if asked and result in interrupted else naming(result.error, str(result.whose))
-    if agent.problem is not None:
-        return RunError(f"the processes could not be started: {one_line(agent.problem)}")
-    ends = sorted(agent.failures.items())
+    if problem is not None:
+        return RunError(f"the processes could not be started: {one_line(problem)}")
+    ends = sorted(failures.items())
     codes = ", ".join(f"{beats.named(rank, end.pid)} with exit code {end.exitcode}" for rank, end in ends)
     return RunError(f"the run's processes ended without a word: {codes or 'all of them'}")
 
 
-def _record(run: Run, error: BaseException) -> None:
+def record_end(run: Run, error: BaseException) -> None:
     """The run's record names what ended it, not what the first rank saw of it."""
     with suppress(OSError):
         record = run.record()

@@ -20,7 +20,7 @@ from msgrpo_cli.runs.directory import Run, find_run
 from msgrpo_cli.runs.pretrained import check_reachable
 from msgrpo_cli.runs.resume import differences
 
-from .ranks import work_on
+from .nodes import check_nodes, work_on
 
 
 def rerun(text: str, command: list[str], allow_modules: Collection[str] = ()) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def rerun(text: str, command: list[str], allow_modules: Collection[str] = ()) ->
     config = load_saved(original.config, allow_modules)
     check_reachable(config.model)
     check_precision(config)
+    check_nodes(config)
     again = Run(original.path.with_name(f"{original.path.name}-again-{secrets.token_hex(2)}"))
     check_room(config, again.path)
     overrides = list(record.get("overrides") or [])

@@ -42,7 +42,7 @@ from msgrpo_cli.runs.pretrained import check_reachable
 from msgrpo_cli.runs.resume import changed
 
 from .engine_checks import check_machine
-from .ranks import work_on
+from .nodes import check_nodes, torchrun_line, work_on
 
 _UNKEYED = ("constant", "constant_with_warmup")
 """Schedules that read no keys of their own: transformers drops them without a word."""
@@ -154,6 +154,7 @@ def start(
 ) -> dict[str, Any]:
     """One new run. Returns what `train --json` prints."""
     config = ready(overrides, config_dirs, from_checkpoint)
+    check_nodes(config)
     if from_checkpoint is not None and (otherwise := taught_otherwise(config)):
         told = f"--from takes weights alone, and these were trained with {', '.join(otherwise)}"
         print(f"note: {told}; give it here too if it is meant", file=sys.stderr)
@@ -174,6 +175,23 @@ def start(
         raise job.problem
     assert job.outcome is not None
     return job.outcome
+
+
+def prepared(
+    overrides: Sequence[str], config_dirs: Sequence[Path], command: list[str], from_checkpoint: Path | None
+) -> tuple[Path, str]:
+    """Make a new run whose processes somebody else starts; its directory, and the line for each of the machines."""
+    config = sound(overrides, config_dirs, from_checkpoint)
+    if config.parallel.name == "none":
+        raise UsageError(
+            "--prepare: parallel=none is one process, which msgrpo train starts; give parallel=ddp or fsdp"
+        )
+    directory = hydra_app.job_directory(config_dir(), "train", overrides, config_folders(config_dirs), multirun=False)
+    check_room(config, directory)
+    run = Run(directory.absolute())
+    run.create(command=command, overrides=list(overrides), config=saved_text(config))
+    run.update_record(status="interrupted")  # nobody works there yet
+    return run.path, torchrun_line(config, run.path)
 
 
 def print_config(what: str, overrides: Sequence[str], config_dirs: Sequence[Path]) -> None:
@@ -201,6 +219,7 @@ def go_on(
     check_steps(config)
     check_room(config, run, existing=len(checkpoints(Run(run))))
     check_machine(config)
+    check_nodes(config)
     return work_on(config, run, command=command, overrides=list(overrides), resume=run)
 
 

@@ -65,6 +65,26 @@ def check_gpus(launcher: Mapping[str, Any], jobs: int | None, configs: Sequence[
     )
 
 
+def check_nodes_of_a_job(sizes: Mapping[str, Any], configs: Sequence[RunConfig]) -> None:
+    """Raises UsageError where a job of a SLURM launcher has more nodes or processes than the launcher asks for.
+
+    `sizes`: what it asks for, for all jobs alike.
+    """
+    for config in configs:
+        parallel = config.parallel
+        if parallel.nodes > sizes["nodes"]:
+            raise UsageError(
+                f"parallel.nodes={parallel.nodes}: hydra.launcher.nodes={sizes['nodes']} asks for fewer, for every job "
+                f"alike; give hydra.launcher.nodes={parallel.nodes}"
+            )
+        gpus, count = sizes["gpus_per_node"], parallel.processes or 1
+        if gpus is not None and count > gpus and not config.trainer.get("use_cpu"):
+            raise UsageError(
+                f"parallel.processes={count}: hydra.launcher.gpus_per_node={gpus} asks for fewer, for every job alike; "
+                f"give hydra.launcher.gpus_per_node={count}, or null without GPUs"
+            )
+
+
 def _one_at_a_time(target: str, count: int) -> str:
     if "joblib" in target:
         return "hydra.launcher.n_jobs=1"

@@ -25,13 +25,16 @@ from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.planning.plan import hours
 from msgrpo_cli.runs.sweep import UNFINISHED, Job, Sweep, find_sweep
 
+from .nodes import check_nodes
 from .run import ready, sound
-from .side_by_side import check_gpus, threads_of_a_job
+from .side_by_side import check_gpus, check_nodes_of_a_job, threads_of_a_job
 from .sweep_display import SweepDisplay
 from .sweep_job import SweepJob
 
 _MOST_CHECKED = 500  # one check takes some 50 ms
 _MOST_DIFFERENCES = 5
+_SIZES = ("nodes", "tasks_per_node", "gpus_per_node", "cpus_per_task", "timeout_min")
+"""What SLURM is asked for."""
 
 
 def plan(
@@ -62,10 +65,25 @@ def plan(
     checked = None
     if jobs is not None:
         checked = list(zip(jobs, [*configs, *[None] * (len(jobs) - len(configs))], strict=True))
+    launcher = _settings(overrides, config_dirs, checked, "launcher")
+    if (sizes := _slurm_sizes(launcher, overrides, config_dirs)) is not None:
+        check_nodes_of_a_job(sizes, configs)
+    elif check is ready:
+        for config in configs:
+            check_nodes(config)
     if check is ready:  # this machine is to run them
-        launcher = _settings(overrides, config_dirs, checked, "launcher")
         check_gpus(launcher, None if jobs is None else len(jobs), configs)
     return checked
+
+
+def _slurm_sizes(
+    launcher: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[Path]
+) -> dict[str, Any] | None:
+    """What a job is queued with; None for another launcher. Hydra fills it in once, for all jobs."""
+    if "Slurm" not in str(launcher.get("_target_", "")):
+        return None
+    steady = hydra_app.without_sweeps(overrides)
+    return hydra_app.sizes(config_dir(), "train", steady, config_folders(config_dirs), _SIZES)
 
 
 def _check_search(overrides: Sequence[str], config_dirs: Sequence[Path]) -> None:
@@ -85,14 +103,17 @@ def planned(
 ) -> dict[str, Any] | None:
     """What `sweep --dry-run --json` prints; None where a sweeper chooses the jobs while it runs.
 
-    `hours` are those of `msgrpo plan`, on this machine; null where they are unknown.
+    `hours` are those of `msgrpo plan`, on this machine; null where they are unknown. `slurm` is what each job is
+    queued with; null without SLURM.
     """
     jobs = plan(overrides, config_dirs, from_checkpoint, check=sound)
     if jobs is None:
         return None
     directory = _directory(overrides, config_dirs, jobs)
+    launcher = _settings(overrides, config_dirs, jobs, "launcher")
     return {
         "sweep": str(directory),
+        "slurm": _slurm_sizes(launcher, overrides, config_dirs),
         "jobs": [
             {
                 "run": str(directory / hydra_app.hash_of_overrides(texts)),

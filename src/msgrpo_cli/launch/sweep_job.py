@@ -12,7 +12,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,13 @@ from msgrpo_cli.planning.disk import check_room
 from msgrpo_cli.runs.directory import Run, is_run, now
 from msgrpo_cli.runs.sweep import Sweep, log_of, prune_file
 
+from .engine_checks import SIZES
 from .ranks import processes
 from .run import job_config, record_failure
 
 _POLL = 0.5  # seconds between looks at the child and at the stop file
 _GRACE = 60.0  # seconds that a child has to reach a safe point and save
+_SCHEDULER = (signal.SIGTERM, *(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)))
 _LAST_LINES = 4096  # bytes of the log in which the last error is looked for
 
 
@@ -57,18 +60,19 @@ class SweepJob:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
         run, stop_file = Run(run_dir.absolute()), Sweep(self.sweep).stop_file
-        if stop_file.exists() or _is_settled(run):
+        if stop_file.exists() or _is_settled(run) or _on_another_node():
             return
         begun = False
         try:
             config = self._begun(run, data, overrides)
             begun = True
-            _work(
-                run,
-                self._command_of(run, config),
-                self._environment(config),
-                lambda: stop_file.exists() or prune_file(run.path).exists(),
-            )
+            with _heard_after() as heard:
+                _work(
+                    run,
+                    self._command_of(run, config),
+                    self._environment(config),
+                    lambda: bool(heard) or stop_file.exists() or prune_file(run.path).exists(),
+                )
             if prune_file(run.path).exists() and run.record().get("status") == "interrupted":
                 run.update_record(pruned=True, error=prune_file(run.path).read_text(encoding="utf-8"))
         except Exception as problem:  # noqa: BLE001 - whatever it is, the other jobs must start
@@ -101,7 +105,35 @@ class SweepJob:
         shared = {}
         if self.threads is not None:
             shared["OMP_NUM_THREADS"] = str(max(1, self.threads // max(1, processes(config))))
-        return {**os.environ, **shared, PARENT: str(os.getpid())}
+        known = {name: value for name, value in os.environ.items() if name not in SIZES}  # of the tasks of one job
+        return {**known, **shared, PARENT: str(os.getpid())}
+
+
+def _on_another_node() -> bool:
+    """Of a job of several nodes submitit calls a task on each; the first starts what works on the others."""
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm" and os.environ.get("SLURM_PROCID", "0") != "0"
+
+
+@contextlib.contextmanager
+def _heard_after() -> Iterator[list[int]]:
+    """Signals that a scheduler sends meanwhile; submitit hears of them at the end, when the child has saved.
+
+    It would queue the job again at once, and SLURM then ends it within seconds.
+    """
+    heard: list[int] = []
+    handlers: dict[int, Any] = {}
+    if "SUBMITIT_EXECUTOR" in os.environ and threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in _SCHEDULER}
+        handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: heard.append(number))
+    try:
+        yield heard
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in heard:
+        handlers[number](number, None)
 
 
 def _is_settled(run: Run) -> bool:

@@ -14,6 +14,10 @@ from msgrpo_cli.errors import UsageError
 from .plan import Plan, replanned
 
 _NOT_RUN = "not run here; needs a CUDA GPU"
+_WHOLE = "each process has a part of the play"
+_IN_PARTS = "each process has a part of weights, gradients and optimizer"
+_GPUS_OF_A_MACHINE = 8
+"""Where nobody said how many it has."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,21 @@ def _possible(found: Plan) -> Iterator[tuple[dict[str, Any], str | None]]:
     """Changes that this config leaves open."""
     config = found.config
     if not found.fits and found.processes > 1 and found.hardware.kind == "cpu":
-        yield _smaller(found, "parallel.processes", found.processes), "each has more of this machine's memory"
-    if config.parallel.name == "ddp" and found.processes > 1:
-        yield {"parallel.name": "fsdp"}, "each process has a part of weights, gradients and optimizer"
+        yield (
+            _smaller(found, "parallel.processes", found.processes // config.parallel.nodes),
+            "each has more of this machine's memory",
+        )
+    shareable = config.engine.name == "single" and config.lora.quantization is None
+    if config.parallel.name == "ddp" and found.processes > 1 and shareable:
+        yield {"parallel.name": "fsdp"}, _IN_PARTS
     if (rows := int(config.trainer["per_device_train_batch_size"])) > 1:
         yield _smaller(found, "trainer.per_device_train_batch_size", rows), "the same gradient, in smaller pieces"
     if not config.trainer.get("gradient_checkpointing"):
         yield {"trainer.gradient_checkpointing": True}, "the same gradient, computed twice"
     if (live := config.rollout.max_live_episodes) > 1:
         yield _smaller(found, "rollout.max_live_episodes", live), "the same episodes, fewer at once"
+    if config.parallel.name == "none" and not found.fits and found.hardware.kind == "cuda" and shareable:
+        yield from _more_gpus(found)
     if config.trainer.get("beta") and not config.lora.enabled:
         yield {"trainer.beta": 0.0}, "no KL term"
     if not config.lora.enabled:
@@ -67,6 +77,19 @@ def _possible(found: Plan) -> Iterator[tuple[dict[str, Any], str | None]]:
         yield {"model.dtype": "bfloat16", "lora.enabled": True}, "an adapter beside frozen weights of half the size"
     if config.lora.quantization is None and found.hardware.kind == "cuda":
         yield {"lora.enabled": True, "lora.quantization": "4bit", "model.dtype": "bfloat16"}, _NOT_RUN
+
+
+def _more_gpus(found: Plan) -> Iterator[tuple[dict[str, Any], str]]:
+    """The fewest of a machine with which the run fits; all of them where none is enough with fsdp."""
+    most = found.hardware.gpus or _GPUS_OF_A_MACHINE
+    counts = [count for count in (2**power for power in range(1, 8)) if count < most] + [most] * (most > 1)
+    for name in ("ddp", "fsdp"):
+        tried = [{"parallel.name": name, "parallel.processes": count} for count in counts]
+        fitting = [keys for keys in tried if replanned(found, keys).fits]
+        if fitting:
+            yield fitting[0], f"so many GPUs; {_WHOLE if name == 'ddp' else _IN_PARTS}"
+        elif name == "fsdp" and tried:
+            yield tried[-1], f"so many GPUs; {_IN_PARTS}"
 
 
 def _smaller(found: Plan, key: str, value: int) -> dict[str, Any]:

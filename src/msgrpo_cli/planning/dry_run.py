@@ -34,7 +34,7 @@ def derived(config: RunConfig) -> dict[str, Any]:
     played = algo.groups_at_most * algo.group_size  # with groups that are played in place of others
     drawn = _drawn(config)
     passes = algo.optimizer_steps * int(config.trainer.get("num_iterations", 1))
-    count = 1 if config.parallel.name == "none" else config.parallel.processes
+    count = config.parallel.all_processes
     return {
         "learning_rate": config.trainer.get("learning_rate"),
         **({} if count == 1 else {"processes": count}),
@@ -110,11 +110,13 @@ def _about_processes(config: RunConfig) -> list[str]:
     parallel, groups = config.parallel, config.algo.groups_per_update
     if parallel.name == "none":
         return []
-    if parallel.processes is None:
-        return [f"parallel={parallel.name}: a process for each GPU that there is; not run on a GPU"]
+    nodes = f" on each of {parallel.nodes} nodes" if parallel.nodes > 1 else ""
+    if parallel.all_processes is None:
+        return [f"parallel={parallel.name}: a process for each GPU that there is{nodes}; not run on a GPU"]
     together = int(config.trainer.get("vllm_tensor_parallel_size", 1))
-    shares = dealt(groups, parallel.processes // together)
-    who = f"{parallel.processes} processes" + (f", {together} at a time as one where they play" if together > 1 else "")
+    shares = dealt(groups, parallel.all_processes // together)
+    who = f"{parallel.processes} processes{nodes}"
+    who += f", {together} at a time as one where they play" if together > 1 else ""
     return [f"parallel={parallel.name}: {who}, {shares}; not run on a GPU"]
 
 

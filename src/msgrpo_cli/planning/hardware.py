@@ -42,6 +42,8 @@ class Hardware:
     has_bf16: bool = True
     words: tuple[str, ...] = ()
     """By which the device's own name is recognised."""
+    gpus: int | None = None
+    """So many of them in a machine; None where nobody said it."""
 
     def speed(self, *, half: bool) -> float:
         """Peak floating-point operations a second."""
@@ -86,13 +88,22 @@ def names() -> list[str]:
 
 
 def named(name: str) -> Hardware:
-    """By the name of the table; the CPU is this machine's. Raises UsageError for another name."""
+    """By the name of the table, `8xh100` where a machine has eight; the CPU is this machine's.
+
+    Raises UsageError for another name.
+    """
     wanted = name.lower().replace(" ", "").replace("_", "-")
     if wanted == CPU:
         return this_cpu()
-    if wanted not in GPUS:
-        raise UsageError(f"--hardware={name}: not in the table; choose one of {', '.join(names())}, or leave it out")
-    return GPUS[wanted]
+    number, x, kind = wanted.partition("x")
+    counted = bool(x) and number.isdigit() and int(number) > 0
+    gpu = GPUS.get(kind if counted else wanted)
+    if gpu is None:
+        raise UsageError(
+            f"--hardware={name}: not in the table; choose one of {', '.join(names())}, with a number as in 8xh100 "
+            "where a machine has several, or leave it out"
+        )
+    return replace(gpu, gpus=int(number)) if counted else gpu
 
 
 def this_cpu(processes: int = 1) -> Hardware:
@@ -122,7 +133,7 @@ def found(*, use_cpu: bool) -> Hardware | None:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         known = recognised(properties.name, int(properties.total_memory))
-        return replace(known, memory=int(properties.total_memory)) if known else None
+        return replace(known, memory=int(properties.total_memory), gpus=torch.cuda.device_count()) if known else None
     return None if torch.backends.mps.is_available() else this_cpu()
 
 

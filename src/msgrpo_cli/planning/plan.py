@@ -53,7 +53,7 @@ class Plan:
     """Of one process."""
     time: TimePlan
     free: int
-    """Bytes of the device; on a CPU for all processes together."""
+    """Bytes of the device; on a CPU for all processes of a node together."""
 
     @property
     def processes(self) -> int:
@@ -66,7 +66,7 @@ class Plan:
         too."""
         if self.hardware.kind != "cpu" or self.processes == 1:
             return self.free - LIBRARIES
-        return (self.free - LIBRARIES) // self.processes - LIBRARIES
+        return (self.free - LIBRARIES) // (self.processes // self.config.parallel.nodes) - LIBRARIES
 
     @property
     def fits(self) -> bool:
@@ -145,8 +145,10 @@ class Plan:
         groups = dealt(self.config.algo.groups_per_update, count)
         place = "its own memory" if on_cpu else "the host's memory, which the plan leaves out"
         saving = f"the first process holds {self.memory.parts['best_checkpoint'] / 1e9:.1f} GB of weights in {place}"
+        nodes = self.config.parallel.nodes
+        where = f" on {nodes} nodes like this one" if nodes > 1 else ""
         return [
-            f"{count} processes: {each}; memory is that of one",
+            f"{count} processes{where}: {each}; memory is that of one",
             f"{groups}; rows that are trained on and starts of an evaluation are shared out likewise; seconds are "
             "those of the process that has most, and what processes send each other takes none of them",
             *([f"while it saves, {saving}"] if self.config.parallel.name == "fsdp" else []),
@@ -160,7 +162,7 @@ def plan(config: RunConfig, hardware: Hardware, *, here: bool) -> Plan:
     """
     shape = architecture_of(config.model)
     assert shape is not None
-    counted = _processes(config, hardware, here=here)
+    counted = _processes(config, hardware)
     return _plan(config, hardware, counted, shape, play_sample(config, encoder(config)), _free(hardware, here=here))
 
 
@@ -174,7 +176,7 @@ def replanned(before: Plan, keys: Mapping[str, Any]) -> Plan:
         section, name = key.split(".")
         data[section][name] = value
     config = validated(data)
-    counted = config.parallel.processes or before.counted
+    counted = _processes(config, before.hardware)
     return _plan(config, before.hardware, counted, before.shape, before.sample, before.free)
 
 
@@ -186,10 +188,11 @@ def hours(config: RunConfig) -> float | None:
     shape, hardware = architecture_of(config.model, quick=True), _found(bool(config.trainer.get("use_cpu")))
     if shape is None or hardware is None:
         return None
-    count = _processes(config, hardware, here=True) or 1
+    count = _processes(config, hardware) or 1
     cost = a_pass(shape.hidden, on_cpu=hardware.kind == "cpu")
     play = expected_play(config, _quick_sample(play_key(config)), cost, count)
-    return time_plan(_time_question(config, _share(hardware, count), shape, play, count)).hours
+    one = _share(hardware, count // config.parallel.nodes)
+    return time_plan(_time_question(config, one, shape, play, count)).hours
 
 
 @functools.lru_cache(maxsize=256)
@@ -206,7 +209,7 @@ def _plan(
     config: RunConfig, device: Hardware, counted: int | None, shape: Architecture, sample: Sample, free: int
 ) -> Plan:
     count = counted or 1
-    hardware = _share(device, count)
+    hardware = _share(device, count // config.parallel.nodes)
     play = expected_play(config, sample, a_pass(shape.hidden, on_cpu=hardware.kind == "cpu"), count)
     return Plan(
         config,
@@ -222,15 +225,10 @@ def _plan(
     )
 
 
-def _processes(config: RunConfig, hardware: Hardware, *, here: bool) -> int | None:
-    """As `launch.ranks.processes` counts them; None where they depend on GPUs that are not here."""
-    if config.parallel.name == "none":
-        return 1
-    if config.parallel.processes is None and here and hardware.kind == "cuda":
-        import torch
-
-        return torch.cuda.device_count()
-    return config.parallel.processes
+def _processes(config: RunConfig, hardware: Hardware) -> int | None:
+    """As `launch.ranks.processes` counts them, of all nodes; None where they depend on GPUs of an unknown number."""
+    counted = config.parallel.all_processes
+    return hardware.gpus * config.parallel.nodes if counted is None and hardware.gpus else counted
 
 
 def _share(hardware: Hardware, processes: int) -> Hardware:

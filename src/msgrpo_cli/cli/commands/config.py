@@ -6,6 +6,7 @@ Knows arguments. Configs are composed by `config/compose`, what follows from one
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,7 @@ def show_config(
 
     `source`: the weights that `--from` names.
     """
+    from msgrpo_cli.launch.nodes import srun_line
     from msgrpo_cli.launch.run import check_starts, composed, refuse_players, sound
     from msgrpo_cli.planning import dry_run
     from msgrpo_cli.planning.prompts import measured_prompt
@@ -67,4 +69,6 @@ def show_config(
         refuse_players(config)
         check_starts(config)
     numbers = dry_run.derived(config) | ({"first_prompt_tokens": measured_prompt(config)} if measure else {})
+    if measure and config.parallel.nodes > 1:
+        numbers["started_by"] = shlex.join(srun_line(config, Path("RUN", ".ranks", "start")))
     print(json.dumps(dry_run.as_data(config, numbers)) if as_json else dry_run.as_text(config, numbers))

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from msgrpo_cli.planning.plan import Plan
 
 HardwareName = Annotated[
-    str | None, typer.Option("--hardware", metavar="NAME", help="A device of the table; else what is found here.")
+    str | None,
+    typer.Option("--hardware", metavar="NAME", help="A device of the table, such as h100, 8xh100; else what is found."),
 ]
 Probe = Annotated[bool, typer.Option("--probe", help="Measure two updates with random weights here, too.")]
 
@@ -70,6 +71,7 @@ def plan(
         if hardware is not None and probe:
             raise UsageError("--hardware and --probe: only one of them; a probe measures this machine")
         from msgrpo_cli.config.compose import compose
+        from msgrpo_cli.launch.engine_checks import refusal
         from msgrpo_cli.planning.advice import advice
         from msgrpo_cli.planning.hardware import found_or_refused, named
         from msgrpo_cli.planning.plan import plan as planned
@@ -80,10 +82,11 @@ def plan(
             found = planned(config, device, here=hardware in (None, "cpu"))
             changes = advice(found)
             measured = _probed(found, changes) if probe else None
+        refused = refusal(config, device.gpus)
         if as_json:
-            print(json.dumps(as_data(found, changes, measured), allow_nan=False))
+            print(json.dumps({**as_data(found, changes, measured), "refused": refused}, allow_nan=False))
         else:
-            _show(found, changes, measured)
+            _show(found, changes, measured, refused)
 
 
 def _probed(found: Plan, changes: list[Change]) -> dict[str, Any]:
@@ -144,7 +147,7 @@ def as_data(found: Plan, changes: Iterable[Change], measured: dict[str, Any] | N
     }
 
 
-def _show(found: Plan, changes: list[Change], measured: dict[str, Any] | None) -> None:
+def _show(found: Plan, changes: list[Change], measured: dict[str, Any] | None, refused: str | None) -> None:
     console = Console(highlight=False)
     play, time, config = found.play, found.time, found.config
     trained = f"{found.trainable:_} of {found.shape.parameters:_} parameters trained".replace("_", " ")
@@ -166,6 +169,8 @@ def _show(found: Plan, changes: list[Change], measured: dict[str, Any] | None) -
             style="bold" if found.fits else "bold red",
         )
     )
+    if refused is not None:
+        console.print(Text(f"msgrpo train refuses it: {refused}", style="bold red"))
     console.print(Text("\nwork", style="bold"))
     console.print(
         f"an update: {count(play.decisions)} decisions (at most {count(play.decisions_at_most)}), "

@@ -97,7 +97,8 @@ def _listed(plan: dict[str, Any] | None) -> str:
         if len(known) == len(lines)
         else ""
     )
-    return "\n".join([*lines, f"{len(lines)} jobs{total}"])
+    asked = " ".join(f"{name}={value}" for name, value in (plan["slurm"] or {}).items())
+    return "\n".join([*lines, f"{len(lines)} jobs{total}", *([f"each is queued with {asked}"] if asked else [])])
 
 
 def _hours(hours: float | None) -> str:

@@ -36,6 +36,9 @@ def train(
     from_: Annotated[
         str | None, typer.Option("--from", metavar="RUN|CHECKPOINT", help="Start from another run's weights.")
     ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Make the run, for torchrun to start its processes; say how.")
+    ] = False,
     cfg: Annotated[Printed | None, typer.Option(help="Print the composed config, as Hydra does.")] = None,
     dry_run: DryRun = False,
     config_dir: ConfigDirs = None,
@@ -51,7 +54,9 @@ def train(
                 raise UsageError(f"{option}: empty; give a run directory, `last`, or the beginning of a run's name")
         _refuse_both({"--resume": resume, "--from": from_}, {"--resume": resume, "--multirun": multirun})
         _refuse_both({"--resume": resume, "--dry-run": dry_run}, {"--resume": resume, "--cfg": cfg})
-        from msgrpo_cli.launch.run import go_on, print_config, start, weights_of
+        for option, given in (("--resume", resume), ("--multirun", multirun), ("--dry-run", dry_run), ("--cfg", cfg)):
+            _refuse_both({"--prepare": prepare, option: given})
+        from msgrpo_cli.launch.run import go_on, prepared, print_config, start, weights_of
 
         weights = weights_of(from_, texts) if from_ else None
         if cfg:
@@ -60,6 +65,10 @@ def train(
             run_or_show(texts, folders, weights, dry_run=dry_run, as_json=as_json)
         elif dry_run:
             show_config(texts, folders, as_json, weights, measure=True)
+        elif prepare:
+            run, line = prepared(texts, folders, sys.argv, weights)
+            print(json.dumps({"run": str(run), "on_every_machine": line}) if as_json else run)
+            print(f"on every machine: {line}", file=sys.stderr)
         else:
             with talk_on_stderr():
                 if resume:
