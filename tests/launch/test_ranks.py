@@ -117,15 +117,8 @@ def test_a_port_that_others_use_is_not_the_run_s(tmp_path: Path) -> None:
     """Ranks meet at a free port, whatever port the surroundings name."""
     with socket.create_server(("localhost", 0)) as taken:
         port = str(taken.getsockname()[1])
-        process = start(
-            tmp_path,
-            *SIX_UPDATES,
-            *TWO,
-            "max_updates=1",
-            "hydra.run.dir=run",
-            MASTER_PORT=port,
-            MASTER_ADDR="localhost",
-        )
+        more = ("max_updates=1", "hydra.run.dir=run")
+        process = started(tmp_path, *SIX_UPDATES, *TWO, *more, MASTER_PORT=port, MASTER_ADDR="localhost")
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
 
