@@ -178,6 +178,8 @@ def test_plan_list_and_show_know_it(folder: Path) -> None:
     shown = CliRunner().invoke(app, ["env", "show", "rooms", "prompt=legal", "--config-dir", str(folder), "--json"])
     said: dict[str, Any] = json.loads(shown.stdout)
     assert re.search(r"Your moves now: go east(, take key)?\.", said["messages"][-1]["content"])
+    given = ["env", "show", "bare", "prompt=legal", "algo.invalid_action=end", "--config-dir", str(folder)]
+    assert "You are in the cellar." in CliRunner().invoke(app, given).stdout
 
 
 def test_the_legal_moves_of_the_page_are_those_of_its_corridor() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from msgrpo_cli.common.seeding import seed_from
 from msgrpo_cli.episode import Start
+from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.guard import GameError
@@ -223,3 +224,11 @@ def test_a_heuristic_that_breaks_its_own_rules_is_told() -> None:
     starts = [Start(5, 0, 0, (0,))]
     with pytest.raises(GameError, match=r"greedy_action.. or search_action.. is 'left', no move of legal"):
         play_episodes(starts, lambda: Careless(p=1.0), GreedyPlayer(), PlayRules())
+
+
+def test_exact_play_needs_a_list() -> None:
+    game = Fenced(size=2, p=1.0, max_steps=2)
+    game.reset(seed=0)
+    game.legal_in = lambda state: ()  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match=r"Fenced: legal_in\(\) lists no move of a state that goes on"):
+        ExactPlayer().value(game)

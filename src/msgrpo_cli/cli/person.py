@@ -16,6 +16,7 @@ from rich.table import Table
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Completion, Start
 from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame, is_illegal
+from msgrpo_cli.games.guard import blaming
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, players_of
@@ -53,7 +54,8 @@ class Person:
             action = self._meant(game, text)
             if text.strip().lower() in _LEAVING and (action is None or (game.actions is None and action not in moves)):
                 raise Left
-            illegal = is_illegal(game, action)
+            with blaming(type(game).__name__, "at the decision {}", decision.key):
+                illegal = is_illegal(game, action)
             if action is not None and not illegal:
                 print()
                 return Completion(text=text, action=action)

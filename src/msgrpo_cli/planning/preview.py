@@ -5,12 +5,13 @@ Knows prompts, tokenizers, games and reference players. Loads no weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import EnvConfig, RunConfig
-from msgrpo_cli.episode import Episode
+from msgrpo_cli.episode import Episode, Step
 from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer, players_of
@@ -22,7 +23,10 @@ _STARTS = 200  # of every player, for the list of games
 
 
 def shown(config: RunConfig) -> dict[str, Any]:
-    """Messages, the prompt as the tokenizer's template writes it, its tokens, and an episode step by step."""
+    """Messages, the prompt as the tokenizer's template writes it, its tokens, and an episode step by step.
+
+    There is no episode where a game of free text lists no moves.
+    """
     from msgrpo_cli.models.factory import load_conversation
     from msgrpo_cli.models.loading import quiet_libraries
 
@@ -31,11 +35,16 @@ def shown(config: RunConfig) -> dict[str, Any]:
     conversation = load_conversation(config)
     tokenizer = conversation.tokenizer
     game = make_game(config.env, evaluation=True)
-    [episode] = played(config.env, RandomPlayer(), 1, config.prompt.observation)
-    *past, now = episode.steps[: config.prompt.history + 1]  # the first decision that sees a whole history, if any does
-    _bring(game, episode, len(past))
+    episode = played(config.env, RandomPlayer(), 1, config.prompt.observation)[0] if game.lists_moves() else None
+    past: Sequence[Step] = ()
+    if episode is not None:
+        past = episode.steps[: config.prompt.history + 1][
+            :-1
+        ]  # of the first decision that sees a whole history, if any
+        _bring(game, episode, len(past))
+    now = game.describe(config.prompt.observation)
     template = prompt_of(config)
-    messages = template.messages(game, now.observation, [(step.observation, step.action) for step in past])
+    messages = template.messages(game, now, [(step.observation, step.action) for step in past])
     ids = conversation.prompt_ids(messages)
     return {
         "env": config.env.name,
@@ -48,9 +57,9 @@ def shown(config: RunConfig) -> dict[str, Any]:
         "prompt_tokens": len(ids),
         "unknown_tokens": sum(token == tokenizer.unk_token_id for token in ids) if tokenizer.unk_token else 0,
         "max_prompt_tokens": config.rollout.max_prompt_tokens,
-        "episode": [{"action": step.action, "reward": step.reward} for step in episode.steps],
-        "total_reward": episode.total_reward,
-        "ended_by": episode.ended_by,
+        "episode": [{"action": step.action, "reward": step.reward} for step in episode.steps] if episode else [],
+        "total_reward": episode.total_reward if episode else None,
+        "ended_by": episode.ended_by if episode else None,
     }
 
 
@@ -73,7 +82,10 @@ def as_text(found: dict[str, Any]) -> str:
     tokens = f"{found['prompt_tokens']} tokens for {found['model']}, at most {found['max_prompt_tokens']}"
     if found["unknown_tokens"]:
         tokens += f"; {found['unknown_tokens']} of them stand for words that it does not know"
-    lines += [f"--- {tokens}", "", f"one random episode of {found['env']}, with the rewards of evaluation:"]
+    lines += [f"--- {tokens}"]
+    if not found["episode"]:
+        return "\n".join(lines)
+    lines += ["", f"one random episode of {found['env']}, with the rewards of evaluation:"]
     lines += [f"{number} {step['action']}: {step['reward']:g}" for number, step in enumerate(found["episode"], 1)]
     return "\n".join([*lines, f"total reward {found['total_reward']:g}, ended by {found['ended_by']}"])
 

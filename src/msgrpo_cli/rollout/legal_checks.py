@@ -23,14 +23,14 @@ def legal_lists(env: GameSpec) -> str:
     game = make_game(env)
     if not game.limits_moves and game.actions is not None:
         return "every action is a move of every state"
-    of_state: dict[bytes, tuple[str, ...]] = {}
+    of_state: dict[tuple[int, bytes], tuple[str, ...]] = {}
     of_text: dict[tuple[str, str], tuple[tuple[str, ...], Visit]] = {}
     there = []
     shares = []
     for visit, game in visits(env):
         moves = legal_moves(game, _WHO)
         place = _place(visit)
-        if of_state.setdefault(game.state_key(), moves) != moves:
+        if of_state.setdefault((game.elapsed, game.state_key()), moves) != moves:
             raise Fault(f"equal keys, unequal lists of legal(): {moves!r} {place}, where another game has other moves")
         for shown in OBSERVATIONS:
             before, first = of_text.setdefault((shown, game.describe(shown)), (moves, visit))
@@ -46,7 +46,20 @@ def legal_lists(env: GameSpec) -> str:
     played = _every_move(env, there)
     known = [share for share in shares if share is not None]
     part = f"{sum(known) / len(known):.0%} of the actions" if known else "free text, some moves of which are known"
-    return f"{part}, in {counted(len(of_state), 'state')}; each of {counted(played, 'move')} could be played"
+    states = counted(len({key for _, key in of_state}), "state")
+    return f"{part}, in {states}; each of {counted(played, 'move')} could be played"
+
+
+def played_legally(game: Game) -> Game:
+    """Gymnasium draws any action of the space, before it knows the state: an illegal one stands for the first legal."""
+    play = game.play
+
+    def kept_to_moves(action: str) -> tuple[float, str | None]:
+        moves = legal_moves(game, "gymnasium's own check")
+        return play(action if action in moves else moves[0])
+
+    game.play = kept_to_moves  # type: ignore[method-assign]
+    return game
 
 
 def _players(game: Game, place: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 
 from msgrpo_cli.common.seeding import uniforms
 from msgrpo_cli.episode import Completion
+from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import (
     KnownDynamics,
     TextMediatedStochasticGame,
@@ -122,7 +123,12 @@ class ExactPlayer:
             if (here, left) in self._values:
                 pending.pop()
                 continue
-            outcomes = [game.transitions(here, action) for action in game.legal_in(here)]
+            if not (moves := game.legal_in(here)):
+                raise UsageError(
+                    f"{type(game).__name__}: legal_in() lists no move of a state that goes on, but exact play must choose "
+                    "among some: let it return those that are known"
+                )
+            outcomes = [game.transitions(here, action) for action in moves]
             later = {(after, left - 1) for given in outcomes for _, after, _, ended in given if left > 1 and not ended}
             if unknown := [one for one in later if one not in self._values]:
                 pending.extend(unknown)
