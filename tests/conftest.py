@@ -6,12 +6,13 @@ Where torch is not installed, whatever imports it, or a library that needs it, i
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib.util
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from typing import Any, ClassVar
 import pytest
 
 from support.small_run import SMALL
+from support.snapshots import snapshot
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -40,6 +42,29 @@ class SkipsWithoutTorch(MetaPathFinder):
 
 if not HAVE_TORCH:
     sys.meta_path.append(SkipsWithoutTorch())
+
+
+def pytest_configure() -> None:
+    """Hydra takes 0.15 s for what our own files and some overrides are together: here once for the same overrides."""
+    from msgrpo_cli.config import hydra_app
+
+    real, known = hydra_app.look, {}
+
+    def look(
+        folder: Path, primary: str, overrides: Sequence[str], user_folders: Sequence[Path], with_hydra: bool = False
+    ) -> Any:
+        if user_folders or with_hydra:  # folders of tests, and directories with the time in their names
+            return real(folder, primary, overrides, user_folders, with_hydra)
+        if (asked := (folder, primary, *overrides)) not in known:
+            known[asked] = real(folder, primary, overrides, user_folders)
+        return known[asked]
+
+    hydra_app.look = look
+
+
+def pytest_collection_finish() -> None:
+    """What was imported until now stays to the end: the collector need not look at it again and again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -90,8 +115,8 @@ def made_once(name: str, make: Callable[[Path], object], factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three updates, trained once in all; tests must not change it."""
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """A run of three updates, trained once in all; a test that changes it works on a copy."""
 
     def train(run: Path) -> None:
         from msgrpo_cli.config.compose import compose
@@ -99,4 +124,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         train_job(compose("train", SMALL), run, command=["test"], overrides=SMALL)
 
-    return made_once("finished", train, tmp_path_factory)
+    run = made_once("finished", train, tmp_path_factory)
+    before = snapshot(run)
+    yield run
+    assert snapshot(run) == before, "a test changed the run that all share"

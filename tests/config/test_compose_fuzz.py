@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from msgrpo_cli.config.compose import compose, validated
@@ -60,26 +62,39 @@ def taken_or_told(data: Any) -> None:
         assert isinstance(config, RunConfig)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.dictionaries(_words | st.sampled_from(list(REAL)), VALUES, max_size=6))
-def test_any_nested_data(data: dict[str, Any]) -> None:
-    taken_or_told(data)
+EVERY_TIME = pytest.mark.parametrize("times", [1, pytest.param(6, marks=pytest.mark.slow, id="more")])
+"""Other examples in every run of the suite; the slow one tries so many more."""
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from(PATHS), VALUES | st.just(GONE))
-def test_a_real_config_with_one_thing_changed(path: tuple[str, ...], value: Any) -> None:
-    taken_or_told(changed(path, value))
+def tried(check: Callable[..., None], count: int, *what: st.SearchStrategy[Any]) -> None:
+    settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])(given(*what)(check))()
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.sampled_from(PATHS), _words, VALUES)
-def test_a_real_config_with_a_key_more(path: tuple[str, ...], name: str, value: Any) -> None:
-    taken_or_told(changed((*path[:-1], name), value))
+@EVERY_TIME
+def test_any_nested_data(times: int) -> None:
+    def check(data: dict[str, Any]) -> None:
+        taken_or_told(data)
+
+    tried(check, 50 * times, st.dictionaries(_words | st.sampled_from(list(REAL)), VALUES, max_size=6))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+@EVERY_TIME
+def test_a_real_config_with_one_thing_changed(times: int) -> None:
+    def check(path: tuple[str, ...], value: Any) -> None:
+        taken_or_told(changed(path, value))
+
+    tried(check, 100 * times, st.sampled_from(PATHS), VALUES | st.just(GONE))
+
+
+@EVERY_TIME
+def test_a_real_config_with_a_key_more(times: int) -> None:
+    def check(path: tuple[str, ...], name: str, value: Any) -> None:
+        taken_or_told(changed((*path[:-1], name), value))
+
+    tried(check, 34 * times, st.sampled_from(PATHS), _words, VALUES)
+
+
+FILES = (
     st.binary(max_size=60)
     | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
     | VALUES.map(lambda value: yaml.safe_dump(value, allow_unicode=False).encode())
@@ -87,13 +102,20 @@ def test_a_real_config_with_a_key_more(path: tuple[str, ...], name: str, value: 
     | st.integers(0, 2000).map(lambda end: saved_text(validated(REAL)).encode()[:end])
     | VALUES.map(lambda value: yaml.safe_dump({"schema": value} | REAL).encode())
 )
-def test_any_saved_file(tmp_path: Path, content: bytes) -> None:
+
+
+@EVERY_TIME
+def test_any_saved_file(times: int, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_bytes(content)
-    try:
-        load_saved(file)
-    except UsageError as problem:
-        assert all(line.startswith((f"{file}: ", "env.id=")) for line in str(problem).splitlines())
+
+    def check(content: bytes) -> None:
+        file.write_bytes(content)
+        try:
+            load_saved(file)
+        except UsageError as problem:
+            assert all(line.startswith((f"{file}: ", "env.id=")) for line in str(problem).splitlines())
+
+    tried(check, 50 * times, FILES)
 
 
 _keys = st.sampled_from([".".join(path) for path in PATHS]) | st.text(max_size=5) | st.sampled_from(["env", "+x"])
@@ -102,11 +124,13 @@ _values = st.text(max_size=10) | SCALARS.map(str) | st.sampled_from(_odd)
 _overrides = st.tuples(_keys, st.sampled_from(["=", "", "=="]), _values).map("".join) | st.text(max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(_overrides, max_size=3))
-@example(["A\u00b9=''"])  # a key that Hydra's grammar does not know, whose value is a text
-def test_any_override(overrides: list[str]) -> None:
-    try:
-        assert isinstance(compose("train", overrides), RunConfig)
-    except UsageError as problem:
-        assert str(problem).strip()
+@EVERY_TIME
+def test_any_override(times: int) -> None:
+    def check(overrides: list[str]) -> None:
+        try:
+            assert isinstance(compose("train", overrides), RunConfig)
+        except UsageError as problem:
+            assert str(problem).strip()
+
+    check(["A\u00b9=''"])  # a key that Hydra's grammar does not know, whose value is a text
+    tried(check, 25 * times, st.lists(_overrides, max_size=3))

@@ -72,11 +72,12 @@ def test_a_run_of_per_step_credit_resumes_to_the_same_end(tmp_path: Path) -> Non
 
 
 def test_history_lengthens_the_prompts_of_training_and_of_evaluation(tmp_path: Path) -> None:
-    plain, _ = train(tmp_path / "plain")
-    seen, _ = train(tmp_path / "seen", "prompt.history=2", "rollout.max_prompt_tokens=120")
+    once = ["max_updates=1", "save.every=1"]
+    plain, _ = train(tmp_path / "plain", *once)
+    seen, _ = train(tmp_path / "seen", *once, "prompt.history=2", "rollout.max_prompt_tokens=120")
     per_row = [rows[0]["tokens_prompt"] / rows[0]["rows"] for rows in (plain, seen)]
     assert per_row[1] > 1.8 * per_row[0], "episodes of eight steps hold two earlier states most of the time"
-    kept = json.loads((tmp_path / "seen" / "checkpoints" / "checkpoint-2" / "msgrpo.json").read_text())
+    kept = json.loads((tmp_path / "seen" / "checkpoints" / "checkpoint-1" / "msgrpo.json").read_text())
     assert kept["prompt"]["history"] == 2
 
 

@@ -16,6 +16,7 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.launch.engine_checks import check_machine
 from msgrpo_cli.launch.ranks import processes
+from support.commands import run as msgrpo
 from support.runs_at_work import A_MINUTE, PATIENCE, SIX_UPDATES, losses, record, started, until, updates
 from support.stuck_game import write_game
 
@@ -200,10 +201,18 @@ def test_a_model_that_cannot_be_read_is_refused_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_refused(
-    tmp_path: Path, overrides: tuple[str, ...], environment: dict[str, str], told: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: tuple[str, ...],
+    environment: dict[str, str],
+    told: str,
 ) -> None:
-    process = started(tmp_path, *SIX_UPDATES, *overrides, "hydra.run.dir=run", **environment)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2, err
-    assert told in err
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert msgrpo(monkeypatch, "train", *SIX_UPDATES, *overrides, "hydra.run.dir=run") == 2
+    said = capsys.readouterr()
+    assert told in said.err
+    assert (said.out, "Traceback" in said.err) == ("", False)
     assert not (tmp_path / "run").exists()

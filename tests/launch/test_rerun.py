@@ -8,31 +8,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-from msgrpo_cli.config.compose import compose
+import pytest
+
 from msgrpo_cli.launch.rerun import as_text, first_difference
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.training.train import train_job
+from support.commands import run
 from support.small_run import SMALL
 
-FEW = [*SMALL, "max_updates=2", "eval.episodes=8"]
 
-
-def rerun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "msgrpo_cli", "rerun", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900)
-
-
-def test_a_run_comes_out_the_same_and_a_changed_one_does_not(tmp_path: Path) -> None:
-    original = tmp_path / "original"
-    train_job(compose("train", FEW), original, command=["test"], overrides=FEW)
-    done = rerun(str(original), "--json")
+def test_a_run_comes_out_the_same_and_a_changed_one_does_not(finished_run: Path, tmp_path: Path) -> None:
+    """In another process, where hashes of texts are others."""
+    original = shutil.copytree(finished_run, tmp_path / "original")
+    command = [sys.executable, "-m", "msgrpo_cli", "rerun", str(original), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
     assert outcome["equal"] and outcome["difference"] is None
     again = Path(outcome["rerun"])
     assert again.parent == original.parent and again.name.startswith("original-again-")
     record = json.loads((again / "run.json").read_text())
-    assert record["overrides"] == FEW and record["command"][1] == "rerun"
+    assert record["overrides"] == SMALL and record["command"][1] == "rerun"
     assert (again / "config.yaml").read_text() == (original / "config.yaml").read_text()
     rows = (again / "metrics.jsonl").read_text().splitlines()
     rows[1] = json.dumps({**json.loads(rows[1]), "loss": 77.0})
@@ -51,10 +46,12 @@ def test_a_run_comes_out_the_same_and_a_changed_one_does_not(tmp_path: Path) -> 
     assert found is not None and (found["line"], found["is"]) == (2, None)
 
 
-def test_what_is_not_done_is_refused(finished_run: Path, tmp_path: Path) -> None:
+def test_what_is_not_done_is_refused(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(finished_run, tmp_path / "copy")
     Run(tmp_path / "copy").update_record(status="interrupted")
-    done = rerun(str(tmp_path / "copy"))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "interrupted; only a run that is done can be compared" in done.stderr
+    code, said = run(monkeypatch, "rerun", str(tmp_path / "copy")), capsys.readouterr()
+    assert (code, said.out) == (2, "")
+    assert "interrupted; only a run that is done can be compared" in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]

@@ -22,6 +22,7 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.launch.side_by_side import threads_of_a_job
 from msgrpo_cli.launch.sweep import planned, resume_sweep
 from msgrpo_cli.runs.sweep import Job, Sweep
+from support.commands import run
 
 TINY = [
     "experiment=smoke", "max_updates=1", "eval.episodes=4", "algo.groups_per_update=1", "eval.every=0",
@@ -142,12 +143,18 @@ def test_a_changed_config_is_refused(tmp_path: Path) -> None:
         (("hydra/sweeper=optuna", "seed=0,1", "hydra.sweeper.sampler=best"), "hydra.sweeper.sampler=best: must be one"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path: Path, arguments: tuple[str, ...], line: str) -> None:
+def test_mistakes_are_one_line(
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     if "optuna" in arguments[0]:
         pytest.importorskip("optuna")
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert f"error: {line}" in done.stderr and "Traceback" not in done.stderr
+    code, said = run(monkeypatch, "sweep", *arguments), capsys.readouterr()
+    assert (code, said.out) == (2, ""), said.err
+    assert f"error: {line}" in said.err and "Traceback" not in said.err
     assert list(tmp_path.iterdir()) == [], "nothing is written"
 
 

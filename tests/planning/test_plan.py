@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from msgrpo_cli.cli.app import main
+from msgrpo_cli.cli.commands.plan import as_data
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.planning.advice import advice
 from msgrpo_cli.planning.hardware import GPUS, named
-from msgrpo_cli.planning.plan import LIBRARIES, hours, plan, replanned
+from msgrpo_cli.planning.plan import LIBRARIES, Plan, _plan, hours, plan, replanned
 from msgrpo_cli.training.bench.probe import probe, probed
 from support.places import ROOT
 
@@ -42,6 +43,15 @@ def planned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     assert msgrpo(monkeypatch, *arguments, "--json") == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
+
+
+def figures(hardware: str, *overrides: str) -> dict[str, Any]:
+    """What the command says, but its advice, which is planned many times over."""
+    return figures_of(plan(compose("train", overrides), GPUS[hardware], here=False))
+
+
+def figures_of(found: Plan) -> dict[str, Any]:
+    return as_data(found, [], None)
 
 
 def test_tiny_fits_anywhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,10 +78,18 @@ def test_a_large_model_on_hardware_that_is_not_here(
     assert any("rollout.max_prompt_tokens=1500" in line for line in found["assumptions"])
     assert any("not checked on a GPU" in line for line in found["assumptions"])
     fitting = [change for change in found["advice"] if change["fits"]]
-    assert fitting
-    for change in found["advice"][:-1]:  # what is told is what comes of it
-        again = planned(monkeypatch, capsys, "model=qwen3b", "--hardware", "rtx4090", *change["change"].split())
-        assert again["memory_total"] == change["memory_total"]
+    again = figures("rtx4090", "model=qwen3b", *fitting[0]["change"].split())  # what is told is what comes of it
+    assert again["memory_total"] == fitting[0]["memory_total"]
+
+
+def test_every_change_comes_to_what_is_told_where_it_is_typed() -> None:
+    found = plan(compose("train", ["model=qwen3b"]), GPUS["rtx4090"], here=False)
+    changes = advice(found)
+    assert len(changes) > 4
+    for change in changes[:-1]:
+        config = compose("train", ["model=qwen3b", *change.text.split()])
+        again = _plan(config, found.hardware, found.counted, found.shape, found.sample, found.free)
+        assert again.memory.total == change.total
 
 
 def test_a_page_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,12 +252,10 @@ def test_several_processes_on_one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("rank 0 plays 6, every other rank 5" in line for line in three.assumptions)
 
 
-def test_several_gpus_are_planned_one_by_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ("model=qwen3b", "trainer.per_device_train_batch_size=4", "--hardware", "h100")
-    alone = planned(monkeypatch, capsys, *arguments)
-    eight = planned(monkeypatch, capsys, *arguments, "parallel=ddp", "parallel.processes=8")
+def test_several_gpus_are_planned_one_by_one() -> None:
+    asked = ["model=qwen3b", "trainer.per_device_train_batch_size=4"]
+    one = plan(compose("train", asked), GPUS["h100"], here=False)
+    alone, eight = map(figures_of, (one, replanned(one, {"parallel.name": "ddp", "parallel.processes": 8})))
     assert (alone["processes"], eight["processes"]) == (1, 8)
     assert eight["memory_available"] == alone["memory_available"]  # each has a GPU
     assert eight["memory"]["buckets"] == eight["parameters"] * 4
@@ -247,17 +263,16 @@ def test_several_gpus_are_planned_one_by_one(
     assert eight["seconds_training"] == pytest.approx(alone["seconds_training"] / 8, rel=0.1)
     assert alone["seconds_rollout"] / 8 < eight["seconds_rollout"] < alone["seconds_rollout"]
     assert eight["bytes_sent_per_update"]["gradients"] == round(2 * 7 / 8 * eight["memory"]["buckets"])
-    unknown = planned(monkeypatch, capsys, *arguments, "parallel=ddp")
+    unknown = figures("h100", *asked, "parallel=ddp")
     assert unknown["memory_total"] == alone["memory_total"]
     assert any("give the number" in line for line in unknown["assumptions"])
 
 
-def test_weights_that_are_shared_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ("model=qwen3b", "trainer.per_device_train_batch_size=4", "trainer.beta=0.04", "--hardware", "h100")
-    alone = planned(monkeypatch, capsys, *arguments)
-    one, eight = (
-        planned(monkeypatch, capsys, *arguments, "parallel=fsdp", f"parallel.processes={count}") for count in (1, 8)
-    )
+def test_weights_that_are_shared_out() -> None:
+    asked = ["model=qwen3b", "trainer.per_device_train_batch_size=4", "trainer.beta=0.04"]
+    whole = plan(compose("train", asked), GPUS["h100"], here=False)
+    parts = ({"parallel.name": "fsdp", "parallel.processes": count} for count in (1, 8))
+    alone, one, eight = map(figures_of, (whole, *(replanned(whole, keys) for keys in parts)))
     same = ("memory", "memory_phases", "memory_total", "seconds_per_update", "bytes_sent_per_update", "assumptions")
     assert {name: one[name] for name in same} == {name: alone[name] for name in same}
     memory, parameters = eight["memory"], eight["parameters"]

@@ -11,8 +11,11 @@ import pytest
 from msgrpo_cli.cli.app import main
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.planning.hardware import named
+from msgrpo_cli.planning.plan import plan, replanned
 from msgrpo_cli.planning.prompts import encoder, measured_prompt
 from msgrpo_cli.planning.workload import by_letters, expected_play, play_sample
+from support.counted import counting_calls
 
 
 def test_bounds_are_those_of_the_dry_run() -> None:
@@ -62,6 +65,22 @@ def test_micro_batches_hold_what_fits_and_repeat_prompts_once() -> None:
 
 def small_overrides(chosen: list[str]) -> list[str]:
     return [*chosen, "trainer.per_device_train_batch_size=4", "prompt=think"]
+
+
+def test_what_was_cut_is_cut_again_only_where_a_change_reaches_it() -> None:
+    asked = ["algo.groups_per_update=2", "algo.group_size=4", "trainer.use_cpu=true"]
+    found = plan(compose("train", asked), named("cpu"), here=True)
+    with counting_calls() as calls:
+        for keys in (
+            {"rollout.max_live_episodes": 1},
+            {"trainer.gradient_checkpointing": True},
+            {"lora.enabled": True},
+        ):
+            assert replanned(found, keys).play.micro == found.play.micro
+    assert calls["_micro_batches"] == calls["step_rows"] == 0
+    smaller = replanned(found, {"trainer.per_device_train_batch_size": 2}).play
+    again = compose("train", [*asked, "trainer.per_device_train_batch_size=2"])
+    assert smaller == plan(again, named("cpu"), here=True).play != found.play
 
 
 def test_random_weights_play_what_is_played_for_an_invalid_answer() -> None:

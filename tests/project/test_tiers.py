@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,20 +48,20 @@ def test_launch_and_hydra_s_own_module_do_without_torch() -> None:
     assert pulled_in([HYDRA, *modules("launch")], TORCH) == "[]"
 
 
-def test_what_scores_and_what_loads_do_without_trl() -> None:
+def test_what_scores_and_what_loads_do_without_trl(finished_run: Path, tmp_path: Path) -> None:
+    """Every module of theirs, and then a whole evaluation of a checkpoint, from the command line to its table."""
     pytest.importorskip("torch")
-    assert pulled_in(modules("models", "evaluation"), ("trl",)) == "[]"
-
-
-def test_eval_imports_no_trl(finished_run: Path) -> None:
-    """A whole evaluation of a checkpoint, from the command line to its table."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    imports = "\n".join(f"import msgrpo_cli.{name}" for name in modules("models", "evaluation"))
     code = (
-        "import sys\nfrom msgrpo_cli.cli.app import main\n"
-        f"sys.argv = ['msgrpo', 'eval', {str(finished_run)!r}, 'eval.episodes=2']\n"
+        f"import sys\n{imports}\nprint('imported', 'trl' in sys.modules)\n"
+        "from msgrpo_cli.cli.app import main\n"
+        f"sys.argv = ['msgrpo', 'eval', {str(run)!r}, 'eval.episodes=2']\n"
         "try:\n    main()\nexcept SystemExit as end:\n"
         "    print('ended with', end.code, [name for name in ('torch', 'trl') if name in sys.modules])\n"
     )
-    assert _python("-c", code).stdout.splitlines()[-1] == "ended with None ['torch']"
+    first, *_, last = _python("-c", code).stdout.splitlines()
+    assert (first, last) == ("imported False", "ended with None ['torch']")
 
 
 COMMANDS = (

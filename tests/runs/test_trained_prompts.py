@@ -74,7 +74,7 @@ def test_an_evaluation_of_starts_that_were_trained_on_says_so(finished_run: Path
 
 
 def test_a_resumed_run_ends_with_the_same_set(finished_run: Path, tmp_path: Path) -> None:
-    config = compose("train", [*SMALL, "max_updates=2"])
+    config = compose("train", [*SMALL, "max_updates=2", "eval.every=0", "eval.episodes=2"])
     train_job(config, tmp_path / "run", command=["test"], overrides=[])
     again = config.model_copy(update={"max_updates": 3})
     train_job(again, tmp_path / "run", command=["test"], overrides=[], resume=tmp_path / "run")
@@ -104,7 +104,7 @@ def test_states_shown_in_another_way_are_not_compared(finished_run: Path, key: s
 
 
 def test_updates_whose_every_step_was_withheld_trained_on_nothing(tmp_path: Path) -> None:
-    config = compose("train", [*SMALL, "max_updates=1", "guard.grad_norm=1e-9"])
+    config = compose("train", [*SMALL, "max_updates=1", "eval.every=0", "eval.episodes=2", "guard.grad_norm=1e-9"])
     train_job(config, tmp_path / "run", command=["test"], overrides=[])
     [row] = [row for row in rows(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "train"]
     assert row["withheld_steps"] == 1 and kept(tmp_path / "run", 1) == set()

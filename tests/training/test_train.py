@@ -138,13 +138,14 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished_run:
 
 def test_resume_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "resumed"
-    more = ["trainer.lr_scheduler_type=constant", "eval.episodes=4"]  # linear would end where the run was to end
+    constant = "trainer.lr_scheduler_type=constant"  # linear would end where the run was to end
+    more = [constant, "eval.every=0", "eval.episodes=2"]
     train(run, "max_updates=2", *more)
     (run / "metrics.jsonl").open("a").write('{"kind": "train", "update": 3, "torn')
-    constant = compose("train", [*SMALL, *more])
-    outcome = train_job(constant, run, command=["test"], overrides=[], resume=run)
+    whole = compose("train", [*SMALL, *more])
+    outcome = train_job(whole, run, command=["test"], overrides=[], resume=run)
     assert outcome["updates"] == 3
-    train_job(constant, tmp_path / "straight", command=["test"], overrides=[])
+    train_job(whole, tmp_path / "straight", command=["test"], overrides=[])
     resumed = [row for row in without_clock(run / "metrics.jsonl") if row["kind"] == "train"]
     rows_straight = without_clock(tmp_path / "straight" / "metrics.jsonl")
     assert resumed == [row for row in rows_straight if row["kind"] == "train"]
@@ -205,7 +206,8 @@ def test_from_a_run_of_another_game_or_prompt_says_so(finished_run: Path) -> Non
 
 def test_the_kl_reference_is_the_policy_at_update_0_and_survives_a_resume(tmp_path: Path) -> None:
     run = tmp_path / "kl"
-    beta = ["trainer.beta=0.1", "trainer.lr_scheduler_type=constant", "algo.groups_per_update=6", "eval.episodes=4"]
+    few = ["algo.groups_per_update=6", "eval.every=0", "eval.episodes=2"]
+    beta = ["trainer.beta=0.1", "trainer.lr_scheduler_type=constant", *few]
     train(run, *beta, "max_updates=2")
     first = [row["kl"] for row in rows(run / "metrics.jsonl") if row["kind"] == "train"]
     assert first[0] == pytest.approx(0.0, abs=1e-6) and first[1] > 1e-6

@@ -104,6 +104,8 @@ def plan(
     passes of its own. Of all whichever reads fewest tokens, padding and `a_pass` for each pass counted (by default
     `PASS`).
     """
+    if len(prompts) == 1:
+        return _levels(prompts, [kept[0] if kept else 0], [])
     begun = np.array(kept or [0] * len(prompts))
     a_pass = PASS if a_pass is None else a_pass
     order = sorted(range(len(prompts)), key=prompts.__getitem__)

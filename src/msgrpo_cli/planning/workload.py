@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from msgrpo_cli.rollout.prompt import Messages, PromptTemplate
 
 Encode = Callable[[Messages], tuple[int, ...]]
 """A conversation as the token ids that the model reads."""
+
+T = TypeVar("T")
 
 MOST_EPISODES, _MOST_UPDATES = 512, 8
 """That are played. A larger update is taken to be like its part, of smaller ones several are played: memory is what the
@@ -170,6 +173,14 @@ class Sample:
     """Tokens of prompts of which each beginning is read once a decision, among all."""
     kept_share: float
     """The same where it is read once an update."""
+    _known: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` finds in this sample, which `key` decides: most of what advice tries leaves it as it is."""
+        if key not in self._known:
+            self._known[key] = make()
+        found: T = self._known[key]
+        return found
 
     @property
     def episode_length(self) -> float:
@@ -224,14 +235,16 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
     share = algo.fraction if EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share else 1.0
     drawn = max(1, math.floor(share * played + 0.5))
     longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
-    of_updates = [_trained(update, sample.members, share) for update in sample.updates]
-    read = sum(times_read(rows, shared=algo.share_prompts) for rows in of_updates)
-    distinct = read / sum(map(len, of_updates))
+    distinct = sample.once(
+        ("distinct", share, algo.share_prompts), lambda: _distinct(sample, share, algo.share_prompts)
+    )
     step = drawn * expected * distinct / algo.optimizer_steps / processes
     most = max(1, int(config.trainer["per_device_train_batch_size"]))
     width = None if sample.measured else longest
     alone = _actions_alone(config)
     uneven = config.model.init != "random" and not algo.share_prompts  # random weights never end an answer early
+    a_pass = cost_of_a_pass if algo.share_prompts else None
+    cut = (min(most, math.ceil(step)), width, a_pass, uneven, processes, rollout.max_new_tokens)
     return ExpectedPlay(
         decisions=played * expected,
         decisions_at_most=played * config.env.max_steps,
@@ -247,18 +260,9 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
         distinct_share=sample.distinct_share if rollout.share_prompts else 1.0,
         read_share=_read_share(config, sample),
         distinct_rows=distinct,
-        micro=tuple(
-            batch
-            for rows in of_updates
-            for batch in _micro_batches(
-                rows,
-                min(most, math.ceil(step)),
-                width,
-                cost_of_a_pass if algo.share_prompts else None,
-                uneven,
-                processes,
-                rollout.max_new_tokens,
-            )
+        micro=sample.once(
+            ("micro", share, *cut),
+            lambda: tuple(batch for rows in _trained(sample, share) for batch in _micro_batches(rows, *cut)),
         ),
         single=step <= most,
         micro_batches=max(1, math.ceil(step / most)) * algo.optimizer_steps * int(config.trainer["num_iterations"]),
@@ -330,7 +334,19 @@ def lengthened(length: float, longest: int, *, noise: bool) -> float:
     return length if noise else (length + longest) / 2
 
 
-def _trained(episodes: Sequence[Episode], members: int, share: float) -> list[Row]:
-    """The rows of the first episodes of every group; which ones are drawn is chance."""
-    kept = max(1, math.floor(share * members + 0.5))
-    return step_rows([(one, np.ones(len(one.steps))) for number, one in enumerate(episodes) if number % members < kept])
+def _distinct(sample: Sample, share: float, shared: bool) -> float:
+    """How many of the sample's rows the model reads, of each."""
+    of_updates = _trained(sample, share)
+    return sum(times_read(rows, shared=shared) for rows in of_updates) / sum(map(len, of_updates))
+
+
+def _trained(sample: Sample, share: float) -> list[list[Row]]:
+    """Of each update the rows of the first episodes of every group; which ones are drawn is chance."""
+    kept, members = max(1, math.floor(share * sample.members + 0.5)), sample.members
+    return sample.once(
+        ("rows", share),
+        lambda: [
+            step_rows([(one, np.ones(len(one.steps))) for number, one in enumerate(update) if number % members < kept])
+            for update in sample.updates
+        ],
+    )

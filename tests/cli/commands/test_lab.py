@@ -20,13 +20,13 @@ SMALL = ["algo.groups_per_update=4", "algo.group_size=8", "trainer.use_cpu=true"
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    return measure_credit(compose("train", SMALL), batches=3, samples=8)
+    return measure_credit(compose("train", SMALL), batches=2, samples=4)
 
 
 def test_every_credit_is_measured_beside_what_is_exact(found: dict[str, Any]) -> None:
     assert list(found["credits"]) == [*CREDITS, "optimal", "policy"]
     assert found["unknown"] == {}
-    assert found["episodes"] == 3 * 4 * 8
+    assert found["episodes"] == 2 * 4 * 8
     for exact in ("optimal", "policy"):
         assert found["credits"][exact][f"correlation_{exact}"] == pytest.approx(1.0)
     assert found["credits"]["policy"]["towards_policy_gradient"] == pytest.approx(1.0)
@@ -63,7 +63,7 @@ def test_what_is_unknown_is_said(tmp_path: Path) -> None:
 
 
 def test_a_table_for_people_fits_eighty_columns(tmp_path: Path) -> None:
-    words = ["lab", "credit", *SMALL, "--batches", "3", "--samples", "2", "--out", str(tmp_path)]
+    words = ["lab", "credit", *SMALL, "--batches", "2", "--samples", "2", "--out", str(tmp_path)]
     ended = CliRunner().invoke(app, words, env={"COLUMNS": "80"})
     assert ended.exit_code == 0, ended.stderr
     assert "return_to_go" in ended.stdout
@@ -84,7 +84,7 @@ def test_aim_by_hand() -> None:
 
 
 def test_the_chosen_credit_is_measured_with_the_keys_that_are_given(found: dict[str, Any]) -> None:
-    heavy = measure_credit(compose("train", [*SMALL, "algo.credit=gigpo", "algo.step_weight=9.0"]), 3, 8)
+    heavy = measure_credit(compose("train", [*SMALL, "algo.credit=gigpo", "algo.step_weight=9.0"]), 2, 4)
     for name in CREDITS:
         figures = [one["credits"][name]["correlation_policy"] for one in (found, heavy)]
         assert (figures[0] == figures[1]) == (name != "gigpo")
