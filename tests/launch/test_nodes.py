@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import psutil
 import pytest
 
 from support.runs_at_work import A_MINUTE, PATIENCE, SIX_UPDATES, record, started, until, updates
+from support.stuck_game import write_game
 
 pytest.importorskip("torch")  # here, for it is other processes that import it
 
@@ -34,6 +37,22 @@ def agent(parent: subprocess.Popen[str], node: int) -> psutil.Process:
 
 def rank(parent: subprocess.Popen[str], node: int) -> psutil.Process:
     return next(child for child in agent(parent, node).children() if "RANK" in child.environ())
+
+
+def torchrun_line(said: str) -> list[str]:
+    """What --prepare prints."""
+    return shlex.split(said.splitlines()[-1].removeprefix("on every machine: "))
+
+
+def machines(line: list[str], port: int, **environment: str) -> list[subprocess.Popen[str]]:
+    """Two that each type it."""
+    words = [word.replace("HOST:PORT", f"localhost:{port}") for word in line[1:]]
+    command = [sys.executable, "-m", "torch.distributed.run", "--local-addr=localhost", *words]
+    known = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+    return [
+        subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +112,9 @@ def test_a_rank_that_is_killed_is_named_with_its_machine(tmp_path: Path, by_one:
     victim.kill()
     _, err = process.communicate(timeout=A_MINUTE)
     assert process.returncode == 1, err
-    told = f"rank {number} (process {pid} on localhost) was ended by SIGKILL; go on with --resume"
-    assert err.splitlines()[-1] == f"error: {told}"
-    assert record(run)["error"] == f"RunError: {told}"
+    told = rf"rank {number} of 2 on {socket.gethostname()} \(process {pid}\), during \w+, was ended by SIGKILL; go on "
+    assert re.fullmatch(rf"error: {told}with --resume", err.splitlines()[-1])
+    assert record(run)["error"] == f"RunError: {err.splitlines()[-1].removeprefix('error: ')}"
     went_on(tmp_path, by_one)
 
 
@@ -147,7 +166,28 @@ def test_the_first_rank_s_own_error_is_the_run_s(tmp_path: Path) -> None:
     assert process.returncode == 2, err
     assert "Traceback" not in err
     assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
-    assert "rank 0 on " in err
+    assert f"(rank 0 of 2 on {socket.gethostname()}, during " in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["srun", "torchrun"])
+def test_a_machine_that_hangs_is_named(tmp_path: Path, by: str) -> None:
+    games, run = tmp_path / "games", tmp_path / "run"
+    write_game(games)
+    more = ("env=stuck", "eval.episodes=4", "parallel.patience=15", "hydra.run.dir=run", "--config-dir", "games")
+    if by == "srun":
+        at_work = [started(tmp_path, *SIX_UPDATES, *TWO, *more, **ALLOCATION)]
+    else:
+        _, err = started(tmp_path, *SIX_UPDATES, *TWO, *more, "--prepare").communicate(timeout=PATIENCE)
+        at_work = machines([*torchrun_line(err), "stuck_lake"], 29873, PYTHONPATH=str(games))
+    until((run / "checkpoints" / "checkpoint-2").exists)
+    (games / "stuck").touch()
+    said = [one.communicate(timeout=2 * A_MINUTE)[1] for one in at_work]
+    told = f"the others wait for rank 1 on {socket.gethostname()} (process "
+    assert any(told in err and "during rollout" in err for err in said), said
+    assert all(one.returncode == 1 for one in at_work)
+    assert record(run)["status"] == "failed"
+    assert told in str(record(run)["error"])
 
 
 def test_an_srun_that_starts_nothing_is_told(tmp_path: Path) -> None:
@@ -187,25 +227,16 @@ def test_a_prepared_run_is_started_by_torchrun_on_every_machine(tmp_path: Path, 
     run = Path(out.strip())
     assert run == tmp_path / "run"
     assert record(run)["status"] == "interrupted"
-    line = shlex.split(err.splitlines()[-1].removeprefix("on every machine: "))
+    line = torchrun_line(err)
     assert line[0] == "torchrun" and "--nnodes=2" in line and "--nproc-per-node=1" in line
 
-    def machines(port: int) -> list[subprocess.Popen[str]]:
-        words = [word.replace("HOST:PORT", f"localhost:{port}") for word in line[1:]]
-        command = [sys.executable, "-m", "torch.distributed.run", "--local-addr=localhost", *words]
-        known = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        return [
-            subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-
-    first = machines(29871)
+    first = machines(line, 29871)
     until((run / "checkpoints" / "checkpoint-2").exists)
     first[1].send_signal(signal.SIGUSR1)
     for machine in first:
         machine.communicate(timeout=A_MINUTE)
     assert record(run)["status"] == "interrupted"
-    said = [machine.communicate(timeout=PATIENCE) for machine in machines(29872)]
+    said = [machine.communicate(timeout=PATIENCE) for machine in machines(line, 29872)]
     assert record(run)["status"] == "done", said
     assert (run / "episodes.jsonl").read_bytes() == (by_one / "episodes.jsonl").read_bytes()
     assert "".join(out for out, _ in said) == f"{run}\n"
