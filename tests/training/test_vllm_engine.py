@@ -184,9 +184,9 @@ def test_a_push_that_is_left_out_by_the_first_rank_ends_the_run(tmp_path: Path) 
 )
 def test_a_server_that_stalls_is_named_within_its_time(path: str, after: int, tmp_path: Path) -> None:
     with serving(stalls=path, stalls_after=after) as server:
-        said = trained(2, tmp_path / "two", server, "trainer.vllm_server_timeout=2")
+        said = trained(2, tmp_path / "two", server, "trainer.vllm_server_timeout=20")
         place = f"the vLLM server failed at {server.url}{path}"
     record = json.loads((tmp_path / "two" / "run" / "run.json").read_text())
     assert record["status"] == "failed", said[-3000:]
-    assert f"{place}: no answer within trainer.vllm_server_timeout=2 s" in record["error"]
+    assert f"{place}: no answer within trainer.vllm_server_timeout=20 s" in record["error"]
     assert server.asked.count(path) <= after + 2 * 64, "and is not asked again"
