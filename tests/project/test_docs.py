@@ -367,15 +367,18 @@ def _compose(primary: str, overrides: tuple[str, ...], folders: tuple[Path, ...]
 
 
 def _check_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> None:
-    """Every override of its jobs once: composing all jobs would take long."""
+    """Every override of its jobs once: composing all jobs would take long. A job of known ones is taken for the last."""
     from msgrpo_cli.launch import sweep
 
     seen: set[str] = set()
+    composed: list[Any] = []
 
     def check(job: Sequence[str], dirs: Sequence[Path], weights: Path | None) -> Any:
         new = {text for text in job if not text.startswith("seed=")} - seen
         seen.update(new)
-        return compose("train", job, dirs) if new else None
+        if new or not composed:
+            composed.append(compose("train", job, dirs))
+        return composed[-1]
 
     sweep.plan(overrides, folders, check=check)
 

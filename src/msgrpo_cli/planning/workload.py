@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -179,8 +179,7 @@ class Sample:
         """What `make` finds in this sample, which `key` decides: most of what advice tries leaves it as it is."""
         if key not in self._known:
             self._known[key] = make()
-        found: T = self._known[key]
-        return found
+        return cast(T, self._known[key])
 
     @property
     def episode_length(self) -> float:
@@ -235,9 +234,8 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
     share = algo.fraction if EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share else 1.0
     drawn = max(1, math.floor(share * played + 0.5))
     longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
-    distinct = sample.once(
-        ("distinct", share, algo.share_prompts), lambda: _distinct(sample, share, algo.share_prompts)
-    )
+    drawn_from = (share, algo.share_prompts)
+    distinct = sample.once(("distinct", *drawn_from), lambda: _distinct(sample, *drawn_from))
     step = drawn * expected * distinct / algo.optimizer_steps / processes
     most = max(1, int(config.trainer["per_device_train_batch_size"]))
     width = None if sample.measured else longest
