@@ -207,6 +207,18 @@ class Trapdoor(Fenced):
         return super().play(action)
 
 
+class Seldom(GuessNumber):
+    """A legal move that cannot be played, and is hardly ever drawn at random."""
+
+    def legal(self) -> tuple[str, ...]:
+        return self.actions
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        if self.guesses == (1,) and action == "16":
+            raise LookupError("no such number")
+        return super().play(action)
+
+
 class TwoMinds(Fenced):
     """Exact play is told other moves."""
 
@@ -238,5 +250,5 @@ class Counting(Fenced):
 
 
 _PARENTS = (FrozenLake, Hiding, Anywhere, Fenced)
-for _game in [*(child for parent in _PARENTS for child in parent.__subclasses__()), Oblivious, Ring, Telling]:
+for _game in [*(child for parent in _PARENTS for child in parent.__subclasses__()), Oblivious, Ring, Telling, Seldom]:
     gymnasium.register(f"planted/{_game.__name__}-v0", entry_point=_game)
