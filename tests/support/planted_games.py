@@ -214,7 +214,7 @@ class Seldom(GuessNumber):
         return self.actions
 
     def play(self, action: str) -> tuple[float, str | None]:
-        if self.guesses == (1,) and action == "16":
+        if self.guesses == (3,) and action == "16":
             raise LookupError("no such number")
         return super().play(action)
 
@@ -236,17 +236,18 @@ class Careless(Fenced):
         return "left"
 
 
-class Counting(Fenced):
-    """The list depends on how often it was asked for."""
+class PerInstance(Fenced):
+    """Every other instance of the game knows the first move alone."""
 
-    asked = 0
+    def __init__(self, **keys: Any) -> None:
+        super().__init__(**keys)
+        self.known = 1 + 9 * (next(_instances) % 2)
 
-    def legal(self) -> tuple[str, ...]:
-        Counting.asked += 1
-        return super().legal()[: 1 + Counting.asked % 2]
+    def legal_in(self, state: Any) -> tuple[str, ...]:
+        return super().legal_in(state)[: self.known]
 
-    def play(self, action: str) -> tuple[float, str | None]:
-        return FrozenLake.play(self, action)
+    def greedy_action(self) -> str:
+        return self.legal()[0]
 
 
 _PARENTS = (FrozenLake, Hiding, Anywhere, Fenced)
