@@ -9,11 +9,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, Text
 from gymnasium.utils.env_checker import check_env
 
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame, is_illegal, legal_moves
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
 from support.counted import not_hanging
@@ -209,3 +210,35 @@ def test_a_game_of_one_move_says_so(name: str) -> None:
     game.max_steps = 1
     assert re.search(r"\b1 (move|guess|cell)\b", game.rules())
     assert "1 moves" not in game.describe()
+
+
+class Echo(Count):
+    """Free text: says again what it was told."""
+
+    actions = None
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        self.told = action
+        return 0.0, None
+
+
+def test_free_text_is_played_as_it_is_parsed() -> None:
+    game = Echo(max_steps=3)
+    game.reset(seed=0)
+    assert isinstance(game.action_space, Text) and game.legal() == () and not game.limits_moves
+    assert game.parse("<action>go</action> or <action> Take  the\nKEY </action>") == "take the key"
+    assert game.parse("<action> </action>") is None and game.parse("take the key") is None
+    game.step("take the key")
+    assert game.told == "take the key"
+    game.take("go")
+    assert (game.told, game.elapsed) == ("go", 2)
+    assert not game.lists_moves()
+    with pytest.raises(UsageError, match=r"Echo takes free text and legal\(\) lists no move here, but tea must choose"):
+        legal_moves(game, "tea")
+
+
+def test_by_default_every_action_is_a_move() -> None:
+    game = FrozenLake()
+    game.reset(seed=0)
+    assert game.legal() == game.legal_in(game.state()) == legal_moves(game, "tea") == game.actions
+    assert not game.limits_moves and is_illegal(game, "up") is None and game.lists_moves()

@@ -25,6 +25,7 @@ from msgrpo_cli.games.guard import (
     GameError,
     NeverReturned,
     blaming,
+    checked_legal,
     checked_metrics,
     checked_outcome,
     returning_within,
@@ -176,3 +177,31 @@ def test_a_parser_may_read_the_state_since_nothing_is_asked_before_a_reset() -> 
     assert probe.broken_promise(Careful, "full") is None
     with pytest.raises(AttributeError):
         Careful().parse("<action>up</action>")
+
+
+@pytest.mark.parametrize(
+    ("legal", "actions", "said"),
+    [
+        (["up"], ("up", "down"), r"legal\(\) returned \['up'\]; it must return a tuple of words"),
+        ((1,), ("up", "down"), "must return a tuple of words"),
+        ((" ",), None, "must return a tuple of words"),
+        ((), ("up", "down"), "is empty in a state that asks for a move"),
+        (("fly",), ("up", "down"), "holds 'fly', which is none of actions"),
+        (("down", "up"), ("up", "down"), "each once, in the order of actions"),
+        (("up", "up"), ("up", "down"), "each once, in the order of actions"),
+        (("take key", "take key"), None, "the same move twice"),
+    ],
+)
+def test_a_list_of_legal_moves_that_breaks_its_promise(legal: Any, actions: Any, said: str) -> None:
+    with pytest.raises(BrokenPromise, match=said):
+        checked_legal(legal, actions)
+
+
+def test_a_list_of_legal_moves_that_keeps_it() -> None:
+    for legal, actions in (
+        (("down",), ("up", "down")),
+        (("up", "down"), ("up", "down")),
+        ((), None),
+        (("b", "a"), None),
+    ):
+        assert checked_legal(legal, actions) == legal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 
 from msgrpo_cli.algo.batching import step_rows
 from msgrpo_cli.algo.credit import CREDITS
+from msgrpo_cli.episode import Completion
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.rollout.collect import PlayedUpdate, UpdateRules, means, play_update, rollout_metrics
-from msgrpo_cli.rollout.play import PlayRules
+from msgrpo_cli.rollout.play import Decision, PlayRules
 from msgrpo_cli.rollout.players import RandomPlayer
+from support.planted_games import Fenced
 
 
 def pond() -> FrozenLake:
@@ -93,3 +96,21 @@ def test_drawing_follows_the_mean_absolute_advantage_of_the_steps() -> None:
 def test_a_shared_advantage_is_exactly_that_of_the_episode() -> None:
     third = 1 / 3
     assert means([np.full(3, third), np.array([1.0, 2.0])]).tolist() == [third, 1.5]
+
+
+class Leftwards:
+    """Answers left, which is illegal at the left edge, every second time; nothing in between."""
+
+    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+        return [Completion("left", "left" if int(one.key[-1]) % 2 == 0 else None) for one in decisions]  # type: ignore[arg-type]
+
+
+def test_illegal_answers_are_counted_where_moves_are_limited() -> None:
+    def limited() -> Fenced:
+        return Fenced(size=2, p=1.0, max_steps=2)
+
+    rules = UpdateRules(seed=3, groups_per_update=2, group_size=2, episode_sampling="all")
+    told = rollout_metrics(play_update(1, rules, limited, Leftwards(), PlayRules("pond", invalid_action="noop")))
+    assert (told["valid_action_rate"], told["illegal_action_rate"]) == (0.0, 0.5)
+    assert list(told).index("illegal_action_rate") == list(told).index("valid_action_rate") + 1
+    assert "illegal_action_rate" not in rollout_metrics(played())

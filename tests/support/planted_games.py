@@ -207,6 +207,18 @@ class Trapdoor(Fenced):
         return super().play(action)
 
 
+class Seldom(GuessNumber):
+    """A legal move that cannot be played, and is hardly ever drawn at random."""
+
+    def legal(self) -> tuple[str, ...]:
+        return self.actions
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        if self.guesses == (3,) and action == "16":
+            raise LookupError("no such number")
+        return super().play(action)
+
+
 class TwoMinds(Fenced):
     """Exact play is told other moves."""
 
@@ -224,19 +236,20 @@ class Careless(Fenced):
         return "left"
 
 
-class Counting(Fenced):
-    """The list depends on how often it was asked for."""
+class PerInstance(Fenced):
+    """Every other instance of the game knows the first move alone."""
 
-    asked = 0
+    def __init__(self, **keys: Any) -> None:
+        super().__init__(**keys)
+        self.known = 1 + 9 * (next(_instances) % 2)
 
-    def legal(self) -> tuple[str, ...]:
-        Counting.asked += 1
-        return super().legal()[: 1 + Counting.asked % 2]
+    def legal_in(self, state: Any) -> tuple[str, ...]:
+        return super().legal_in(state)[: self.known]
 
-    def play(self, action: str) -> tuple[float, str | None]:
-        return FrozenLake.play(self, action)
+    def greedy_action(self) -> str:
+        return self.legal()[0]
 
 
 _PARENTS = (FrozenLake, Hiding, Anywhere, Fenced)
-for _game in [*(child for parent in _PARENTS for child in parent.__subclasses__()), Oblivious, Ring, Telling]:
+for _game in [*(child for parent in _PARENTS for child in parent.__subclasses__()), Oblivious, Ring, Telling, Seldom]:
     gymnasium.register(f"planted/{_game.__name__}-v0", entry_point=_game)

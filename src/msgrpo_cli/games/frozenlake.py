@@ -43,7 +43,7 @@ def _table(board: Board, slippery: bool) -> _Table:
 def _slips(game: FrozenLake) -> bool:
     """Whether some move from the first cell has more than one outcome."""
     start = (game.board, game.slippery, 0)
-    return any(len({after for _, after, *_ in game.transitions(start, move)}) > 1 for move in game.actions)
+    return any(len({after for _, after, *_ in game.transitions(start, move)}) > 1 for move in game.legal_in(start))
 
 
 def _ice(game: FrozenLake) -> list[str]:

@@ -5,11 +5,12 @@ Knows games, their states and their moves. Knows nothing about single games, mod
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgrpo_cli.common.numbers import counted
+from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import KnownDynamics, is_illegal, legal_moves
-from msgrpo_cli.games.guard import checked_outcome, reason
+from msgrpo_cli.games.guard import BrokenPromise, checked_outcome, reason
 from msgrpo_cli.games.registry import GameSpec, make_game
 
 from .visits import OBSERVATIONS, Fault, Game, Visit, again, visits
@@ -27,7 +28,8 @@ def legal_lists(env: GameSpec) -> str:
     of_text: dict[tuple[str, str], tuple[tuple[str, ...], Visit]] = {}
     there = []
     shares = []
-    for visit, game in visits(env):
+    otherwise: str | None = None  # what is wrong beside the lists themselves
+    for visit, game in _visited(env):
         moves = legal_moves(game, _WHO)
         place = _place(visit)
         if of_state.setdefault((game.elapsed, game.state_key()), moves) != moves:
@@ -39,10 +41,11 @@ def legal_lists(env: GameSpec) -> str:
                     f"legal() tells what the {shown} text hides: {moves!r} {place}, {before!r} {_place(first)}, which "
                     "reads the same; let it follow from what is shown"
                 )
-        _players(game, place)
-        _exact(game, moves, place)
+        otherwise = otherwise or _players(game, place) or _exact(game, moves, place)
         there.append((visit, moves))
         shares.append(len(moves) / len(game.actions) if game.actions else None)
+    if otherwise:
+        raise Fault(otherwise)
     played = _every_move(env, there)
     known = [share for share in shares if share is not None]
     part = f"{sum(known) / len(known):.0%} of the actions" if known else "free text, some moves of which are known"
@@ -62,16 +65,31 @@ def played_legally(game: Game) -> Game:
     return game
 
 
-def _players(game: Game, place: str) -> None:
+def _visited(env: GameSpec) -> Iterator[tuple[Visit, Game]]:
+    """Like `visits`; what the game raises there, it raises at a legal move."""
+    visit = None
+    try:
+        for visit, game in visits(env):
+            yield visit, game
+    except (BrokenPromise, UsageError):
+        raise
+    except Exception as problem:  # a user's game may raise anything
+        where = _place(visit) if visit else "at its first start"
+        raise Fault(f"a legal move cannot be played {where}: {reason(problem)}") from problem
+
+
+def _players(game: Game, place: str) -> str | None:
     for name, action in (("greedy_action()", game.greedy_action()), ("search_action()", game.search_action())):
         if action is not None and is_illegal(game, action):
-            raise Fault(f"{name} is {action!r} {place}, which is no move of legal()")
+            return f"{name} is {action!r} {place}, which is no move of legal()"
+    return None
 
 
-def _exact(game: Game, moves: tuple[str, ...], place: str) -> None:
+def _exact(game: Game, moves: tuple[str, ...], place: str) -> str | None:
     game = game.present
-    if isinstance(game, KnownDynamics) and game.legal_in(game.state()) != moves:
-        raise Fault(f"legal_in(state()) is {game.legal_in(game.state())!r} {place}, legal() {moves!r}")
+    if not isinstance(game, KnownDynamics) or (told := game.legal_in(game.state())) == moves:
+        return None
+    return f"legal_in(state()) is {told!r} {place}, legal() {moves!r}"
 
 
 def _every_move(env: GameSpec, there: Iterable[tuple[Visit, tuple[str, ...]]]) -> int:

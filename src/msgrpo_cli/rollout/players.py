@@ -125,8 +125,8 @@ class ExactPlayer:
                 continue
             if not (moves := game.legal_in(here)):
                 raise UsageError(
-                    f"{type(game).__name__}: legal_in() lists no move of a state that goes on, but exact play must choose "
-                    "among some: let it return those that are known"
+                    f"{type(game).__name__}: legal_in() lists no move of a state that goes on, but exact play must "
+                    "choose among some: let it return those that are known"
                 )
             outcomes = [game.transitions(here, action) for action in moves]
             later = {(after, left - 1) for given in outcomes for _, after, _, ended in given if left > 1 and not ended}
