@@ -130,7 +130,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     check_machine(compose("train", [*SIX_UPDATES, *TWO]))
     three = compose("train", [*SIX_UPDATES, "parallel=fsdp", "parallel.processes=3"])
-    with pytest.raises(UsageError, match=r"parallel\.processes=3: there are 2 GPUs here; one process has one of them"):
+    with pytest.raises(UsageError, match=r"parallel\.processes=3: a machine has 2 GPUs, and one process one of them"):
         check_machine(three)
     assert processes(compose("train", [*SIX_UPDATES, "parallel=ddp"])) == 2
 

@@ -367,7 +367,7 @@ def _compose(primary: str, overrides: tuple[str, ...], folders: tuple[Path, ...]
 
 
 def _check_sweep(overrides: Sequence[str], folders: Sequence[Path]) -> None:
-    """Every override of its jobs once: composing all jobs would take long. A job of known ones is taken for the last."""
+    """Every override of its jobs once: composing all takes long. A job of known ones is taken for the last."""
     from msgrpo_cli.launch import sweep
 
     seen: set[str] = set()
