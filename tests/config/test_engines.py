@@ -301,9 +301,15 @@ def test_groups_of_processes_that_are_counted_here(monkeypatch: pytest.MonkeyPat
         check_machine(config)
 
 
-@pytest.mark.parametrize("refused", ["engine=continuous_batching", "lora.enabled=true lora.quantization=4bit"])
-def test_weights_that_are_shared_out_do_not_go_with_everything(refused: str) -> None:
-    with pytest.raises(UsageError, match=r"^parallel=fsdp: weights that are shared out go with engine=single or vLLM"):
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        ("engine=continuous_batching", "^engine=continuous_batching: parallel=fsdp samples with engine=single or with"),
+        ("lora.enabled=true lora.quantization=4bit", "^lora.quantization=4bit: parallel=fsdp shares out weights that"),
+    ],
+)
+def test_weights_that_are_shared_out_do_not_go_with_everything(refused: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
         check_machine(compose("train", ["parallel=fsdp", "parallel.processes=2", *refused.split()]))
 
 

@@ -341,7 +341,7 @@ GAME_ROWS = [
     (
         "SMOKE --GAMES env=actionlist",
         2,
-        "env.name=actionlist: actions=['left', 'right']: must be a tuple of words",
+        "env.name=actionlist: actions=['left', 'right']: must be a tuple of words, or None for free text",
     ),
     ("SMOKE env.size=3 env.p=1.0 eval.split=test", 2, f"no initial state of the test part {TOO_ALIKE}"),
     ("SMOKE --dry-run env.size=3 env.p=1.0", 2, f"no initial state of the validation part {TOO_ALIKE}"),

@@ -19,7 +19,7 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import RunError
 from msgrpo_cli.planning.advice import advice
 from msgrpo_cli.planning.hardware import GPUS, named
-from msgrpo_cli.planning.plan import LIBRARIES, Plan, _plan, hours, plan, replanned
+from msgrpo_cli.planning.plan import LIBRARIES, Plan, _plan, _processes, hours, plan, replanned
 from msgrpo_cli.training.bench.probe import probe, probed
 from support.places import ROOT
 
@@ -88,7 +88,8 @@ def test_every_change_comes_to_what_is_told_where_it_is_typed() -> None:
     assert len(changes) > 4
     for change in changes[:-1]:
         config = compose("train", ["model=qwen3b", *change.text.split()])
-        again = _plan(config, found.hardware, found.counted, found.shape, found.sample, found.free)
+        counted = _processes(config, found.hardware)
+        again = _plan(config, found.hardware, counted, found.shape, found.sample, found.free)
         assert again.memory.total == change.total
 
 
@@ -322,8 +323,8 @@ def test_gpus_of_a_machine_and_machines(monkeypatch: pytest.MonkeyPatch, capsys:
     ("texts", "told"),
     [
         (["parallel=ddp", "parallel.processes=16"], "parallel.processes=16: a machine has 8 GPUs"),
-        (["parallel=fsdp", "engine=continuous_batching"], "parallel=fsdp: weights that are shared out go with"),
-        (["parallel=ddp", "engine=vllm_colocate"], "engine=vllm_colocate serves one process"),
+        (["parallel=fsdp", "engine=continuous_batching"], "engine=continuous_batching: parallel=fsdp samples"),
+        (["parallel=ddp", "engine=vllm_colocate"], None),
         (["parallel=ddp", "parallel.processes=8", "parallel.nodes=4"], None),
         ([], None),
     ],
@@ -350,8 +351,8 @@ def test_nodes_on_cpus_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("hardware", "expected"),
     [
-        ("h100", {"parallel.name": "fsdp", "parallel.processes": 2}),
-        ("8xh100", {"parallel.name": "fsdp", "parallel.processes": 2}),
+        ("h100", {"parallel.name": "fsdp", "parallel.processes": 8}),
+        ("8xh100", {"parallel.name": "fsdp", "parallel.processes": 8}),
         ("1xh100", None),
     ],
 )

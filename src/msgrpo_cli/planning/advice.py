@@ -58,7 +58,7 @@ def _possible(found: Plan) -> Iterator[tuple[dict[str, Any], str | None]]:
             _smaller(found, "parallel.processes", found.processes // config.parallel.nodes),
             "each has more of this machine's memory",
         )
-    shareable = config.engine.name == "single" and config.lora.quantization is None
+    shareable = config.engine.name != "continuous_batching" and config.lora.quantization is None
     if config.parallel.name == "ddp" and found.processes > 1 and shareable:
         yield {"parallel.name": "fsdp"}, _IN_PARTS
     if (rows := int(config.trainer["per_device_train_batch_size"])) > 1:
