@@ -54,7 +54,7 @@ WAYS = {
     ),
     "mixture": ("env=mix", "rollout.max_prompt_tokens=256", "rollout.max_new_tokens=6"),
     "guarded": ("guard.grad_norm=0.01",),
-    "few rows": ("algo.groups_per_update=1", "algo.group_size=2"),
+    "few rows": ("algo.groups_per_update=1", "algo.sample_fraction=0.25", "env.size=3", "env.max_steps=4"),
     "uneven episodes": ("env=frozenlake_8x8", "algo.group_size=8"),
     "by step, two turns of history": (
         "algo.length_normalization=step",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import threading
 import time
@@ -149,3 +150,21 @@ def test_a_thread_writes_where_the_main_thread_is_and_counts_what_is_read_and_wr
 def test_what_is_half_written_is_no_sign_of_life(tmp_path: Path) -> None:
     beat_file(tmp_path, 0).write_text('{"rank": 0')
     assert read_beat(tmp_path, 0) is None
+
+
+def test_a_pass_of_the_model_is_a_sign_of_life_and_the_model_may_be_pickled(tmp_path: Path) -> None:
+    """As the KL reference is, to compare it."""
+    torch = pytest.importorskip("torch")
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    sizes = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2))
+    beat = Heartbeat(0, tmp_path)
+    beat.follow(model)
+    told(beat)
+    before = read_beat(tmp_path, 0)
+    pickle.loads(pickle.dumps(model))
+    model(torch.tensor([[1, 2]]))
+    told(beat)
+    after = read_beat(tmp_path, 0)
+    assert before is not None and after is not None and after.moves == before.moves + 1

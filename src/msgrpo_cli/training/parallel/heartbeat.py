@@ -80,7 +80,11 @@ class Heartbeat:
 
     def follow(self, model: Any) -> None:
         """Every pass of this model (transformers' `PreTrainedModel`) counts as moving."""
-        model.get_input_embeddings().register_forward_hook(lambda *_: self.moved())
+        model.get_input_embeddings().register_forward_hook(self._passed)
+
+    def _passed(self, *_: Any) -> None:
+        """A method, for models are copied and pickled with their hooks."""
+        self.moved()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
