@@ -154,19 +154,20 @@ def test_all_end_when_the_first_process_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_first_rank_s_own_error_is_the_run_s(tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text('{"model_type": "llama"}')
-    (model / "model.safetensors").write_bytes(b"no weights")
-    process = started(
-        tmp_path, *SIX_UPDATES, *TWO, f"model.path={model}", "model.init=pretrained", "hydra.run.dir=run", **ALLOCATION
-    )
+def test_a_rank_s_own_error_is_the_run_s(tmp_path: Path) -> None:
+    games, run = tmp_path / "games", tmp_path / "run"
+    write_game(games)
+    more = ("env=stuck", "eval.episodes=4", "hydra.run.dir=run", "--config-dir", "games")
+    process = started(tmp_path, *SIX_UPDATES, *TWO, *more, **ALLOCATION)
+    until((run / "checkpoints" / "checkpoint-2").exists)
+    (games / "broken").touch()
     _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2, err
+    assert process.returncode == 1, err
     assert "Traceback" not in err
-    assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
-    assert f"(rank 0 of 2 on {socket.gethostname()}, during " in err
+    last = err.splitlines()[-1]
+    assert "the ice broke" in last
+    assert last.endswith(f"(rank 1 of 2 on {socket.gethostname()}, during rollout)"), last
+    assert last.removeprefix("error: ") in str(record(run)["error"])
 
 
 @pytest.mark.slow

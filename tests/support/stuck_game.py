@@ -1,4 +1,4 @@
-"""A frozen lake that hangs, or takes its time, on one rank of several; written where a user's module would lie."""
+"""A frozen lake that hangs, is slow or breaks on one rank of several; written where a user's module would lie."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ last = 0.0
 
 class Stuck(FrozenLake):
     """Obeys files that lie beside this one, on rank 1 alone: `slow` every round takes three seconds, `stuck` it never
-    ends."""
+    ends, `broken` it fails."""
 
     def play(self, action):
         global last
         if os.environ.get("RANK") == "1":
             if (HERE / "stuck").exists():
                 wait_for_ever()
+            if (HERE / "broken").exists():
+                raise ValueError("the ice broke")
             if (HERE / "slow").exists() and time.monotonic() - last > 1.0:
                 time.sleep(3.0)
                 last = time.monotonic()
