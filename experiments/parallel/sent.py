@@ -18,7 +18,7 @@ import tempfile
 FEW, MANY = 2, 6
 CASES = ("ddp-2", "ddp-4", "fsdp-2", "fsdp-4")
 COLUMNS = ("parallel", "processes", "sent", "planned", "gradients", "episodes", "weights")
-OF_ITS_OWN = 'ip link set lo up && "$@" >&2 && cat /sys/class/net/lo/statistics/tx_bytes'
+OF_ITS_OWN = """ip link set lo up && "$@" >&2 && awk '$1 == "lo:" { print $10 }' /proc/net/dev"""
 
 
 def main() -> None:
