@@ -180,7 +180,7 @@ def test_a_machine_that_hangs_is_named(tmp_path: Path, by: str) -> None:
         at_work = [started(tmp_path, *SIX_UPDATES, *TWO, *more, **ALLOCATION)]
     else:
         _, err = started(tmp_path, *SIX_UPDATES, *TWO, *more, "--prepare").communicate(timeout=PATIENCE)
-        at_work = machines([*torchrun_line(err), "stuck_lake"], 29873, PYTHONPATH=str(games))
+        at_work = machines([*torchrun_line(err), "stuck_lake"], 29877, PYTHONPATH=str(games))
     until((run / "checkpoints" / "checkpoint-2").exists)
     (games / "stuck").touch()
     said = [one.communicate(timeout=2 * A_MINUTE)[1] for one in at_work]
