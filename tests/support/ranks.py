@@ -52,10 +52,10 @@ def take_long_to_save() -> None:
 
     save = torch.save
 
-    def saved(state: object, file: object, *more: object) -> None:
+    def saved(state: object, file: object, *more: object, **named: object) -> None:
         if str(file).endswith("optimizer.pt"):
             time.sleep(1.5 * SHORT.total_seconds())
-        save(state, file, *more)  # type: ignore[arg-type]
+        save(state, file, *more, **named)  # type: ignore[arg-type]
 
     torch.save = saved  # type: ignore[assignment]
 
