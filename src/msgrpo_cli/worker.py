@@ -82,8 +82,8 @@ def _prepared(place: Path, modules: Sequence[str]) -> Job:
 
 
 def _watched(job: Job, rank: int) -> Path:
-    """Where the ranks that torchrun started leave signs of life; a thread of the first looks at them, and ends the
-    run where none moves."""
+    """Where the ranks that torchrun started leave signs of life; a thread of each looks at all of them, and ends its
+    rank where none moves: torchrun ends those of its own machine alone."""
     folder = job.run / ".ranks" / f"torchrun-{os.environ.get('TORCHELASTIC_RUN_ID', 'run')}"
     folder.mkdir(parents=True, exist_ok=True)
     beats = Heartbeats(folder, int(os.environ["WORLD_SIZE"]), job.config.parallel.patience)
@@ -91,12 +91,12 @@ def _watched(job: Job, rank: int) -> Path:
     def watch() -> None:
         while (told := beats.standstill()) is None:
             time.sleep(1.0)
-        say(told)
-        record_end(Run(job.run), RunError(told))
-        os._exit(RunError.exit_code)  # torchrun ends the others
+        if rank == 0:
+            say(told)
+            record_end(Run(job.run), RunError(told))
+        os._exit(RunError.exit_code)
 
-    if rank == 0:
-        threading.Thread(target=watch, name="heartbeats", daemon=True).start()
+    threading.Thread(target=watch, name="heartbeats", daemon=True).start()
     return folder
 
 
