@@ -1,7 +1,7 @@
 """players.csv: who wins how often on the same held-out starts, and whether the trained model beats its base there.
 
 Knows run directories and what `msgrpo eval --json` printed of reference players. Usage: python players.py FOLDER
-RUN...; FOLDER/reference.jsonl holds a line for each reference player, where there is one.
+RUN...; FOLDER/runs/reference.jsonl holds a line for each reference player, where there is one.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def lines_of(run: Path, base_name: str, best_name: str) -> list[dict[str, Any]]:
 
 def main() -> None:
     folder, runs = Path(sys.argv[1]), [Path(text) for text in sys.argv[2:]]
-    told = folder / "reference.jsonl"
+    told = folder / "runs" / "reference.jsonl"
     known = [json.loads(text) for text in told.read_text().splitlines()] if told.exists() else []
     with (folder / "players.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
