@@ -60,7 +60,7 @@ def lake() -> FrozenLake:
 
 
 def main() -> None:
-    folder, ranks = Path(sys.argv[1]), Ranks.joined(timedelta(seconds=20))
+    folder, ranks = Path(sys.argv[1]), Ranks.joined(timeout=timedelta(seconds=20))
     alone = play_episodes(STARTS, lake, RandomPlayer(), RULES)
     heard: dict[str, Any] = {}
     for together in (1, 2, 4):
