@@ -33,6 +33,7 @@ def shared_play(ranks: Ranks) -> PlayEpisodes:
         judge: Judge | None = None,
         on_progress: OnProgress = lambda finished, total: None,
     ) -> list[Episode]:
+        """This rank's share, then everybody's, in the order of `starts`."""
         together = together_in(policy)
         mine = [starts[number] for number in share(starts, ranks.rank // together, ranks.count // together)]
 
