@@ -26,6 +26,8 @@ from msgrpo_cli.launch.ranks import Job, Result, record_end
 from msgrpo_cli.runs.directory import Run, find_run
 from msgrpo_cli.training.parallel.heartbeat import Heartbeat
 
+_AFTER_FIRST = 15.0  # seconds by which the others look longer than the first rank, which tells what it saw
+
 
 def main() -> None:
     """The work of this rank; ends the process."""
@@ -83,10 +85,12 @@ def _prepared(place: Path, modules: Sequence[str]) -> Job:
 
 def _watched(job: Job, rank: int) -> Path:
     """Where the ranks that torchrun started leave signs of life; a thread of each looks at all of them, and ends its
-    rank where none moves: torchrun ends those of its own machine alone."""
+    rank where none moves: torchrun ends those of its own machine alone. The first rank is the first to go: were another
+    one gone before it, it would end by that lost connection and tell no more."""
     folder = job.run / ".ranks" / f"torchrun-{os.environ.get('TORCHELASTIC_RUN_ID', 'run')}"
     folder.mkdir(parents=True, exist_ok=True)
-    beats = Heartbeats(folder, int(os.environ["WORLD_SIZE"]), job.config.parallel.patience)
+    patience = job.config.parallel.patience + (0.0 if rank == 0 else _AFTER_FIRST)
+    beats = Heartbeats(folder, int(os.environ["WORLD_SIZE"]), patience)
 
     def watch() -> None:
         while (told := beats.standstill()) is None:
