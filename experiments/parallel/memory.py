@@ -1,8 +1,8 @@
 """What does each of several processes hold? Bytes of weights, gradients and optimizer, and anonymous memory by phase.
 
-Knows torch's shared-out tensors, the run's phases and /proc. Usage: python memory.py [FILE.csv] [CASE...], a case such
-as none-1, ddp-2 or fsdp-4; every case is a run of its own, whose lines take the place of those that are there. Linux
-alone. Memory is what comes on top of what a rank holds when it begins to load the model.
+Knows torch's shared-out tensors, the run's phases and /proc. Usage: python memory.py [FILE.csv] [CASE...]
+[OVERRIDES...], a case such as none-1, ddp-2 or fsdp-4; every case is a run of its own, whose lines take the place of
+those that are there. Linux alone. Memory is what comes on top of what a rank holds when it begins to load the model.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ _LOOK = 0.01  # seconds between two looks at memory
 def main() -> None:
     """Run the cases, write and print the table."""
     out = Path(sys.argv[1] if len(sys.argv) > 1 else HERE / "memory.csv")
-    cases = sys.argv[2:] or CASES
+    more = [word for word in sys.argv[2:] if "=" in word]
+    cases = [word for word in sys.argv[2:] if word not in more] or CASES
     rows: list[dict[str, Any]] = list(csv.DictReader(out.open())) if out.exists() else []
     for case in cases:
-        rows = [row for row in rows if f"{row['parallel']}-{row['processes']}" != case] + measured(case)
+        rows = [row for row in rows if f"{row['parallel']}-{row['processes']}" != case] + measured(case, more)
         rows.sort(key=lambda row: CASES.index(f"{row['parallel']}-{row['processes']}"))
         with out.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -56,12 +57,12 @@ def main() -> None:
         print(out.read_text(), flush=True)
 
 
-def measured(case: str) -> list[dict[str, Any]]:
+def measured(case: str, more: list[str]) -> list[dict[str, Any]]:
     """A line for each rank."""
     parallel, _, count = case.partition("-")
     with tempfile.TemporaryDirectory() as folder:
         agent = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count]
-        command = [sys.executable, *([] if count == "1" else agent), __file__, "--rank", folder, parallel, count]
+        command = [sys.executable, *([] if count == "1" else agent), __file__, "--rank", folder, parallel, count, *more]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         found = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(int(count))]
     return [{"parallel": parallel, "processes": count, "rank": rank, **one} for rank, one in enumerate(found)]
@@ -107,9 +108,9 @@ def anonymous() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024
 
 
-def rank(folder: Path, parallel: str, count: int) -> None:
+def rank(folder: Path, parallel: str, count: int, more: list[str]) -> None:
     """The work of one rank, watched."""
-    overrides = [*RUN, f"parallel={parallel}", f"parallel.processes={count if count > 1 else 'null'}"]
+    overrides = [*RUN, *more, f"parallel={parallel}", f"parallel.processes={count if count > 1 else 'null'}"]
     config, run = compose("train", overrides), folder / "run"
     ranks = ALONE if count == 1 else Ranks.joined()
     watched = Watched()
@@ -156,6 +157,6 @@ def _watch(watched: Watched) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--rank"]:
-        rank(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+        rank(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5:])
     else:
         main()

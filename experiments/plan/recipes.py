@@ -34,6 +34,7 @@ COLUMNS = (
     "fits",
     "memory_gb",
     "available_gb",
+    "phase",
     *PARTS,
     "rollout_s",
     "training_s",
@@ -83,6 +84,7 @@ def figures(found: Plan) -> dict[str, Any]:
         "fits": found.fits,
         "memory_gb": _gb(memory.total),
         "available_gb": _gb(found.available),
+        "phase": max(memory.phases, key=lambda name: memory.phases[name]),
         **{name: _gb(memory.parts[name]) for name in PARTS},
         "rollout_s": round(found.time.rollout),
         "training_s": round(found.time.training),
@@ -97,20 +99,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """The last row of each model and number of GPUs: the one that fits, or that none does."""
     last = {(row["model"], int(row["gpus"])): row for row in rows}
     lines = [
-        "| model | GPUs | `msgrpo train model=...` and | GB of each GPU, by part | of 80 | seconds of an update |",
+        "| model | GPUs | `msgrpo train model=...` and | GB of each GPU, by part | of 80, when | seconds an update |",
         "|---|---|---|---|---|---|",
     ]
     for (model, gpus), row in last.items():
         told = row["command"].removeprefix("msgrpo plan ").partition(" --hardware")[0].split()
         keys = " ".join(word for word in told if word not in WORK and not word.startswith("model="))
         parts = ", ".join(f"{name.replace('_', ' ')} {row[name]}" for name in PARTS if float(row[name]) >= 1)
-        if str(row["fits"]) == "True":
-            seconds = f"{row['rollout_s']} playing + {row['training_s']} training"
-            lines.append(f"| `{model}` | {gpus} | {_code(keys)} | {parts} | {row['memory_gb']} | {seconds} |")
-        else:
-            lines.append(
-                f"| `{model}` | {gpus} | **does not fit**, not even {_code(keys)} | {parts} | {row['memory_gb']} | |"
-            )
+        most = f"{row['memory_gb']}, {row['phase']}"
+        typed, seconds = _code(keys), f"{row['rollout_s']} playing + {row['training_s']} training"
+        if str(row["fits"]) != "True":
+            typed, seconds = f"**does not fit**, not even {typed}", ""
+        lines.append(f"| `{model}` | {gpus} | {typed} | {parts} | {most} | {seconds} |")
     return "\n".join(lines)
 
 

@@ -134,9 +134,42 @@ def test_the_runs_are_what_their_names_say(alone: Path) -> None:
 
 
 def by_several(count: int, names: Sequence[str], folder: Path, *more: str) -> Path:
-    said = train_on_ranks(count, folder, {name: [*SMALL, *WAYS[name], *more] for name in names})
-    (folder / "said.txt").write_text(said)
+    runs = {name: [*SMALL, *WAYS[name], *more] for name in names}
+    (folder / "said.txt").write_text(train_on_ranks(count, folder, runs, planted=WEIGHED))
     return folder
+
+
+WEIGHED = """
+import gc
+from pathlib import Path
+
+import torch
+from msgrpo_cli.training import assembly
+
+load = assembly.load_policy
+
+
+def weighed(config, checkpoint, **more):
+    gc.collect()
+    held = [one for one in gc.get_objects() if isinstance(one, torch.nn.Parameter)]
+    local = [one.to_local() if hasattr(one, "to_local") else one for one in held]
+    with (Path(checkpoint).parents[1] / "held.txt").open("a") as file:
+        print(len(held), sum(one.untyped_storage().nbytes() for one in local), file=file)
+    return load(config, checkpoint, **more)
+
+
+assembly.load_policy = weighed
+"""
+"""What a rank still has of weights as the best checkpoint is read, in `held.txt` of the run."""
+
+
+@pytest.mark.slow
+def test_what_is_trained_makes_room_for_the_best_checkpoint_on_every_rank(by_two: Path, shared_out: Path) -> None:
+    for folder, ways in ((by_two, list(WAYS)), (shared_out, SHARED_OUT)):
+        for way in ways:
+            held = [line.split() for line in (folder / way / "held.txt").read_text().splitlines()]
+            assert len(held) == 2, way
+            assert all(int(count) > 0 and int(size) == 0 for count, size in held), (way, held)
 
 
 @pytest.mark.slow

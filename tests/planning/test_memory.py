@@ -75,11 +75,20 @@ def test_phases_hold_what_is_there_at_once() -> None:
     assert beside.total - plan.total == beside.parts["reference"] == parts["weights"]
 
 
+def test_the_best_checkpoint_takes_the_place_of_what_was_trained() -> None:
+    asked = replace(ASKED, autocast=True, on_cpu=False, engine=1000)
+    parts, phases = memory_plan(asked).parts, memory_plan(asked).phases
+    sampling = phases["rollout"] - parts["weights"] - parts["optimizer"]
+    assert phases["final evaluation"] == parts["best_checkpoint"] + sampling
+    for trained in ({"reference": True}, {"optimizer_numbers": 9}, {"several": True}):
+        assert memory_plan(replace(asked, **trained)).phases["final evaluation"] == phases["final evaluation"], trained
+
+
 def test_several_processes_keep_buckets_as_large_as_gradients() -> None:
     one, several = memory_plan(ASKED), memory_plan(replace(ASKED, several=True))
     assert (one.parts["buckets"], several.parts["buckets"]) == (0, 204_672 * 4)
     for phase, size in several.phases.items():
-        assert size - one.phases[phase] == 204_672 * 4, phase
+        assert size - one.phases[phase] == (0 if phase == "final evaluation" else 204_672 * 4), phase
     adapter = replace(ASKED, adapter=1000, adapter_targets=56, several=True)
     assert memory_plan(adapter).parts["buckets"] == 4000
 
@@ -119,7 +128,8 @@ def test_parts_are_gathered_in_what_training_computes_in() -> None:
     # parts of weights and of two optimizer numbers, and in place of autocast's copies the gathered weights
     assert alone - phases["rollout"] == 3 * whole - 3 * whole / 4
     beside = memory_plan(replace(mixed, reference=True))
-    assert {beside.phases[name] - size for name, size in phases.items()} == {204_672 * 4}  # whole on every process
+    more = {name: beside.phases[name] - size for name, size in phases.items()}  # whole on every process, to the end
+    assert more == {name: 0 if name == "final evaluation" else 204_672 * 4 for name in phases}
     adapter = memory_plan(replace(ASKED, adapter=1000, adapter_targets=56, parts=2)).parts
     assert (adapter["weights"], adapter["gradients"], adapter["optimizer"]) == (204_672 * 2 + 2000, 2000, 4000)
 

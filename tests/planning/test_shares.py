@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,5 @@ def test_what_is_sent_of_parts_by_hand() -> None:
     assert one.total == 0
     assert (four.weights, four.gradients, four.episodes) == (5 * 750 + 1.5 * 750 + 3 * 450, 3 * 1500, 600)
     assert four.total == sum((four.weights, four.gradients, four.episodes))
+    over_gloo = sent_of_parts(replace(asked, on_cpu=True), 800, 4)
+    assert (over_gloo.weights, over_gloo.gradients, over_gloo.episodes) == (four.weights, 3 * 3000, 600)

@@ -118,8 +118,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
 
     Parts that are never held at once do not add up: answers are sampled before activations exist, and gradients are
     given back before the next answers; the buckets in which several processes sum them stay. At the end of a run the
-    best checkpoint is read from disk beside the model that was trained; on a CPU its weights are the mapped pages of
-    the file, and come on top of what malloc has not given back of gradients and activations.
+    best checkpoint is read from disk in place of all that was trained.
 
     Of weights that are shared out a process has its part, and whole ones before they are shared out, of a reference,
     gathered while answers are sampled, and of the best checkpoint. The first process gathers them in the memory of the
@@ -155,11 +154,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
         "rollout": base + after_first + gathered + (0 if in_half else cached) + cache + sampling,
         "update": base + after_first + passing + (0 if in_half else saved) + growing + scattered,
         "optimizer step": base + gradients + optimizer + _stepping(asked, gradients),
-        "final evaluation": base
-        + optimizer
-        + whole
-        + cached
-        + max(cache + sampling, small + max(scattered, _small_gradients(asked))),
+        "final evaluation": asked.engine + process + whole + cached + cache + sampling,
     }
     if asked.shared_out:
         matrix = (
@@ -298,14 +293,6 @@ def _stepping(asked: MemoryQuestion, gradients: float) -> float:
         return gradients
     largest = asked.shape.embedding if asked.adapter is None else 0
     return 2.0 * largest * asked.trained_bytes / asked.parts
-
-
-def _small_gradients(asked: MemoryQuestion) -> float:
-    """Gradients in blocks that malloc gets back, but does not give back to the system."""
-    shape = asked.shape
-    largest = shape.hidden * shape.inner * asked.trained_bytes
-    whole = asked.on_cpu and asked.adapter is None and largest < _LARGEST_KEPT
-    return shape.in_layers * asked.trained_bytes / asked.parts if whole else 0.0
 
 
 def _stored(asked: MemoryQuestion) -> float:

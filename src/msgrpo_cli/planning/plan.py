@@ -94,6 +94,7 @@ class Plan:
             forward=backward + backward // int(config.trainer["num_iterations"]) * sum(map(bool, asked)),
             backward=backward,
             played=1 + len(_due(config)) / config.max_updates,
+            on_cpu=self.hardware.kind == "cpu",
         )
 
     @property

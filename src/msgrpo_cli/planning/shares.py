@@ -71,13 +71,18 @@ class Gathered:
     backward: int
     played: float
     """Rollouts and evaluations; these come less often than once an update."""
+    on_cpu: bool = False
+    """gloo, which CPUs talk by, knows no other sum than the whole one on every process."""
 
 
 def sent_of_parts(asked: Gathered, episodes: float, processes: int) -> Sent:
-    """The same where weights, gradients and the optimizer's numbers are shared out: every backward pass sums."""
+    """The same where weights, gradients and the optimizer's numbers are shared out: every backward pass sums.
+
+    Counted of torch's gathers, and by the kernel (experiments/parallel)."""
     others = (processes - 1) / processes
     weights = asked.weights * (asked.forward + asked.played) + asked.in_layers * asked.backward
-    return Sent(round(others * asked.gradients * asked.backward), round(others * episodes), round(others * weights))
+    gradients = asked.gradients * asked.backward * (2 if asked.on_cpu else 1)
+    return Sent(round(others * gradients), round(others * episodes), round(others * weights))
 
 
 def episode_bytes(decisions: float, prompt_tokens: float, answer_tokens: float) -> float:

@@ -1,4 +1,5 @@
-"""TRL's trainer as far as checkpoints go: what is written when a run saves, by which rank, and how it is read back.
+"""TRL's trainer as far as checkpoints go: what is written when a run saves, by which rank, how it is read back, and how
+what is trained makes room for one of them at the end.
 
 Knows TRL's hooks for saving and loading, and ranks. Knows nothing about rows, losses, games or where a checkpoint lies.
 """
@@ -14,8 +15,11 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
+
+from msgrpo_cli.common.memory import give_back_freed
 
 from .display import OnPhase
 from .parallel.ranks import Ranks
@@ -46,6 +50,20 @@ class CheckpointingTrainer(GRPOTrainer):
         assert self.optimizer is not None and self.lr_scheduler is not None
         torch.save([self.optimizer.state_dict(), self.lr_scheduler.state_dict()], BytesIO())
         self.optimizer = self.lr_scheduler = None
+
+    def give_back(self) -> None:
+        """Leave the models without weights, gradients and optimizer numbers: training is over, and the best checkpoint,
+        which is read at the end of a run, needs their room. On several ranks each gives back its own."""
+        assert self.model is not None
+        self.model_wrapped = self.model  # torch's wrapper has buckets as large as the gradients
+        if self.optimizer is not None:
+            self.optimizer.state.clear()
+        for model in (self.model, self.ref_model):
+            for tensor in () if model is None else (*model.parameters(), *model.buffers()):
+                tensor.grad = None
+                _empty(tensor)
+        self.accelerator.free_memory()  # its own references, and what torch keeps of a GPU
+        give_back_freed()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """The only change: a whole model is read as everywhere else. TRL goes by the names in the file, and passes over
@@ -91,3 +109,10 @@ class CheckpointingTrainer(GRPOTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Cards are written by `on_checkpoint`, which knows what was trained on."""
+
+
+def _empty(tensor: torch.Tensor) -> None:
+    if isinstance(tensor, DTensor):  # FSDP has views of its own
+        tensor.to_local().untyped_storage().resize_(0)
+    else:
+        tensor.data = tensor.data.new_empty(0)

@@ -30,7 +30,7 @@ from msgrpo_cli.runs.trained_prompts import trained_before, trained_prompts
 
 from .display import Display
 from .failures import Limit
-from .parallel.following import Save, Train
+from .parallel.following import GiveBack, Save, Train
 from .parallel.ranks import ALONE, Ranks
 from .recorder import Recorder
 from .trainer import MSGRPOTrainer
@@ -96,6 +96,8 @@ class Session:
             raise RunError(f"{self.run.path}: the run left no checkpoint")
         self.display.phase("evaluation")
         update, base = checkpoint.update_of(best), read_episodes(self.run.evaluations / "base.episodes.jsonl")
+        self.ranks.tell(GiveBack())
+        self.trainer.give_back()  # nothing is played or trained with it any more
         name, trained = str(best.relative_to(self.run.path)), trained_prompts(best, self.config.prompt)
         played = self._final_score(self.stored_policy(best), checkpoint=name, base_episodes=base, trained=trained)
         record_evaluation(self.run, played, update, "best")

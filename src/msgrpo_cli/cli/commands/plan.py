@@ -44,7 +44,7 @@ _WHAT = {
     "logits": "of the output layer, or while tokens are drawn",
     "kv_cache": "of the answers that grow at once",
     "reference": "second model, for the KL term",
-    "best_checkpoint": "read back at the end, beside the model",
+    "best_checkpoint": "read back at the end, in place of what was trained",
     "saved_weights": "gathered by the first process, which saves",
     "engine": "vLLM's share of the device",
     "malloc": "lost between blocks of the activations",

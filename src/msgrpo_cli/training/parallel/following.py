@@ -33,6 +33,8 @@ class Trains(Protocol):
 
     def save_finished_update(self) -> None: ...
 
+    def give_back(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class Begin:
@@ -70,6 +72,11 @@ class Updated:
 @dataclass(frozen=True)
 class Save:
     """Save the last finished update: the run was asked to end."""
+
+
+@dataclass(frozen=True)
+class GiveBack:
+    """Training is over: give back what it held."""
 
 
 class _Left(Exception):
@@ -165,6 +172,8 @@ class Follower:
                 self.trainer.train(resume_from_checkpoint=words.checkpoint)
             elif isinstance(words, Save):
                 self.trainer.save_finished_update()
+            elif isinstance(words, GiveBack):
+                self.trainer.give_back()
         except _Left as left:
             return left.words
         except Interrupted:  # told to all, so that all are here
