@@ -79,6 +79,8 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
     if config.eval.split not in (None, evaluator.split):
         why = "the starts of {} are few or lead to one another, so none is held out; all are played"
         print(f"eval.split={config.eval.split}: {why.format(config.env.name)}", file=sys.stderr)
+    # without a base that plays before it, a model that cannot be read is told before anything is played
+    loaded = load_policy(config, config.model) if config.policy == "model" and not subject.checkpoint else None
     references = evaluator.references()
     if config.policy == "api":
         return _ask_server(config, evaluator), references
@@ -90,7 +92,7 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
             raise UsageError(f"policy={config.policy}: {config.env.name}: {problem}") from problem
     base = _base_episodes(subject, config, evaluator) if subject.checkpoint else None
     references = evaluator.references(base)
-    policy = load_policy(config, config.model)  # after the base has gone; its path is the checkpoint's: `targets`
+    policy = loaded or load_policy(config, config.model)  # after the base has gone; its path is the checkpoint's: `targets`
     for note in policy.conversation.notes:
         if note not in told:  # several checkpoints read prompts alike
             print(note, file=sys.stderr)
