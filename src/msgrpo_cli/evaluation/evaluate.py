@@ -92,7 +92,8 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
             raise UsageError(f"policy={config.policy}: {config.env.name}: {problem}") from problem
     base = _base_episodes(subject, config, evaluator) if subject.checkpoint else None
     references = evaluator.references(base)
-    policy = loaded or load_policy(config, config.model)  # after the base has gone; its path is the checkpoint's: `targets`
+    # after the base has gone; its path is the checkpoint's: `targets`
+    policy = loaded or load_policy(config, config.model)
     for note in policy.conversation.notes:
         if note not in told:  # several checkpoints read prompts alike
             print(note, file=sys.stderr)
