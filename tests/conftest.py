@@ -68,9 +68,14 @@ def pytest_configure(config: pytest.Config) -> None:
     hydra_app.look = look
 
 
+def pytest_collection() -> None:
+    """All that is imported from now on stays to the end: the collector need not look at it again and again, now or later."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """What was imported until now stays to the end: the collector need not look at it again and again."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from msgrpo_cli.common.importing import importing
 from msgrpo_cli.config.prompt import prompt_of, with_example_turns
 from msgrpo_cli.config.schema import RunConfig, stage_names, stages
 from msgrpo_cli.errors import UsageError
@@ -80,8 +81,9 @@ def encoder(config: RunConfig) -> Encode | None:
     model = config.model
     if not is_local(model.path) and model.init == "pretrained" and not _cached_tokenizer(config):
         return None
-    from msgrpo_cli.models.factory import load_conversation
-    from msgrpo_cli.models.loading import quiet_libraries
+    with importing():
+        from msgrpo_cli.models.factory import load_conversation
+        from msgrpo_cli.models.loading import quiet_libraries
 
     quiet_libraries()
     try:
