@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection() -> None:
-    """All that is imported from now on stays to the end: the collector need not look at it again and again, now or later."""
+    """All that is imported from now on stays to the end: the collector need not look at it, now or again and again."""
     gc.disable()
 
 

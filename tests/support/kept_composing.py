@@ -1,7 +1,7 @@
 """Hydra's composing, each part of it once a process: in tests the same files are composed thousands of times.
 
 Kept are what the text of a file reads as and, of our own files alone, what the same choices of groups come to. Values
-are set by Hydra each time, on a copy. Nothing of ours is replaced; tests/config/test_kept_composing.py compares.
+are set by Hydra each time, on a copy. Nothing of ours is replaced; tests/config/test_compose_kept.py compares.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from msgrpo_cli.common.memory import free_memory
@@ -25,7 +25,7 @@ from .duration import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
 from .hardware import Hardware, found, this_cpu
 from .memory import MemoryPlan, MemoryQuestion, memory_plan
 from .precision import autocasts, gathered_bytes, summed_bytes
-from .prompts import encoder, play_key
+from .prompts import play_key, sample_of
 from .shares import Gathered, Sent, dealt, episode_bytes, most, sent, sent_of_parts
 from .workload import ExpectedPlay, Sample, expected_play, play_sample
 
@@ -163,7 +163,7 @@ def plan(config: RunConfig, hardware: Hardware, *, here: bool) -> Plan:
     shape = architecture_of(config.model)
     assert shape is not None
     counted = _processes(config, hardware)
-    return _plan(config, hardware, counted, shape, _sample(config), _free(hardware, here=here))
+    return _plan(config, hardware, counted, shape, sample_of(config), _free(hardware, here=here))
 
 
 def replanned(before: Plan, keys: Mapping[str, Any]) -> Plan:
@@ -193,31 +193,6 @@ def hours(config: RunConfig) -> float | None:
     play = expected_play(config, _quick_sample(play_key(config)), cost, count)
     one = _share(hardware, count // config.parallel.nodes)
     return time_plan(_time_question(config, one, shape, play, count)).hours
-
-
-def _sample(config: RunConfig) -> Sample:
-    """Where prompts are counted by their letters, the same for all models, and all that is found in it."""
-    encode = encoder(config)
-    return _sample_by_letters(_Played.by(config)) if encode is None else play_sample(config, encode)
-
-
-@dataclass(frozen=True)
-class _Played:
-    """A config, equal to those whose updates are played alike by whoever answers without a model."""
-
-    key: str
-    config: RunConfig = field(compare=False)
-
-    @classmethod
-    def by(cls, config: RunConfig) -> _Played:
-        parts = config.env, config.prompt, config.algo
-        numbers = config.seed, config.max_updates, config.rollout.max_live_episodes, config.model.init
-        return cls("\n".join([*(part.model_dump_json() for part in parts), repr(numbers)]), config)
-
-
-@functools.lru_cache(maxsize=16)
-def _sample_by_letters(played: _Played) -> Sample:
-    return play_sample(played.config, None)
 
 
 @functools.lru_cache(maxsize=256)
