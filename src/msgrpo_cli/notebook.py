@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgrpo_cli.common.importing import importing
 from msgrpo_cli.errors import UsageError
 
 
@@ -77,7 +78,8 @@ def evaluate(
             config_dirs=[Path(folder) for folder in _listed(config_dirs)],
             allow_modules=[str(name) for name in _listed(allow_modules)],
         )
-        from msgrpo_cli.evaluation.evaluate import evaluate_subjects
+        with importing():
+            from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 
         return evaluate_subjects(asked, as_json=False)
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msgrpo_cli.common.console import say
+from msgrpo_cli.common.importing import importing
 from msgrpo_cli.common.signals import PARENT, follow_parent, heed_signals
 from msgrpo_cli.config.saved import load_saved
 from msgrpo_cli.errors import Interrupted, RunError, UsageError
@@ -46,9 +47,10 @@ def main() -> None:
         if not awaited:
             beat.folder = _watched(job, rank)
         beat.begin()
-        from msgrpo_cli.training.parallel.ranks import Ranks
-        from msgrpo_cli.training.parallel.same_program import refuse_other_programs
-        from msgrpo_cli.training.train import follow_job, train_job
+        with importing():
+            from msgrpo_cli.training.parallel.ranks import Ranks
+            from msgrpo_cli.training.parallel.same_program import refuse_other_programs
+            from msgrpo_cli.training.train import follow_job, train_job
 
         ranks = Ranks.joined(beat)
         refuse_other_programs(ranks)

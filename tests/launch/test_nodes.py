@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.commands import run as typed
 from support.runs_at_work import A_MINUTE, PATIENCE, SIX_UPDATES, record, started, until, updates
 from support.stuck_game import write_game
 
@@ -191,11 +192,19 @@ def test_a_machine_that_hangs_is_named(tmp_path: Path, by: str) -> None:
     assert told in str(record(run)["error"])
 
 
-def test_an_srun_that_starts_nothing_is_told(tmp_path: Path) -> None:
-    process = started(tmp_path, *SIX_UPDATES, *TWO, "hydra.run.dir=run", SRUN_FAILS="yes", **ALLOCATION)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
-    assert err.splitlines()[-2:] == [
+def asked(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str, **environment: str) -> int:
+    """The exit code of a run that begins in this process, and ends before any other is started."""
+    monkeypatch.chdir(folder)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return typed(monkeypatch, "train", *SIX_UPDATES, *arguments, "hydra.run.dir=run")
+
+
+def test_an_srun_that_starts_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert asked(monkeypatch, tmp_path, *TWO, SRUN_FAILS="yes", **ALLOCATION) == 1
+    assert capfd.readouterr().err.splitlines()[-2:] == [
         "srun: error: Unable to create step",
         "error: srun ended with exit code 1 before it started anything; what it said stands above",
     ]
@@ -212,12 +221,15 @@ def test_an_srun_that_starts_nothing_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_refused(
-    tmp_path: Path, overrides: tuple[str, ...], environment: dict[str, str], told: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: tuple[str, ...],
+    environment: dict[str, str],
+    told: str,
 ) -> None:
-    process = started(tmp_path, *SIX_UPDATES, *overrides, "hydra.run.dir=run", **environment)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2, err
-    assert told in err
+    assert asked(monkeypatch, tmp_path, *overrides, **environment) == 2
+    assert told in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

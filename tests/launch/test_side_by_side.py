@@ -15,6 +15,7 @@ from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.launch.side_by_side import check_gpus, check_nodes_of_a_job
 from msgrpo_cli.launch.sweep_job import SweepJob
+from support.commands import run
 
 TWO = [
     "experiment=smoke", "max_updates=2", "eval.episodes=4", "algo.groups_per_update=2", "eval.every=0",
@@ -30,9 +31,9 @@ def started(folder: Path, *command: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def outcome_of(run: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = run.communicate(timeout=600)
-    assert run.returncode == 0, err
+def outcome_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
     outcome: dict[str, Any] = json.loads(out.splitlines()[-1])
     return outcome
 
@@ -41,7 +42,7 @@ def outcome_of(run: subprocess.Popen[str]) -> dict[str, Any]:
 def test_two_runs_at_once_both_finish(tmp_path: Path) -> None:
     """Each has ports of its own."""
     commands = [["-m", "msgrpo_cli", "train", *TWO, f"hydra.run.dir={name}", "--json"] for name in ("one", "other")]
-    one, other = [outcome_of(run) for run in [started(tmp_path, *command) for command in commands]]
+    one, other = [outcome_of(one) for one in [started(tmp_path, *command) for command in commands]]
     assert one["status"] == other["status"] == "done"
     assert (tmp_path / "one/episodes.jsonl").read_bytes() == (tmp_path / "other/episodes.jsonl").read_bytes()
 
@@ -153,17 +154,26 @@ def test_a_slurm_job_has_what_its_run_needs(texts: list[str], told: str | None) 
             check_nodes_of_a_job(sizes, [config])
 
 
-def test_a_sweep_on_slurm_asks_for_what_parallel_says(tmp_path: Path) -> None:
+def test_a_sweep_on_slurm_asks_for_what_parallel_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.chdir(tmp_path)
     shape = ["parallel=ddp", "parallel.nodes=2", "parallel.processes=4"]
-    command = ["-m", "msgrpo_cli", "sweep", "experiment=smoke", "seed=0,1", "hydra/launcher=slurm", "--dry-run"]
-    plan = outcome_of(started(tmp_path, *command, *shape, "--json"))
-    assert plan["slurm"] == {
+    command = ["sweep", "experiment=smoke", "seed=0,1", "hydra/launcher=slurm", "--dry-run"]
+
+    def planned(*arguments: str) -> dict[str, Any]:
+        assert run(monkeypatch, *command, *arguments, "--json") == 0
+        plan: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return plan["slurm"]
+
+    assert planned(*shape) == {
         "nodes": 2, "tasks_per_node": 1, "gpus_per_node": 4, "cpus_per_task": 32, "timeout_min": 1440
     }  # fmt: skip
-    alone = outcome_of(started(tmp_path, *command, "--json"))
-    assert (alone["slurm"]["nodes"], alone["slurm"]["gpus_per_node"], alone["slurm"]["cpus_per_task"]) == (1, 1, 8)
-    varied = started(tmp_path, *command, "parallel=ddp", "parallel.processes=4", "parallel.nodes=1,2")
-    assert "give hydra.launcher.nodes=2" in varied.communicate(timeout=600)[1]
-    out, _ = started(tmp_path, *command, *shape).communicate(timeout=600)
-    assert out.splitlines()[-1].startswith("each is queued with nodes=2 tasks_per_node=1 gpus_per_node=4")
+    alone = planned()
+    assert (alone["nodes"], alone["gpus_per_node"], alone["cpus_per_task"]) == (1, 1, 8)
+    run(monkeypatch, *command, "parallel=ddp", "parallel.processes=4", "parallel.nodes=1,2")
+    assert "give hydra.launcher.nodes=2" in capsys.readouterr().err
+    run(monkeypatch, *command, *shape)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("each is queued with nodes=2 tasks_per_node=1 gpus_per_node=4")

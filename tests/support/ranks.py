@@ -61,10 +61,13 @@ def take_long_to_save() -> None:
 
 
 def main() -> None:
-    from msgrpo_cli.config.compose import compose
-    from msgrpo_cli.runs.directory import is_run
-    from msgrpo_cli.training.parallel.ranks import Ranks
-    from msgrpo_cli.training.train import follow_job, train_job
+    from msgrpo_cli.common.importing import importing
+
+    with importing():
+        from msgrpo_cli.config.compose import compose
+        from msgrpo_cli.runs.directory import is_run
+        from msgrpo_cli.training.parallel.ranks import Ranks
+        from msgrpo_cli.training.train import follow_job, train_job
 
     if "--around" in sys.argv:
         from msgrpo_cli.training import trainer

@@ -78,16 +78,18 @@ def _picture(
     if not any(is_known(row, key) for row in rows for key in ("success_rate", "greedy_success_rate")):
         success.text(0.5, 0.5, "no success known", transform=success.transAxes, ha="center", color=_GREY)
 
+    named = {}
     for panel, levels in ((reward, scores), (success, successes)):
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         panel.grid(alpha=0.25, linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
-        _draw_references(panel, levels, best)
+        named[panel] = _draw_references(panel, levels, best)
     handles, labels = reward.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
+    name_levels(named)
     picture = BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()
@@ -131,8 +133,8 @@ def _draw_sampled(panel: Axes, rows: Sequence[Row], key: str, interval_key: str,
         )
 
 
-def _draw_references(panel: Axes, levels: tuple[float | None, float | None], best: str) -> None:
-    """Dashed lines for random and the best known play, named at the right edge."""
+def _draw_references(panel: Axes, levels: tuple[float | None, float | None], best: str) -> list[tuple[str, float, str]]:
+    """Dashed lines for random and the best known play; returns what `name_levels` names."""
     named = [
         (f"{name} {level:.3g}", level, color)
         for name, level, color in (("random", levels[0], "black"), (best, levels[1], _GREEN))
@@ -140,4 +142,4 @@ def _draw_references(panel: Axes, levels: tuple[float | None, float | None], bes
     ]
     for _, level, color in named:
         panel.axhline(level, color=color, linestyle="--", linewidth=1.2)
-    name_levels(panel, named)
+    return named

@@ -5,7 +5,7 @@ Knows numbers and matplotlib's axes. Knows nothing about runs or what is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,27 +32,35 @@ def heights(panel: Axes, values: Sequence[float]) -> list[float]:
     return [float(panel.transData.transform((0.0, value))[1]) * _POINTS / figure.dpi for value in values]
 
 
-def name_levels(panel: Axes, levels: Sequence[tuple[str, float, str]], size: float = 8) -> None:
-    """Name horizontal lines, each a text, a value and a colour, beyond the right edge, where nothing is drawn.
+def name_levels(levels: Mapping[Axes, Sequence[tuple[str, float, str]]], size: float = 8) -> None:
+    """Name horizontal lines of a figure's panels, each a text, a value and a colour, beyond the right edge, where
+    nothing is drawn.
 
-    Lays the figure out: the limits of the panel must be what they will be.
+    Lays the figure out, for good: all else must be there, and the limits of the panels what they will be.
     """
-    figure = panel.figure.get_figure(root=True)
-    assert figure is not None
-    notes = [
-        panel.annotate(
-            text,
-            (1, value),
-            (4, 0),
-            xycoords=panel.get_yaxis_transform(),
-            textcoords="offset points",
-            va="center",
-            fontsize=size,
-            color=color,
-        )
-        for text, value, color in levels
-    ]
-    figure.draw_without_rendering()
-    wanted = heights(panel, [value for _, value, _ in levels])
-    for note, place, own in zip(notes, apart(wanted, size * 1.3), wanted, strict=True):
-        note.set_position((4, place - own))
+    notes = {
+        panel: [
+            panel.annotate(
+                text,
+                (1, value),
+                (4, 0),
+                xycoords=panel.get_yaxis_transform(),
+                textcoords="offset points",
+                va="center",
+                fontsize=size,
+                color=color,
+            )
+            for text, value, color in named
+        ]
+        for panel, named in levels.items()
+    }
+    for panel in levels:
+        figure = panel.figure.get_figure(root=True)
+        assert figure is not None
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)  # as drawing would, each time
+            figure.set_layout_engine("none")
+    for panel, named in levels.items():
+        wanted = heights(panel, [value for _, value, _ in named])
+        for note, place, own in zip(notes[panel], apart(wanted, size * 1.3), wanted, strict=True):
+            note.set_position((4, place - own))

@@ -29,31 +29,37 @@ def names_a_secret(variable: str) -> bool:
 
 def masked(text: str) -> str:
     """The text without secrets."""
-    for secret in _known():
+    return _without(_known(), text)
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    for secret in secrets:
         text = text.replace(secret, "***")
     return _LOOKS_LIKE_ONE.sub("***", text)
 
 
 def refuse_in_overrides(overrides: Sequence[str]) -> None:
     """Raises UsageError, which names the key alone, where an override holds a secret."""
+    known = _known()
     for text in overrides:
         key, _, value = text.partition("=")
-        if _is_secret(key, value) or masked(key) != key:
+        if _is_secret(key, value, known) or masked(key) != key:
             raise UsageError(f"{masked(key)}: a token on the command line {_ADVICE}")
 
 
 def refuse_in_config(data: Mapping[str, Any]) -> None:
     """Raises UsageError, which names the key alone, where a composed config holds a secret."""
+    known = _known()  # once: there are a hundred keys
     for key, value in _leaves(data):
-        if _is_secret(key, value):
+        if _is_secret(key, value, known):
             raise UsageError(f"{key}: a token in a config {_ADVICE}")
 
 
-def _is_secret(key: str, value: str) -> bool:
+def _is_secret(key: str, value: str, known: Sequence[str]) -> bool:
     name = key.rpartition(".")[2].lstrip("+~")
     named_so = name in _KEYS and value not in ("", "null")
     misplaced = (name == "base_url" and "@" in value) or (name == "key_variable" and not names_a_secret(value))
-    return named_so or misplaced or masked(value) != value
+    return named_so or misplaced or _without(known, value) != value
 
 
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

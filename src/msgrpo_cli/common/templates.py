@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 from jinja2 import StrictUndefined, Template
@@ -88,8 +88,12 @@ class BoundedRange:
         return wanted
 
 
+@lru_cache(maxsize=256)
 def template_of(text: str) -> Template:
-    """A template whose unknown names are errors. Raises jinja2.TemplateError for a broken one."""
+    """A template whose unknown names are errors. Raises jinja2.TemplateError for a broken one.
+
+    The same for the same text: every copy of a game asks for its own, and rendering leaves nothing in it.
+    """
     return _environment().from_string(text)
 
 

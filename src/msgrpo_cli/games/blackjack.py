@@ -5,8 +5,7 @@ Knows cards and their chances. Knows nothing about tokens, models or training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar
 
 from .core import Transition
@@ -110,7 +109,7 @@ def _sum_of(cards: list[int]) -> Hand:
     return hand
 
 
-@lru_cache
+@cache
 def _outcomes(total: int, shown: int) -> dict[float, float]:
     """The chance of each reward when the player sticks with a sum and the dealer shows a card."""
     chances = {1.0: 0.0, 0.0: 0.0, -1.0: 0.0}
@@ -120,14 +119,16 @@ def _outcomes(total: int, shown: int) -> dict[float, float]:
     return chances
 
 
-def _dealer(hand: Hand) -> Iterator[tuple[int, float]]:
+@cache
+def _dealer(hand: Hand) -> tuple[tuple[int, float], ...]:
     """The dealer's final sums from here, with their chances."""
     if hand[0] >= _DEALER_STANDS:
-        yield hand[0], 1.0
-        return
+        return ((hand[0], 1.0),)
+    chances: dict[int, float] = {}
     for card, chance in _CHANCES.items():
         for final, later in _dealer(_with(hand, card)):
-            yield final, chance * later
+            chances[final] = chances.get(final, 0.0) + chance * later
+    return tuple(chances.items())
 
 
 def _shown(game: Blackjack) -> str:

@@ -27,6 +27,7 @@ from typing import Any
 import psutil
 
 from msgrpo_cli.common.cores import threads_of_each
+from msgrpo_cli.common.importing import importing
 from msgrpo_cli.common.signals import PARENT, asked_to_end, heeding
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config.schema import RunConfig
@@ -47,7 +48,8 @@ def work_on(
 ) -> dict[str, Any]:
     """Train, or go on training, in this process or in those that `parallel` asks for; as `training.train.train_job`."""
     if config.parallel.name == "none":
-        from msgrpo_cli.training.train import train_job  # heavy; by now a killed run can be resumed
+        with importing():
+            from msgrpo_cli.training.train import train_job  # heavy; by now a killed run can be resumed
 
         return train_job(config, run_dir, command=command, overrides=overrides, resume=resume)
     job = Job(config, run_dir.absolute(), list(command), list(overrides), resume)
@@ -237,7 +239,8 @@ class Agent:
             self.signal(signal.SIGKILL)
             last_words()
 
-        import torch.distributed.launcher.api  # noqa: F401 - heavy; not in a thread, where a signal could cut it off
+        with importing():
+            import torch.distributed.launcher.api  # noqa: F401 - not in a thread, where a signal could cut it off
 
         thread = threading.Thread(target=self.run, name="ranks", daemon=True)
         told, asked = False, None

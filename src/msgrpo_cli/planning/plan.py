@@ -25,7 +25,7 @@ from .duration import EFFICIENCIES, TimePlan, TimeQuestion, time_plan
 from .hardware import Hardware, found, this_cpu
 from .memory import MemoryPlan, MemoryQuestion, memory_plan
 from .precision import autocasts, gathered_bytes, summed_bytes
-from .prompts import encoder, play_key
+from .prompts import play_key, sample_of
 from .shares import Gathered, Sent, dealt, episode_bytes, most, sent, sent_of_parts
 from .workload import ExpectedPlay, Sample, expected_play, play_sample
 
@@ -164,7 +164,7 @@ def plan(config: RunConfig, hardware: Hardware, *, here: bool) -> Plan:
     shape = architecture_of(config.model)
     assert shape is not None
     counted = _processes(config, hardware)
-    return _plan(config, hardware, counted, shape, play_sample(config, encoder(config)), _free(hardware, here=here))
+    return _plan(config, hardware, counted, shape, sample_of(config), _free(hardware, here=here))
 
 
 def replanned(before: Plan, keys: Mapping[str, Any]) -> Plan:

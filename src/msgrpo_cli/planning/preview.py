@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgrpo_cli.common.importing import importing
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import EnvConfig, RunConfig
@@ -27,8 +28,9 @@ def shown(config: RunConfig) -> dict[str, Any]:
 
     There is no episode where a game of free text lists no moves.
     """
-    from msgrpo_cli.models.factory import load_conversation
-    from msgrpo_cli.models.loading import quiet_libraries
+    with importing():
+        from msgrpo_cli.models.factory import load_conversation
+        from msgrpo_cli.models.loading import quiet_libraries
 
     quiet_libraries()
     check_reachable(config.model)

@@ -1,4 +1,5 @@
-"""How long a run's first prompts are, counted by the model's own tokenizer where it is on this machine.
+"""How long a run's first prompts are, counted by the model's own tokenizer where it is on this machine, and the play
+that shows them.
 
 Knows games, prompts and a tokenizer that is loaded when it is asked for. Loads no weights. Knows nothing about memory,
 time or training.
@@ -6,14 +7,16 @@ time or training.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import lru_cache
 
+from msgrpo_cli.common.importing import importing
 from msgrpo_cli.config.prompt import prompt_of, with_example_turns
 from msgrpo_cli.config.schema import RunConfig, stage_names, stages
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.registry import make_game
 
-from .workload import Encode
+from .workload import Encode, Sample, play_sample
 
 
 def longest_first_prompt(config: RunConfig, encode: Encode) -> int:
@@ -73,6 +76,31 @@ def play_key(config: RunConfig) -> str:
     return config.model_copy(update={"seed": 0, "max_updates": 1, "algo": algo, "trainer": {}}).model_dump_json()
 
 
+def sample_of(config: RunConfig) -> Sample:
+    """The play that stands for a run's first updates; where it is counted by letters, the same for all models."""
+    encode = encoder(config)
+    return _sample_by_letters(_Played.by(config)) if encode is None else play_sample(config, encode)
+
+
+@dataclass(frozen=True)
+class _Played:
+    """A config, equal to those whose updates are played alike by whoever answers without a model."""
+
+    key: str
+    config: RunConfig = field(compare=False)
+
+    @classmethod
+    def by(cls, config: RunConfig) -> _Played:
+        parts = config.env, config.prompt, config.algo
+        numbers = config.seed, config.max_updates, config.rollout.max_live_episodes, config.model.init
+        return cls("\n".join([*(part.model_dump_json() for part in parts), repr(numbers)]), config)
+
+
+@lru_cache(maxsize=16)
+def _sample_by_letters(played: _Played) -> Sample:
+    return play_sample(played.config, None)
+
+
 def encoder(config: RunConfig) -> Encode | None:
     """The model's own tokenizer where it is on this machine; None where prompts cannot be counted."""
     from msgrpo_cli.runs.pretrained import is_local
@@ -80,8 +108,9 @@ def encoder(config: RunConfig) -> Encode | None:
     model = config.model
     if not is_local(model.path) and model.init == "pretrained" and not _cached_tokenizer(config):
         return None
-    from msgrpo_cli.models.factory import load_conversation
-    from msgrpo_cli.models.loading import quiet_libraries
+    with importing():
+        from msgrpo_cli.models.factory import load_conversation
+        from msgrpo_cli.models.loading import quiet_libraries
 
     quiet_libraries()
     try:

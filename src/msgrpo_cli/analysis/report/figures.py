@@ -145,7 +145,7 @@ def _curves(groups: Sequence[GroupReport]) -> Figure:
     panel.set_xlabel("update")
     panel.set_ylabel("total reward per episode")
     figure.legend(loc="outside lower left", ncols=1, frameon=False, fontsize=8)
-    name_levels(panel, named)
+    name_levels({panel: named})
     wanted = heights(panel, [note.xy[1] for note in letters])
     lines = heights(panel, [level for _, level, _ in named])
     for note, place, own in zip(letters, apart(wanted, _LETTER, lines), wanted, strict=True):

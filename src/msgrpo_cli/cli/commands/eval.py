@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from msgrpo_cli.common.importing import importing
 from msgrpo_cli.errors import UsageError
 
 from ..exit import ending
@@ -56,7 +57,8 @@ def evaluate(
         )
         if dry_run:
             return _show([config for _, config in asked], as_json)
-        from msgrpo_cli.evaluation.evaluate import evaluate_subjects
+        with importing():
+            from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 
         evaluate_subjects(asked, as_json=as_json)
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from msgrpo_cli.common.console import talk_on_stderr
+from msgrpo_cli.common.importing import importing
 
 from ..exit import ending
 from ..options import Verbose
@@ -27,7 +28,8 @@ def export(
     With it go its card, its scores, its curve and the commands that made it. Prints the folder.
     """
     with ending(verbose):
-        from msgrpo_cli.models.export import export as write
+        with importing():
+            from msgrpo_cli.models.export import export as write
 
         with talk_on_stderr():
             written = write(target, directory, merge=merge)

@@ -21,6 +21,7 @@ import numpy as np
 
 from msgrpo_cli.algo.episode_sampling import draw_episodes
 from msgrpo_cli.common.files import write_text
+from msgrpo_cli.common.importing import importing
 from msgrpo_cli.common.jsonl import read_lines
 from msgrpo_cli.common.memory import growth_of_peak, resident_memory
 from msgrpo_cli.common.seeding import generator
@@ -91,9 +92,10 @@ def main() -> None:
     """In the child: trains, then prints one JSON object on the last line."""
     saved, *allowed = sys.argv[1:]
     config = load_saved(Path(saved), allowed)
-    from msgrpo_cli.models.precision import device_for
+    with importing():
+        from msgrpo_cli.models.precision import device_for
 
-    from ..train import train_job  # and with it every library
+        from ..train import train_job  # and with it every library
 
     before, device = resident_memory(), device_for(config.trainer)
     run = Run(Path(saved).parent / "run")
