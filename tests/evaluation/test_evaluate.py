@@ -15,7 +15,7 @@ from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 from msgrpo_cli.evaluation.targets import asked_for
 from msgrpo_cli.runs.pretrained import local_path
 
-PLAYED = 500
+PLAYED = 1500
 
 
 def evaluated(target: str | None, *overrides: str, **more: Any) -> list[dict[str, Any]]:
