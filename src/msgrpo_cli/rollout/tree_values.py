@@ -173,9 +173,8 @@ def best_response(form: ExtensiveForm, seat: int, profile: Profile) -> BestRespo
                     worth[choice[place]] += reach[number] * chance * float(values[child])
             chosen[key] = max(worth, key=worth.__getitem__)
         for number in reversed(by_depth[depth]):
-            node, place = nodes[number], None
-            if seat in node.seats:
-                place = node.seats.index(seat)
+            node = nodes[number]
+            place = node.seats.index(seat) if seat in node.seats else None
             for index, (chance, child) in enumerate(zip(others[number], node.children, strict=True)):
                 if place is None or node.choices[index][place] == chosen[node.keys[place]]:
                     values[number] += chance * values[child]
