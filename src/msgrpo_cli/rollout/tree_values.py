@@ -174,9 +174,9 @@ def best_response(form: ExtensiveForm, seat: int, profile: Profile) -> BestRespo
             chosen[key] = max(worth, key=worth.__getitem__)
         for number in reversed(by_depth[depth]):
             node = nodes[number]
-            place = node.seats.index(seat) if seat in node.seats else None
+            own_place = node.seats.index(seat) if seat in node.seats else None
             for index, (chance, child) in enumerate(zip(others[number], node.children, strict=True)):
-                if place is None or node.choices[index][place] == chosen[node.keys[place]]:
+                if own_place is None or node.choices[index][own_place] == chosen[node.keys[own_place]]:
                     values[number] += chance * values[child]
     return BestResponse(float(values[0]), {key: {action: 1.0} for key, action in chosen.items()})
 
