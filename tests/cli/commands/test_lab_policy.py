@@ -39,3 +39,12 @@ def test_what_cannot_be_asked_is_told_in_a_line() -> None:
         ended = CliRunner().invoke(app, ["lab", "policy", *words])
         assert (ended.exit_code, ended.stdout) == (2, "")
         assert ended.stderr.startswith("error: ") and said in ended.stderr
+
+
+def test_a_run_s_best_checkpoint(finished_run: Path) -> None:
+    """With its own game, prompt and sampling, and another number of episodes."""
+    ended = CliRunner().invoke(app, ["lab", "policy", str(finished_run), "eval.episodes=10", "--json"])
+    assert ended.exit_code == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found["checkpoint"].startswith("checkpoints/")
+    assert found["value"][0] <= found["value_if_invalid"] <= found["value"][1]
