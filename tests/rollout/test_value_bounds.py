@@ -60,14 +60,16 @@ def test_by_hand(action: InvalidAction, penalty: float) -> None:
     known = Known({"down": 0.5})
     rules = PlayRules(invalid_action=action, format_penalty=penalty)
     found = worth(game, [start], rules, lambda taken, state: known).values[start]
+    chance = 0.25 if action == "random" else 0.0  # that an invalid answer wins beside or above the goal
+    worst = 0.5 * min(0.0, chance - penalty)
     last = {
-        "high": {start: 0.0, beside: 0.5 * 0 + 0.5 * 1.0, above: 0.5 * 1.0 + 0.5 * 1.0},
+        "high": {start: 0.0, beside: 0.5 * 1.0, above: 0.5 * 1.0 + 0.5 * 1.0},
         "invalid": {
             start: -0.5 * penalty,
-            beside: 0.5 * ({"random": 0.25}.get(action, 0.0) - penalty),
-            above: 0.5 * 1.0 + 0.5 * ({"random": 0.25}.get(action, 0.0) - penalty),
+            beside: 0.5 * (chance - penalty),
+            above: 0.5 * 1.0 + 0.5 * (chance - penalty),
         },
-        "low": {start: -0.5 * penalty, beside: -0.5 * penalty, above: 0.5 - 0.5 * penalty},
+        "low": {start: -0.5 * penalty, beside: worst, above: 0.5 * 1.0 + worst},
     }
     high = 0.5 * last["high"][beside] + 0.5 * max(last["high"].values())
     assert found["high"] == pytest.approx(high)
