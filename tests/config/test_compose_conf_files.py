@@ -7,6 +7,7 @@ import yaml
 
 from msgrpo_cli.config import hydra_app
 from msgrpo_cli.config.compose import compose, config_dir
+from support.places import EXTRAS
 
 CONF = config_dir()
 GROUPS = ("env", "model", "algo", "prompt", "rollout", "trainer", "engine", "parallel", "experiment")
@@ -88,8 +89,8 @@ def test_a_game_s_file_says_nothing_of_anything_else(env: str) -> None:
 
 @pytest.mark.parametrize(("model", "env"), PAIRS)
 def test_every_model_with_every_game(model: str, env: str) -> None:
-    if env == "textarena":
-        pytest.importorskip("textarena")
+    if env in EXTRAS:
+        pytest.importorskip(EXTRAS[env])
     config = compose("train", [f"model={model}", f"env={env}", *NEEDED.get(f"model/{model}.yaml", [])])
     assert (config.env.name, config.model.name) == (env, model)
     brought = (

@@ -290,6 +290,7 @@ def test_the_examples_are_read() -> None:
 LINES = _lines()
 NEEDS = {
     "textarena": "textarena",
+    "openspiel": "pyspiel",
     "tensorboard": "tensorboard",
     "hydra/launcher=joblib": "hydra_plugins.hydra_joblib_launcher",
     "hydra/launcher=slurm": "hydra_plugins.hydra_submitit_launcher",

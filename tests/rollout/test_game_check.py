@@ -24,7 +24,7 @@ from msgrpo_cli.planning import preview
 from msgrpo_cli.rollout import game_check
 from msgrpo_cli.rollout.game_check import CHECKS, _behind, _result, check_game
 from msgrpo_cli.rollout.visits import visits
-from support.places import ROOT
+from support.places import EXTRAS, ROOT
 
 QUICK = ("frozenlake", "snake_6x6", "guess_number", "blackjack")
 
@@ -86,8 +86,8 @@ def test_what_stands_behind_the_beginnings_of_texts() -> None:
     "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in options_of("env")]
 )
 def test_every_game_that_ships_passes_every_check(name: str) -> None:
-    if name == "textarena":
-        pytest.importorskip("textarena")
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name])
     checks = check_game(compose("train", [f"env={name}"]).env)
     assert [check.name for check in checks] == list(CHECKS)
     assert [(check.name, check.detail) for check in checks if not check.passed] == []
@@ -184,7 +184,7 @@ def test_the_list_names_every_game_with_its_scores(
 ) -> None:
     monkeypatch.setattr(preview, "_STARTS", starts)
     games = {game["name"]: game for game in json.loads(said("env", "list", "--json").stdout)}
-    assert list(games) == [name for name in options_of("env") if name not in ("gym", "mix", "textarena")]
+    assert list(games) == [name for name in options_of("env") if name not in ("gym", "mix", *EXTRAS)]
     keys = {"name", "actions", "max_steps", "initial_states", "random_score", "optimal_score", "optimal_is_exact"}
     assert all(game.keys() == keys for game in games.values())
     assert games["frozenlake"]["optimal_score"] == 1.0 and games["frozenlake"]["optimal_is_exact"]

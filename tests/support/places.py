@@ -3,3 +3,6 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+
+EXTRAS = {"textarena": "textarena", "openspiel": "pyspiel"}
+"""Games that need an extra of the same name, and the module that it brings."""

@@ -17,6 +17,7 @@ gymnasium.register("msgrpo/Snake-v0", entry_point="msgrpo_cli.games.snake.game:S
 gymnasium.register("msgrpo/GuessNumber-v0", entry_point="msgrpo_cli.games.guess_number:GuessNumber")
 gymnasium.register("msgrpo/Minesweeper-v0", entry_point="msgrpo_cli.games.minesweeper:Minesweeper")
 gymnasium.register("msgrpo/Sokoban-v0", entry_point="msgrpo_cli.games.sokoban:Sokoban")
+gymnasium.register("msgrpo/OpenSpiel-v0", entry_point="msgrpo_cli.games.openspiel:OpenSpielGame")
 gymnasium.register("msgrpo/TextArena-v0", entry_point="msgrpo_cli.games.textarena:TextArenaGame")
 
 __all__ = ["TextMediatedStochasticGame"]

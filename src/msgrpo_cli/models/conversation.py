@@ -74,8 +74,11 @@ class Conversation:
         """
         self.tokenizer = tokenizer
         self._kwargs = dict(chat_template_kwargs or {})
-        self._prefix = answer_prefix or ""
-        self._prefix_ids: list[int] = tokenizer.encode(self._prefix, add_special_tokens=False) if self._prefix else []
+        self.answer_prefix = answer_prefix or ""
+        """What every answer begins with, as text; the end of every prompt."""
+        self._prefix_ids: list[int] = (
+            tokenizer.encode(self.answer_prefix, add_special_tokens=False) if self.answer_prefix else []
+        )
         self._day = datetime.date.fromisoformat(date) if date else datetime.date.today()
         self._chosen = date is not None
         self._told: dict[str, str] = {}  # what the template's formats give on this day, found as it asks for them
@@ -142,9 +145,9 @@ class Conversation:
 
         Raises UsageError for a text that does not begin with the prefix.
         """
-        if not text.startswith(self._prefix):
-            raise UsageError(f"prompt.answer_prefix={self._prefix}: the answer {text} does not begin so")
-        said = text.removeprefix(self._prefix)
+        if not text.startswith(self.answer_prefix):
+            raise UsageError(f"prompt.answer_prefix={self.answer_prefix}: the answer {text} does not begin so")
+        said = text.removeprefix(self.answer_prefix)
         return [*self.tokenizer.encode(said, add_special_tokens=False), self.ends[0]]
 
     def _rendered(self, messages: Messages, *, tokenize: bool, prompt: bool = True) -> Any:

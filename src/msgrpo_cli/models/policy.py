@@ -20,6 +20,8 @@ from msgrpo_cli.games.guard import blaming
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.prompt import Messages, PromptTemplate
 
+from .answer_mass import Masses, Weighing, weigh
+from .beginnings import Tokens
 from .conversation import Conversation
 from .generation import Generated, Generator, Request, Sampling, generate
 from .kept_beginnings import KeptBeginnings
@@ -66,7 +68,7 @@ class LanguageAgentPolicy:
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
         """One sampled completion for each decision, all in one batch."""
-        prompts = [self._prompt(asked) for asked in decisions]
+        prompts = [self.prompt_ids(asked) for asked in decisions]
         with self._precision():
             keys = [asked.key for asked in decisions]
             sampling, talk = self.sampling, self.conversation
@@ -103,11 +105,22 @@ class LanguageAgentPolicy:
                 {"key": list(asked.key), "observation": asked.observation, "prompt_ids": list(prompt)},
             )
         text = self.conversation.text(answer.token_ids)
-        with blaming(type(asked.game).__name__, "in parse, at the decision {}", asked.key):
-            action = asked.game.parse(self.conversation.spoken(answer.token_ids))
+        action = self.meaning(asked, answer.token_ids)
         return Completion(text, action, prompt, answer.token_ids, answer.logprobs, answer.truncated)
 
-    def _prompt(self, asked: Decision) -> tuple[int, ...]:
+    def meaning(self, asked: Decision, token_ids: Sequence[int]) -> str | None:
+        """The action that an answer names, legal or not; None where it names none."""
+        with blaming(type(asked.game).__name__, "in parse, at the decision {}", asked.key):
+            return asked.game.parse(self.conversation.spoken(token_ids))
+
+    def weigh(self, prompts: Sequence[Tokens], answers: Sequence[Tokens], rows: int) -> list[Masses]:
+        """Of each prompt the probability that `act` answers exactly so; see `answer_mass.weigh`."""
+        talk = self.conversation
+        with self._precision():
+            return weigh(self.model, Weighing(prompts, answers, self.sampling, talk.pad_id, talk.ends, rows))
+
+    def prompt_ids(self, asked: Decision) -> tuple[int, ...]:
+        """What the model reads at a decision. Raises RunError where that does not fit."""
         game = asked.game
         messages = self._template.messages(game, asked.observation, asked.history)
         name, history = game.label or type(game).__name__, len(asked.history)

@@ -31,9 +31,12 @@ _SHOWN = 4  # actions of a game in the list
 _FORMS = {
     "gym": "any gymnasium environment with discrete actions",
     "textarena": "any single-player game of TextArena",
+    "openspiel": "a seat of any game of OpenSpiel",
     "mix": "several games in one run",
 }
 """Files of conf/env that are there to be filled in: examples, not games of their own."""
+_EXTRAS = {"textarena": ("TextArena", "textarena"), "openspiel": ("OpenSpiel", "pyspiel")}
+"""Of those that need an extra of the same name, what that is called and which module it brings."""
 
 
 @app.command("list")
@@ -105,9 +108,9 @@ def check(
 
 def _installed(names: Sequence[str]) -> list[str]:
     """Without those that need an extra which is not there; they are told."""
-    missing = [name for name in names if name == "textarena" and importlib.util.find_spec("textarena") is None]
+    missing = [name for name in names if name in _EXTRAS and importlib.util.find_spec(_EXTRAS[name][1]) is None]
     for name in missing:
-        print(f"not checked: {name} needs TextArena: pip install 'msgrpo[textarena]'", file=sys.stderr)
+        print(f"not checked: {name} needs {_EXTRAS[name][0]}: pip install 'msgrpo[{name}]'", file=sys.stderr)
     return [name for name in names if name not in missing]
 
 

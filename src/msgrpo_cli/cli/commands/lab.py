@@ -1,6 +1,8 @@
-"""`msgrpo lab credit`: which credit tells the truth, in a table, a plot and one JSON object.
+"""`msgrpo lab credit`: which credit tells the truth, in a table, a plot and one JSON object. `msgrpo lab policy`: the
+exact value of a policy.
 
-Knows options and how figures are shown. What is measured is in `training/bench/credit`.
+Knows options and how figures are shown. Knows nothing of how it is measured: `training/bench/credit` and
+`evaluation/exact_policy` do.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from msgrpo_cli.common.console import talk_on_stderr
+from msgrpo_cli.common.numbers import estimate, interval, percent
+from msgrpo_cli.errors import UsageError
 
 from ..exit import ending
-from ..options import AsJson, ConfigDirs, Overrides, Verbose, at_least, only_overrides
+from ..options import AllowModules, AsJson, ConfigDirs, Overrides, Verbose, at_least, is_override, only_overrides
 
-app = typer.Typer(rich_markup_mode=None, help="Compare ways of giving credit on the same episodes.")
+app = typer.Typer(rich_markup_mode=None, help="Look at credits, and at a policy, exactly.")
 
 Batches = Annotated[
     int,
@@ -138,3 +142,82 @@ def _draw(found: Mapping[str, Any], path: Path) -> None:
     axes.set(ylabel="correlation, or cosine", title=f"{found['model']} on {found['env']}", ylim=(None, 1.25))
     axes.legend(fontsize=8, ncols=4, loc="upper center")
     figure.savefig(path)
+
+
+Target = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RUN|CHECKPOINT|HUB_ID|KEY=VALUE",
+        help="A run (`last`), checkpoint, model folder or hub id; else the config's model.",
+    ),
+]
+StatesFile = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Also write what it says in every state there, as JSON.")
+]
+
+
+@app.command()
+def policy(
+    arguments: Target = None,
+    out: StatesFile = None,
+    config_dir: ConfigDirs = None,
+    allow_module: AllowModules = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compute what a model's policy is worth, beside a sample.
+
+    From the probability of every action in every state that can be reached, where a game can be put into its states;
+    bounds where answers are left over. The starts are those of msgrpo eval: eval.episodes, eval.split, eval.seed.
+    """
+    with ending(verbose):
+        others = [text for text in arguments or [] if not is_override(text)]
+        if len(others) > 1:
+            raise UsageError(f"{others[1]}: a second policy, after {others[0]}; overrides look like KEY=VALUE")
+        from msgrpo_cli.common.files import write_json
+        from msgrpo_cli.evaluation.targets import asked_for
+
+        overrides = [text for text in arguments or [] if is_override(text)]
+        asked = asked_for(
+            others[0] if others else None, overrides, config_dirs=config_dir or [], allow_modules=allow_module or []
+        )
+        with talk_on_stderr():
+            from msgrpo_cli.evaluation.exact_policy import measure_policies
+
+            found = measure_policies(asked)
+            states = [one.pop("of_states") for one in found]
+            if out is not None:
+                write_json(out, [{**one, "of_states": rows} for one, rows in zip(found, states, strict=True)])
+        if as_json:
+            print(json.dumps(found if len(found) > 1 else found[0], allow_nan=False))
+        else:
+            print("\n\n".join(map(_told, found)))
+            if out is not None:
+                print(f"what it says in every state is written to {out}")
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    """A policy's worth, for people."""
+    sampled, uncovered = found["sampled"], found["uncovered"]
+    low, high = found["value"]
+    whose = found["checkpoint"] or found["model"]
+    rows = {
+        "random play, exact": estimate(found["random"]),
+        "computed, between": interval((low, high)),
+        "  uncovered answers invalid": estimate(found["value_if_invalid"]),
+        f"sampled, {sampled['episodes']} episodes": estimate(
+            sampled["mean_total_reward"], sampled["mean_total_reward_ci95"]
+        ),
+        "optimal play, exact": estimate(found["optimal"]),
+    }
+    width = max(map(len, rows))
+    return "\n".join(
+        [
+            f"{whose} on {found['env']}: {found['distinct_initial_states']} distinct starts ({found['split']}), "
+            f"{found['states']} states",
+            *(f"{name:<{width}}  {value}" for name, value in rows.items()),
+            f"Uncovered, answers other than a bare action: {percent(uncovered['mean'])} of all decisions, "
+            f"{percent(uncovered['worst'])} at worst.",
+            f"Known to be invalid: {percent(found['invalid'])}. The sample's interval allows for other starts, too.",
+        ]
+    )

@@ -32,11 +32,11 @@ from msgrpo_cli.models.surroundings import neutralise
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.play import Decision
 from msgrpo_cli.rollout.players import ExactPlayer
+from msgrpo_cli.rollout.values import Habit, PolicyValues, reachable
 from msgrpo_cli.runs.directory import Run
 
 from ..settings import training_arguments, update_rules
 from ..trainer import MSGRPOTrainer
-from .values import Habit, PolicyValues, reachable
 
 EXACT = {"optimal": "Q* - V*", "policy": "Q^pi - V^pi"}
 """What the credits are held against, where it is known; each also has a gradient of its own."""

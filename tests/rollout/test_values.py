@@ -10,7 +10,7 @@ from msgrpo_cli.games.core import PlaceableDynamics
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.rollout.play import PlayRules, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, RandomPlayer
-from msgrpo_cli.training.bench.values import Habit, PolicyValues, reachable
+from msgrpo_cli.rollout.values import Habit, PolicyValues, reachable
 from support.planted_games import Fenced
 
 UNIFORM = Habit(dict.fromkeys(FrozenLake.actions, 0.25))
