@@ -13,7 +13,7 @@ from .section import Positive, Section
 
 NAMED_SEATS = ("self", "random", "greedy", "search", "pool")
 """Whoever else sits somewhere is a checkpoint, by its path."""
-Seats = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)]
+Seats = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 """Who sits on each seat: one of `NAMED_SEATS`, or the path of a checkpoint."""
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.episode import SELF
-from msgrpo_cli.errors import shown
+from msgrpo_cli.errors import UsageError, shown
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.rollout.players import players_of
 from msgrpo_cli.rollout.seating import POOL, REFERENCES
 
 from .schema import RunConfig, stages
@@ -36,6 +38,21 @@ def seat_problems(config: RunConfig) -> list[str]:
     return list(dict.fromkeys([*lines, *_pool_problems(config), *_not_with_several(config, several[0].players)]))
 
 
+def refuse_several(config: RunConfig, command: str) -> None:
+    """Raise UsageError where a command that plays games of one player is given one of several."""
+    if (players := make_game(config.env).players) > 1:
+        raise UsageError(
+            f"env={config.env.name}: has {players} players, and {command} looks at games of one; take another game"
+        )
+
+
+def seats_counted(config: RunConfig) -> tuple[int, int]:
+    """How many seats the game has, and on how many of them `self` sits in training."""
+    players = make_game(config.env).players
+    seats = config.selfplay.seats
+    return players, players if seats is None else seats.count(SELF)
+
+
 def _of_one_player(config: RunConfig) -> list[str]:
     given = {"selfplay.seats": config.selfplay.seats, "eval.seats": config.eval.seats}
     return [
@@ -53,18 +70,17 @@ def _unfit(key: str, seats: Sequence[str], game: TextMediatedStochasticGame, con
     said = shown(f"{key}={_typed(seats)}")
     example = f"{key}={_typed([SELF, *['random'] * (game.players - 1)])}"
     if len(seats) != game.players:
-        return [f"{said}: {len(seats)} seats, and {config.env.name} has {game.players} players; such as {example}"]
+        return [
+            f"{said}: {counted(len(seats), 'seat')}, and {config.env.name} has {game.players} players; such as {example}"
+        ]
     lines = []
     if SELF not in seats:
         lines.append(f"{said}: self sits nowhere, so nobody is trained or scored; such as {example}")
     if POOL in seats and key == "eval.seats":
         lines.append(f"{said}: the pool changes in the course of a run; name a checkpoint of it by its path")
-    game.reset(seed=0)
-    missing = {"greedy": game.greedy_action() is None, "search": game.search_action() is None}
-    missing["random"] = not game.lists_moves()
+    able = [SELF, *players_of(game)]
     for who in dict.fromkeys(seats):
-        if missing.get(who):
-            able = [SELF, *(name for name in REFERENCES if not missing[name])]
+        if who in REFERENCES and who not in able:
             lines.append(f"{said}: {config.env.name} has no player {who}; take {', '.join(able)} or a checkpoint")
         elif who not in NAMED_SEATS and not (Path(who).expanduser() / "msgrpo.json").is_file():
             lines.append(

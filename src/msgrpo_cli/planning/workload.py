@@ -21,6 +21,7 @@ from msgrpo_cli.algo.batching import Row, shared_out, step_rows, times_read
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.config.seats import seats_counted
 from msgrpo_cli.episode import Completion, Episode
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.beginnings import PASS, common_of, distinct_beginnings, plan
@@ -231,6 +232,7 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
     length = sample.episode_length
     expected = lengthened(length, config.env.max_steps, noise=config.model.init == "random")
     played = algo.groups_per_update * algo.group_size
+    players, own = seats_counted(config)
     share = algo.fraction if EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share else 1.0
     drawn = max(1, math.floor(share * played + 0.5))
     longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
@@ -245,9 +247,9 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
     cut = (min(most, math.ceil(step)), width, a_pass, uneven, processes, rollout.max_new_tokens)
     return ExpectedPlay(
         decisions=played * expected,
-        decisions_at_most=played * config.env.max_steps,
+        decisions_at_most=played * players * config.env.max_steps,
         rows=drawn * expected,
-        rows_at_most=drawn * config.env.max_steps,
+        rows_at_most=drawn * own * config.env.max_steps,
         episode_length=length,
         prompt_tokens=min(sample.prompt_tokens, longest),
         longest_prompt=longest,

@@ -18,8 +18,7 @@ from msgrpo_cli.games.guard import reason
 from msgrpo_cli.games.registry import GameSpec
 from msgrpo_cli.games.seats import MultiPlayerGame, utility_problem
 
-from .players import RandomPlayer
-from .seating import REFERENCES
+from .players import RandomPlayer, players_of
 from .tables import Place, against_random_play, bring, drawn_turn, made, places
 from .visits import OBSERVATIONS, SEEDS, Fault
 
@@ -240,10 +239,8 @@ def _ends(env: GameSpec) -> str:
 def _values(env: GameSpec) -> str:
     """Reference players on every seat, against random play on the others."""
     game, said = made(env), []
-    game.reset(seed=0)
-    able = {"random": True, "greedy": game.greedy_action() is not None, "search": game.search_action() is not None}
-    for name in (name for name in REFERENCES if able[name]):
-        found = against_random_play(env, REFERENCES[name]())
+    for name, player in players_of(game).items():
+        found = against_random_play(env, player)
         for seat in range(game.players):
             rewards = [pair.total_reward for pair in found if pair.seat == seat]
             interval = mean_interval(rewards) if len(rewards) > 1 else None
