@@ -127,7 +127,8 @@ def test_a_run_goes_on_exactly(run: Path, config: RunConfig, tmp_path: Path) -> 
 
 def test_two_checkpoints_play_each_other(run: Path, games: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = run / "checkpoints" / "checkpoint-3"
-    asked = asked_for(str(other), ["eval.episodes=4", f"eval.seats=[self,'{other}']"], [games], ["hiding"])
+    seats = f"eval.seats=[self,'{other}']"
+    asked = asked_for(str(other), ["eval.episodes=4", seats], config_dirs=[games], allow_modules=["hiding"])
     [result] = evaluate_subjects(asked, as_json=True)
     assert result["seats"] == ["self", str(other)] and result["episodes"] == 4
     capsys.readouterr()

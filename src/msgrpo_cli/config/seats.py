@@ -70,9 +70,8 @@ def _unfit(key: str, seats: Sequence[str], game: TextMediatedStochasticGame, con
     said = shown(f"{key}={_typed(seats)}")
     example = f"{key}={_typed([SELF, *['random'] * (game.players - 1)])}"
     if len(seats) != game.players:
-        return [
-            f"{said}: {counted(len(seats), 'seat')}, and {config.env.name} has {game.players} players; such as {example}"
-        ]
+        given = counted(len(seats), "seat")
+        return [f"{said}: {given}, and {config.env.name} has {game.players} players; such as {example}"]
     lines = []
     if SELF not in seats:
         lines.append(f"{said}: self sits nowhere, so nobody is trained or scored; such as {example}")
