@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from msgrpo_cli.cli.app import app
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import pairs
@@ -132,6 +134,19 @@ def test_two_checkpoints_play_each_other(run: Path, games: Path, capsys: pytest.
     [result] = evaluate_subjects(asked, as_json=True)
     assert result["seats"] == ["self", str(other)] and result["episodes"] == 4
     capsys.readouterr()
+
+
+def test_commands_show_seats_or_refuse_them(games: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = f"--config-dir={games}"
+    said = CliRunner().invoke(app, ["env", "show", "hiding", folder]).stdout
+    assert "2 players; the prompt of player 0, who decides first" in said and "player 1 " in said
+    played = CliRunner().invoke(app, ["play", "hiding", folder], input="left\nup\n").stdout
+    assert "You are player 0 of 2." in played and "You are player 1" not in played
+    assert "player 0, you: total reward" in played and "player 1, random: total reward" in played
+    for command in (["lab", "credit"], ["bench", "rollout"]):
+        refused = CliRunner().invoke(app, [*command, "env=hiding", folder])
+        assert refused.exit_code == 2 and "env=hiding: has 2 players" in refused.output
 
 
 def test_what_is_in_the_pool() -> None:
