@@ -58,7 +58,7 @@ def games(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before = list(sys.path)
     yield folder
     sys.path[:] = before
-    for name in ("hiding", "two_cards", "two_hands"):
+    for name in ("hiding", "two_cards", "two_hands", "two_meeting"):
         sys.modules.pop(name, None)
 
 
@@ -134,6 +134,28 @@ def test_two_checkpoints_play_each_other(run: Path, games: Path, capsys: pytest.
     [result] = evaluate_subjects(asked, as_json=True)
     assert result["seats"] == ["self", str(other)] and result["episodes"] == 4
     capsys.readouterr()
+
+
+def test_two_seats_of_one_policy_learn_to_meet(games: Path, tmp_path: Path) -> None:
+    overrides = [
+        "experiment=smoke",
+        "env=meeting",
+        "max_updates=8",
+        "algo.groups_per_update=4",
+        "algo.group_size=16",
+        "algo.invalid_action=noop",
+        "algo.format_penalty=0.1",
+        "eval.episodes=20",
+        "eval.every=0",
+        "eval.seats=[self,self]",
+        "save.every=8",
+    ]
+    config = compose("train", overrides, [games])
+    train_job(config, tmp_path / "run", command=["test"], overrides=overrides)
+    trained = [row for row in rows(tmp_path / "run") if row["kind"] == "train"]
+    assert trained[0]["total_reward"] < 0.0 and trained[-1]["total_reward"] > 1.0, "of 2"
+    assert trained[-1]["total_reward/seat0"] == trained[-1]["total_reward/seat1"], "a common reward, no penalty left"
+    assert trained[-1]["pairs_played"] == 2 * trained[-1]["episodes_played"] == 128
 
 
 def test_commands_show_seats_or_refuse_them(games: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

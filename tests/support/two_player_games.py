@@ -1,6 +1,6 @@
-"""Users' games of two players, one file each, written where a user's module would lie: cards in turn, hands at once.
+"""Users' games of two players, one file each, written where a user's module would lie: in turn, and at once.
 
-They are made here, not taken from anywhere: a card game with hidden cards and a bet, like Kuhn's, and a matrix game.
+They are made here, not taken from anywhere: a card game with hidden cards and a bet, like Kuhn's, and two matrix games.
 """
 
 from __future__ import annotations
@@ -114,17 +114,61 @@ class Hands(MultiPlayerGame):
 
 gymnasium.register("me/Hands-v0", entry_point=Hands)
 '''
+MEETING = '''
+import gymnasium
+from msgrpo_cli.games import MultiPlayerGame
+
+
+class Meeting(MultiPlayerGame):
+    """Both win where they go the same way, in a direction that `tiny` knows a word for."""
+
+    actions = ("left", "right", "up", "down")
+    utility = "common"
+    seats_are_alike = True
+    initial_states = "few"
+
+    def __init__(self, max_steps: int = 2):
+        super().__init__(max_steps)
+
+    def new_game(self, rng):
+        self.met = 0
+
+    def to_move(self):
+        return (0, 1)
+
+    def play_turn(self, actions):
+        gain = 1.0 if actions[0] == actions[1] else 0.0
+        self.met += int(gain)
+        return (gain, gain), None
+
+    def describe_to(self, player, observation="full"):
+        return f"met {self.met}"
+
+    def rules(self):
+        return "Go where the other goes."
+
+    def state_key(self):
+        return bytes([self.met])
+
+    def information_key(self, player):
+        return bytes([self.met])
+
+
+gymnasium.register("me/Meeting-v0", entry_point=Meeting)
+'''
 KEYS = {
+    "meeting": "name: meeting\nid: two_meeting:me/Meeting-v0\nmax_steps: 2\n",
     "cards": "name: cards\nid: two_cards:me/Cards-v0\nmax_steps: 3\n",
     "hands": "name: hands\nid: two_hands:me/Hands-v0\nrounds: 2\nmax_steps: 2\n",
 }
 
 
 def write_games(folder: Path) -> None:
-    """Makes a folder for --config-dir, with the games `env=cards` and `env=hands` in it."""
+    """Makes a folder for --config-dir, with the games `env=cards`, `env=hands` and `env=meeting` in it."""
     (folder / "env").mkdir(parents=True, exist_ok=True)
     (folder / "two_cards.py").write_text(CARDS)
     (folder / "two_hands.py").write_text(HANDS)
+    (folder / "two_meeting.py").write_text(MEETING)
     for name, keys in KEYS.items():
         (folder / "env" / f"{name}.yaml").write_text(keys)
 
