@@ -229,18 +229,16 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
     """A whole update like the sample, shared out among so many processes; a further pass over the model costs as much
     as so many tokens."""
     algo, rollout = config.algo, config.rollout
-    length = sample.episode_length
-    expected = lengthened(length, config.env.max_steps, noise=config.model.init == "random")
+    length, (players, own) = sample.episode_length, seats_counted(config)
+    expected = lengthened(length, players * config.env.max_steps, noise=config.model.init == "random")
     played = algo.groups_per_update * algo.group_size
-    players, own = seats_counted(config)
     share = algo.fraction if EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share else 1.0
     drawn = max(1, math.floor(share * played + 0.5))
     longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
     drawn_from = (share, algo.share_prompts)
     distinct = sample.once(("distinct", *drawn_from), lambda: _distinct(sample, *drawn_from))
     step = drawn * expected * distinct / algo.optimizer_steps / processes
-    most = max(1, int(config.trainer["per_device_train_batch_size"]))
-    width = None if sample.measured else longest
+    most, width = max(1, int(config.trainer["per_device_train_batch_size"])), None if sample.measured else longest
     alone = _actions_alone(config)
     uneven = config.model.init != "random" and not algo.share_prompts  # random weights never end an answer early
     a_pass = cost_of_a_pass if algo.share_prompts else None
