@@ -5,10 +5,13 @@ Knows completions, steps and episodes. Knows nothing about models, games, files 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from msgrpo_cli.common.seeding import Key
+
+SELF = "self"
+"""Who sits where the policy in training, or the one that is scored, plays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,12 @@ class Start:
     """Number of the episode within its group."""
     key: Key
     """Names the randomness of everything after the initial state."""
+    seats: tuple[str, ...] = ()
+    """Who sits on each seat of a game of several players; empty where there is one, or all are `self`."""
+
+    def player(self, seat: int) -> str:
+        """Who sits there."""
+        return self.seats[seat] if self.seats else SELF
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,8 @@ class Step:
     action: str | None
     """The action played; None where the game was not stepped."""
     reward: float
-    """Reward of this step, the format penalty already subtracted."""
+    """Reward of this step, the format penalty already subtracted. Of several players: all that the seat gets from this
+    decision of its own up to its next; with its first also what it got before."""
     state_key: bytes
     """The state in which the decision was taken."""
     optimal_action: str | None = None
@@ -61,6 +71,8 @@ class Step:
     illegal: bool | None = None
     """Whether the completion, invalid then, held an action of the game that is no move of this state; None where all
     actions are moves of all states."""
+    seat: int = 0
+    """Who decided, of several players."""
 
     @property
     def valid(self) -> bool:
@@ -75,8 +87,20 @@ def illegal_rate(steps: Sequence[Step]) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Seat:
+    """What one seat of a game of several players had of an episode."""
+
+    player: str
+    """Who sat there."""
+    total_reward: float
+    """Undiscounted sum of its rewards, penalties included; also of a seat that never came to decide."""
+    success: bool | None
+    """As the game declares it for this seat; None where it declares none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Episode:
-    """One game from start to end."""
+    """One game from start to end; of several players with the steps of all seats, or as a pair with those of one."""
 
     env: str
     start: Start
@@ -88,16 +112,46 @@ class Episode:
     ended_by: str
     """The game's word for its end, or "step limit", or "invalid"."""
     success: bool | None
-    """As the game declares it; None where it declares none."""
+    """As the game declares it; None where it declares none. Of several players it belongs to a seat."""
     game_metrics: tuple[tuple[str, float], ...] = ()
     """Further numbers that the game reports about the episode."""
+    seats: tuple[Seat, ...] = ()
+    """Of several players: what each seat had."""
+    seat: int | None = None
+    """Of a pair of several players: whose steps these are."""
+    began: bytes | None = None
+    """Of several players: the whole initial state, in which this seat may not have decided."""
 
     @property
     def total_reward(self) -> float:
-        """Undiscounted sum of the rewards, penalties included."""
+        """Undiscounted sum of the rewards, penalties included.
+
+        Raises ValueError of a whole episode of several players, which has no total of its own: see `seats`, `pairs`.
+        """
+        if self.seats and self.seat is None:
+            raise ValueError("a whole episode of several players has a total reward for each seat, and none of its own")
         return sum(step.reward for step in self.steps)
 
     @property
     def state_key(self) -> bytes:
         """The whole initial state."""
-        return self.steps[0].state_key
+        return self.steps[0].state_key if self.began is None else self.began
+
+
+def pairs(episodes: Iterable[Episode], player: str | None = SELF) -> list[Episode]:
+    """(episode, seat) pairs, in order: each an episode with the steps, reward and success of one seat alone.
+
+    Of the seats where `player` sits (None: of all); one that never came to decide has no pair. An episode of one player
+    is its own pair.
+    """
+    return [pair for episode in episodes for pair in _pairs(episode, player)]
+
+
+def _pairs(episode: Episode, player: str | None) -> Iterable[Episode]:
+    if not episode.seats or episode.seat is not None:
+        yield episode
+        return
+    for seat, had in enumerate(episode.seats):
+        steps = tuple(step for step in episode.steps if step.seat == seat)
+        if steps and player in (None, had.player):
+            yield replace(episode, steps=steps, success=had.success, seat=seat)

@@ -10,7 +10,7 @@ import pytest
 
 from msgrpo_cli import evaluate, train
 from msgrpo_cli.config.compose import compose
-from msgrpo_cli.config.schema import SCENARIOS
+from msgrpo_cli.config.schema_eval import SCENARIOS
 from support.model_server import served
 from support.small_qwen import qwen_of_one_layer, small_qwen
 

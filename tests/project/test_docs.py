@@ -303,7 +303,9 @@ def beside_the_users_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A folder that holds what the pages tell the reader to write."""
     for name, start in {
         "my_games/corridor.py": "# corridor.py",
-        "my_games/env/corridor.yaml": "# my_games/env",
+        "my_games/env/corridor.yaml": "# my_games/env/corridor",
+        "my_games/hiding.py": "# hiding.py",
+        "my_games/env/hiding.yaml": "# my_games/env/hiding",
     }.items():
         [block] = [one for one in _parts(DOCS / "games.md")[1] if one.lines and one.lines[0].startswith(start)]
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

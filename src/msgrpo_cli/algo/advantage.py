@@ -6,6 +6,7 @@ Shape suffixes: G groups, K episodes of a group, N values of any kind.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -39,9 +40,14 @@ def normalised(value_N: np.ndarray, pool_N: np.ndarray, scale: Scale = "group") 
     return result_N
 
 
-def equal_rewards(rewards_GK: np.ndarray) -> np.ndarray:
-    """Which groups tell nothing because their rewards are equal; booleans, shape (G,)."""
-    return np.array([_equal(values) for values in np.asarray(rewards_GK, dtype=np.float64)])
+def equal_rewards(rewards_GK: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    """Which groups tell nothing because their rewards are equal; booleans, shape (G,). Groups may differ in size."""
+    return np.array([_equal(np.asarray(values, dtype=np.float64)) for values in rewards_GK])
+
+
+def by_group(value_E: np.ndarray, group_E: np.ndarray) -> list[np.ndarray]:
+    """The values of each group; groups are numbered from 0 and stand one after the other."""
+    return np.split(value_E, np.flatnonzero(np.diff(group_E)) + 1)
 
 
 def _equal(values: np.ndarray) -> bool:

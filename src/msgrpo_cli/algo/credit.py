@@ -69,8 +69,12 @@ class Rewards:
         return to_go_S
 
 
-def rewards_of(episodes: Sequence[Episode], group_size: int) -> Rewards:
-    """The rewards of episodes that stand group by group."""
+def rewards_of(episodes: Sequence[Episode], groups: int | np.ndarray) -> Rewards:
+    """The rewards of episodes that stand group by group.
+
+    `groups`: the one size of them, or the number of each episode's group. Of games of several players these are
+    (episode, seat) pairs, and a group holds those of one seat.
+    """
     states: dict[bytes, int] = {}
     steps = [
         (step.reward, number, t, states.setdefault(step.state_key, len(states)))
@@ -83,7 +87,7 @@ def rewards_of(episodes: Sequence[Episode], group_size: int) -> Rewards:
         np.array(episode),
         np.array(time),
         np.array(state),
-        np.arange(len(episodes)) // group_size,
+        np.arange(len(episodes)) // groups if isinstance(groups, int) else groups,
     )
 
 
@@ -155,9 +159,12 @@ CREDITS: dict[CreditName, Credit] = {
 
 
 def step_advantages(
-    episodes: Sequence[Episode], group_size: int, credit: CreditName, rules: CreditRules
+    episodes: Sequence[Episode], groups: int | np.ndarray, credit: CreditName, rules: CreditRules
 ) -> tuple[np.ndarray, ...]:
-    """The advantage of every step of every episode: one float64 array of shape (T,) for each episode."""
-    rewards = rewards_of(episodes, group_size)
+    """The advantage of every step of every episode: one float64 array of shape (T,) for each episode.
+
+    `groups` as in `rewards_of`.
+    """
+    rewards = rewards_of(episodes, groups)
     advantage_S = CREDITS[credit].advantages(rewards, rules)
     return tuple(np.split(advantage_S, np.flatnonzero(np.diff(rewards.episode_S)) + 1))

@@ -1,18 +1,19 @@
 """Which of the played episodes are trained on: all, a share that is drawn, or the groups that tell something.
 
 Knows advantages, rewards and probabilities, as float64 arrays. Knows nothing about games, tokens or models.
-Shape suffixes: G groups, K episodes of a group, E episodes of the pool, group by group.
+Shape suffixes: G groups, K episodes of a group, E episodes of the pool, group by group. Of games of several players
+each (episode, seat) pair stands for an episode, and groups, of the pairs of one seat, may differ in size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from .advantage import equal_rewards
+from .advantage import by_group, equal_rewards
 
 EpisodeSampling = Literal["all", "uniform", "absolute_advantage", "variance_filter", "dynamic"]
 SamplingScope = Literal["update", "group"]
@@ -81,6 +82,8 @@ class Pool:
     """Absolute advantage; where steps differ, the mean of theirs."""
     spread_G: np.ndarray
     """Standard deviation of each group's total rewards, 0 exactly where they are equal."""
+    group_E: np.ndarray
+    """Number of each episode's group, from 0."""
     draws: int
     """k = max(1, floor(fraction n + 0.5)): how many of its n episodes are wanted."""
     fraction: float
@@ -88,7 +91,7 @@ class Pool:
 
     def of_groups(self, chosen_G: np.ndarray) -> np.ndarray:
         """Probabilities that take every episode of the chosen groups and no other."""
-        return np.repeat(chosen_G.astype(np.float64), len(self.weight_E) // len(self.spread_G))
+        return np.asarray(chosen_G.astype(np.float64)[self.group_E])
 
 
 def take_all(pool: Pool) -> np.ndarray:
@@ -150,9 +153,11 @@ EPISODE_SAMPLINGS: dict[EpisodeSampling, SamplingKind] = {
 }
 
 
-def reward_spread(reward_GK: np.ndarray) -> np.ndarray:
+def reward_spread(reward_GK: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     """Standard deviation (Bessel) of each group's rewards, 0 exactly where they are equal; shape (G,)."""
-    return np.where(equal_rewards(reward_GK), 0.0, np.asarray(reward_GK, dtype=np.float64).std(axis=1, ddof=1))
+    groups = [np.asarray(values, dtype=np.float64) for values in reward_GK]
+    equal_G = equal_rewards(groups)
+    return np.array([0.0 if equal else values.std(ddof=1) for values, equal in zip(groups, equal_G, strict=True)])
 
 
 def draw_episodes(
@@ -166,31 +171,57 @@ def draw_episodes(
     correction: SamplingCorrection = "none",
     reward_GK: np.ndarray | None = None,
 ) -> Draw:
-    """Draw the episodes to train on from groups of shape (G, K); the pools are flattened to E = G K.
+    """`draw_from_groups` where all groups have one size: shape (G, K), flattened to E = G K."""
+    groups, size = advantage_GK.shape
+    return draw_from_groups(
+        advantage_GK.reshape(-1),
+        np.repeat(np.arange(groups), size),
+        sampling,
+        rng,
+        fraction=fraction,
+        exponent=exponent,
+        scope=scope,
+        correction=correction,
+        reward_E=None if reward_GK is None else reward_GK.reshape(-1),
+    )
 
-    Of advantages only the absolute value counts; where steps differ it is the mean of theirs. `reward_GK` are total
+
+def draw_from_groups(
+    advantage_E: np.ndarray,
+    group_E: np.ndarray,
+    sampling: EpisodeSampling,
+    rng: np.random.Generator,
+    *,
+    fraction: float = 1.0,
+    exponent: float = 1.0,
+    scope: SamplingScope = "update",
+    correction: SamplingCorrection = "none",
+    reward_E: np.ndarray | None = None,
+) -> Draw:
+    """Draw the episodes to train on; their groups are numbered from 0 and stand one after the other.
+
+    Of advantages only the absolute value counts; where steps differ it is the mean of theirs. `reward_E` are total
     rewards, by default the advantages. `inverse_probability` undoes the preference of a draw by multiplying A_e by
     m / (n p_e). A pool without any advantage yields nothing under every sampling: there is no signal in it. `all` has
     one pool whatever the scope, so that it takes every episode wherever there is any signal.
     """
-    groups, size = advantage_GK.shape
-    weight_GK = np.abs(advantage_GK)
-    spread_G = reward_spread(advantage_GK if reward_GK is None else reward_GK)
-    drawn_E = np.zeros(groups * size, dtype=bool)
-    factor_E = np.ones(groups * size)
+    absolute_E = np.abs(advantage_E)
+    spread_G = reward_spread(by_group(advantage_E if reward_E is None else reward_E, group_E))
+    drawn_E = np.zeros(len(advantage_E), dtype=bool)
+    factor_E = np.ones(len(advantage_E))
     pools = (
-        [np.arange(groups)]
+        [np.arange(len(spread_G))]
         if scope == "update" or sampling == "all"
-        else [np.array([group]) for group in range(groups)]
+        else [np.array([group]) for group in range(len(spread_G))]
     )
     for members in pools:
-        weight_E = weight_GK[members].reshape(-1)
+        place_E = np.flatnonzero(np.isin(group_E, members))
+        weight_E = absolute_E[place_E]
         if not weight_E.any():
             continue
-        place_E = (members[:, None] * size + np.arange(size)).reshape(-1)
         wanted = max(1, int(fraction * len(weight_E) + 0.5))
         probability_E = EPISODE_SAMPLINGS[sampling].probabilities(
-            Pool(weight_E, spread_G[members], wanted, fraction, exponent)
+            Pool(weight_E, spread_G[members], group_E[place_E] - members[0], wanted, fraction, exponent)
         )
         drawn_E[place_E] = systematic_sample(probability_E, rng)
         if correction == "inverse_probability":

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from msgrpo_cli.config import trainer_fields
 from msgrpo_cli.config.compose import config_dir, config_folders, option_names
-from msgrpo_cli.config.schema import SCENARIOS, RunConfig
+from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.config.schema_eval import SCENARIOS
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.runs.gguf import is_gguf
 from msgrpo_cli.runs.pretrained import ASSETS, EMBEDDED

@@ -14,13 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 from msgrpo_cli.config.schema import RunConfig
-from msgrpo_cli.episode import Completion, Start
+from msgrpo_cli.episode import SELF, Completion, Start, pairs
+from msgrpo_cli.evaluation.opponents import seated_player
 from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame, is_illegal
 from msgrpo_cli.games.guard import blaming
 from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.games.seats import SeatView
 from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, players_of
 from msgrpo_cli.rollout.prompt import PromptTemplate
+from msgrpo_cli.rollout.seating import SeatedPolicy, against_random
 
 _ARROWS = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}
 _ARROWS |= {key.replace("[", "O"): action for key, action in _ARROWS.items()}
@@ -47,6 +50,8 @@ class Person:
     def _decide(self, decision: Decision) -> Completion:
         messages = self._template.messages(decision.game, decision.observation, decision.history)
         first = decision.key[-1] == 0
+        if isinstance(decision.game, SeatView):
+            print(f"You are player {decision.game.player} of {decision.game.players}.")
         print("\n\n".join(text for role, text in messages if first or role != "system"))
         game, moves = decision.game, decision.game.legal()
         while True:
@@ -76,19 +81,25 @@ class Person:
 def play_in_terminal(config: RunConfig, seed: int | None = None) -> None:
     """Play one episode from a start of its own; raises KeyboardInterrupt where the person leaves by Ctrl-C."""
     chosen = secrets.randbelow(2**31) if seed is None else seed
-    start = Start(chosen, 0, 0, ("play", chosen))
+    players = make_game(config.env).players
+    seats = tuple(config.eval.seats or against_random(players)) if players > 1 else ()
+    start = Start(chosen, 0, 0, ("play", chosen), seats)
     rules = PlayRules(config.env.name, config.prompt.observation, history=config.prompt.history)
     in_terminal = sys.stdin.isatty()
     if in_terminal:
         print("Arrow keys, or a typed action and Enter; quit or Ctrl-D leaves.\n")
     person = Person(config, _ask_keys if in_terminal else _ask_lines)
+    policy = SeatedPolicy(person, seated_player) if seats else person
     try:
-        [episode] = play_episodes([start], lambda: make_game(config.env, evaluation=True), person, rules)
+        [episode] = play_episodes([start], lambda: make_game(config.env, evaluation=True), policy, rules)
     except Left:
         print("the game is left unfinished")
         return
     print(f"ended by {episode.ended_by}")
-    _ladder(config, start, episode.total_reward)
+    for seat, had in enumerate(episode.seats):
+        print(f"player {seat}, {'you' if had.player == SELF else had.player}: total reward {had.total_reward:.3f}")
+    if own := pairs([episode]):
+        _ladder(config, start, sum(pair.total_reward for pair in own) / len(own))
 
 
 def _ladder(config: RunConfig, start: Start, reached: float) -> None:
@@ -98,12 +109,14 @@ def _ladder(config: RunConfig, start: Start, reached: float) -> None:
     table.add_column("player")
     table.add_column("total reward", justify="right")
     rows = [("you", reached)]
-    starts = [Start(start.seed, number, 0, (*start.key, number)) for number in range(_TIMES)]
+    starts = [Start(start.seed, number, 0, (*start.key, number), start.seats) for number in range(_TIMES)]
     for name, player in players_of(game).items():
         if name == "optimal":
             continue
-        episodes = play_episodes(starts, lambda: make_game(config.env, evaluation=True), player, PlayRules())
-        rows.append((f"{name}, mean of {_TIMES}", sum(episode.total_reward for episode in episodes) / _TIMES))
+        policy = SeatedPolicy(player, seated_player) if start.seats else player
+        episodes = pairs(play_episodes(starts, lambda: make_game(config.env, evaluation=True), policy, PlayRules()))
+        mean = sum(episode.total_reward for episode in episodes) / max(1, len(episodes))
+        rows.append((f"{name}, mean of {_TIMES}", mean))
     if isinstance(game, KnownDynamics):
         game.reset(seed=start.seed)
         hidden = ", mean over what is hidden" if game.hides else ""

@@ -105,6 +105,8 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
     if config is not None and not problems:
         from msgrpo_cli.games.registry import env_problems, play_problems
 
+        from .seats import seat_problems
+
         observation = config.prompt.observation
         try:
             harder = stages(config.env, config.curriculum) if config.curriculum.key else []
@@ -115,6 +117,7 @@ def validated(data: Mapping[str, Any]) -> RunConfig:
             ) from problem
         for env in [config.env, *harder]:
             problems = problems or env_problems(env) or play_problems(env, observation)
+        problems = problems or seat_problems(config)
         problems = problems or _prompt_problems(config) or _success_problems(config) or _fallback_problems(config)
         problems += engines.problems(config)
     if config is None or problems:

@@ -29,6 +29,7 @@ _UNREAD_BY_EVAL: Mapping[str, str] = {
     "guard": _TRAINS,
     "stop": _TRAINS,
     "curriculum": ", which plays the game as env says",
+    "selfplay": ", whose seats are those of eval.seats",
     "eval.every": ", which scores once",
     "model.learning_rate": _TRAINS,
     "hydra": ", which makes no run",
@@ -69,6 +70,18 @@ _SWITCHES = (
         "a curriculum, such as curriculum.key=env.size curriculum.values=[3,4]",
         lambda config: config.curriculum.key is not None,
         ("curriculum.success", "curriculum.window"),
+    ),
+    _Switch(
+        "selfplay.seats",
+        "a pool, such as selfplay.seats=[self,pool]",
+        lambda config: config.selfplay.pooled,
+        ("selfplay.every", "selfplay.pool", "selfplay.choose"),
+    ),
+    _Switch(
+        "selfplay.seats",
+        "seats, such as selfplay.seats=[self,random]",
+        lambda config: config.selfplay.seats is not None,
+        ("selfplay.rotate",),
     ),
     _Switch(
         "trainer.use_adaptive_entropy",

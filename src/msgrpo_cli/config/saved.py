@@ -18,6 +18,7 @@ from msgrpo_cli.errors import UsageError
 
 from .compose import ids_of, make_importable, validated
 from .schema import RunConfig
+from .schema_selfplay import NAMED_SEATS
 
 
 def load_saved(path: Path, allow_modules: Collection[str] = ()) -> RunConfig:
@@ -60,7 +61,8 @@ def saved_text(config: RunConfig) -> str:
 
 
 def anchored(config: RunConfig) -> RunConfig:
-    """The same with absolute paths of model, template and adapter's base: a run goes on from any directory."""
+    """The same with absolute paths of model, template, adapter's base and who sits on seats: a run goes on from any
+    directory."""
     model = config.model
     changed: dict[str, str | None] = {
         key: str(Path(text).expanduser().absolute())
@@ -69,7 +71,16 @@ def anchored(config: RunConfig) -> RunConfig:
     }
     if model.adapter_base is None and model.init == "pretrained":
         changed["adapter_base"] = _base_of_adapter(Path(model.path).expanduser())
-    return config.model_copy(update={"model": model.model_copy(update=changed)})
+    seated = {
+        section: getattr(config, section).model_copy(update={"seats": [_anchored_seat(who) for who in seats]})
+        for section, seats in (("selfplay", config.selfplay.seats), ("eval", config.eval.seats))
+        if seats is not None
+    }
+    return config.model_copy(update={"model": model.model_copy(update=changed), **seated})
+
+
+def _anchored_seat(who: str) -> str:
+    return who if who in NAMED_SEATS else str(Path(who).expanduser().absolute())
 
 
 def _base_of_adapter(folder: Path) -> str | None:

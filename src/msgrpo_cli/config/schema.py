@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -22,7 +21,9 @@ from pydantic import (
 
 from .schema_algo import AlgoConfig
 from .schema_api import ApiConfig
+from .schema_eval import EvalConfig
 from .schema_prompt import PromptConfig
+from .schema_selfplay import SelfPlayConfig
 from .section import Count, NonNegative, Positive, Section, Seed, Share
 
 NotYet = "does not exist yet; it comes with a later version"
@@ -166,33 +167,6 @@ class RolloutConfig(Section):
         return self
 
 
-SCENARIOS = {"paper": ["snake_8", "snake_20", "frozenlake", "frozenlake_slippery"]}
-"""Named lists of games: `paper` holds those that the paper most likely evaluates on [authors]."""
-
-
-def _named(scenarios: object) -> object:
-    if scenarios == []:
-        raise ValueError("names no game; null stands for the training game")
-    if not isinstance(scenarios, str):
-        return scenarios
-    if scenarios not in SCENARIOS:
-        raise ValueError(f"must be {', '.join(SCENARIOS)}, or a list of names in conf/env")
-    return SCENARIOS[scenarios]
-
-
-class EvalConfig(Section):
-    """Evaluation."""
-
-    every: Count
-    episodes: Annotated[int, Field(ge=1, le=1_000_000)]
-    temperature: NonNegative | None
-    seed: Seed
-    split: Literal["train", "validation", "test", "any"] | None
-    scenarios: Annotated[
-        list[str] | None, BeforeValidator(_named, json_schema_input_type=list[str] | Literal["paper"] | None)
-    ]
-
-
 class GuardConfig(Section):
     """Optimizer steps that are withheld."""
 
@@ -317,6 +291,7 @@ class RunConfig(Section):
     engine: EngineConfig
     parallel: ParallelConfig = ParallelConfig()  # not in runs of before it existed
     curriculum: CurriculumConfig = CurriculumConfig()  # not in runs of before it existed
+    selfplay: SelfPlayConfig = SelfPlayConfig()  # not in runs of before it existed
     api: ApiConfig | None = None
     """Of `msgrpo eval` alone."""
 

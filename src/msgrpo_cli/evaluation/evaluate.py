@@ -75,6 +75,7 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
         seed=config.eval.seed,
         episodes=config.eval.episodes,
         on_progress=tally(config.env.name, "episodes, of") if config.policy != "api" else lambda *_: None,
+        seats=config.eval.seats,
     )
     if config.eval.split not in (None, evaluator.split):
         why = "the starts of {} are few or lead to one another, so none is held out; all are played"
@@ -232,5 +233,6 @@ def _same_conditions(metadata: dict[str, Any], stored: dict[str, Any], config: R
         and stored["split"] == evaluator.split
         and stored["seeds"] == [evaluator.starts[0].seed, evaluator.starts[-1].seed]
         and stored["episodes"] == len(evaluator.starts)
+        and stored.get("seats", []) == list(evaluator.seats)
         and stored["sampling"].get("temperature") == temperature
     )

@@ -13,13 +13,15 @@ from functools import cached_property
 from itertools import count, islice
 from typing import Any
 
-from msgrpo_cli.episode import Episode, Start
+from msgrpo_cli.episode import Episode, Start, pairs
 from msgrpo_cli.games.guard import AT_START, blaming
 from msgrpo_cli.rollout.play import GameFactory, PlayEpisodes, PlayRules, Policy, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer
+from msgrpo_cli.rollout.seating import SeatedPolicy, Seating, against_random
 from msgrpo_cli.rollout.split import Split, has_split, start_seeds
 from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
 
+from .opponents import seated_player
 from .scores import Evaluation, Scores, evaluation, score
 
 _SEEDS_APART = 10**9  # evaluation seeds s and s + 1 share no initial-state seed
@@ -34,7 +36,11 @@ class Played:
 
 
 class Evaluator:
-    """Plays `episodes` starts of one part of a game's state space; everything follows from `seed`."""
+    """Plays `episodes` starts of one part of a game's state space; everything follows from `seed`.
+
+    Of several players whoever is scored sits where `seats` says `self`, by default on one seat against random play; the
+    seats are moved on by one from start to start, so that every role is played.
+    """
 
     def __init__(
         self,
@@ -46,6 +52,7 @@ class Evaluator:
         episodes: int,
         on_progress: Callable[[int, int], None] = lambda finished, total: None,
         play: PlayEpisodes = play_episodes,
+        seats: Sequence[str] | None = None,
     ) -> None:
         self._play = play
         self._make_game = make_game
@@ -56,12 +63,21 @@ class Evaluator:
         self._not_held_out = () if self.split == "any" else game.not_held_out
         self._first_seed = seed * _SEEDS_APART
         seeds = list(islice(start_seeds(game, split, count(self._first_seed)), episodes))
-        self.starts = [Start(start, number, 0, (seed, "eval", number, 0)) for number, start in enumerate(seeds)]
+        self.seats = tuple(seats or against_random(game.players)) if game.players > 1 else ()
+        self.starts = [
+            Start(start, number, 0, (seed, "eval", number, 0), self._seats_of(number))
+            for number, start in enumerate(seeds)
+        ]
         self._exact = ExactPlayer()
 
     def play(self, policy: Policy) -> list[Episode]:
         """Play every start, with regret against exact play where the game allows it."""
+        if self.seats:
+            policy = SeatedPolicy(policy, seated_player)
         return self._play(self.starts, self._make_game, policy, self._rules, self._exact, self._on_progress)
+
+    def _seats_of(self, number: int) -> tuple[str, ...]:
+        return Seating(self.seats).of(number, ()) if self.seats else ()
 
     @cached_property
     def random_episodes(self) -> list[Episode] | None:
@@ -124,10 +140,11 @@ class Evaluator:
             seeds=(self.starts[0].seed, self.starts[-1].seed),
             split=self.split,
             not_held_out=self._not_held_out,
-            overlap=trained.overlap(episodes) if trained is not None else None,
+            overlap=trained.overlap(pairs(episodes)) if trained is not None else None,
             optimal_is_exact=self.exact_score is not None,
             sampling=sampling or {},
             training_sampling=training_sampling,
             wall_seconds=time.perf_counter() - began,
+            seats=self.seats,
         )
         return Played(result, episodes)

@@ -162,6 +162,11 @@ def _starts(evaluation: Evaluation) -> str:
     return f"{distinct}, seeds {first} to {last}; {part}"
 
 
+def _seats(evaluation: Evaluation) -> str:
+    """Who sat where, of several players."""
+    return f"{', '.join(evaluation.seats)}; moved on by one from start to start" if evaluation.seats else ""
+
+
 def _trained(evaluation: Evaluation) -> str:
     """How much of what was played was trained on."""
     starts, decisions = evaluation.overlap_with_training, evaluation.overlap_of_decisions
@@ -186,6 +191,7 @@ def _resolution(evaluation: Evaluation) -> str:
 _NOTES = (
     ("play", _play),
     ("game", _game),
+    ("seats", _seats),
     ("starts", _starts),
     ("seen", _trained),
     ("intervals", _question),

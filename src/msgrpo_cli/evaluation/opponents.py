@@ -1,4 +1,4 @@
-"""A saved checkpoint that plays an opponent inside a game.
+"""A saved checkpoint that plays against whoever is trained or scored: inside a game, or on a seat of one.
 
 Knows checkpoints and policies. Knows nothing about single games; they find this module by its name, and only when they
 are asked to. Imports nothing heavy before a checkpoint is loaded.
@@ -6,14 +6,20 @@ are asked to. Imports nothing heavy before a checkpoint is loaded.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from msgrpo_cli.episode import Completion
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.games.core import TextMediatedStochasticGame, legal_moves
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame, legal_moves
 from msgrpo_cli.games.snake.opponents import Opponent
+from msgrpo_cli.rollout.play import Decision, Policy
+from msgrpo_cli.rollout.seating import REFERENCES
 from msgrpo_cli.runs.checkpoint import is_checkpoint
 
 
@@ -22,26 +28,36 @@ def is_opponent(path: str) -> bool:
     return is_checkpoint(Path(path))
 
 
+@dataclass(frozen=True)
+class SeatedCheckpoint:
+    """A checkpoint on a seat: with its own prompt and sampling it reads what that seat sees as it was trained to."""
+
+    policy: Policy
+    observation: Observation
+
+    def act(self, decisions: Sequence[Decision]) -> list[Completion]:
+        """One answer for each decision."""
+        return self.policy.act([replace(one, observation=one.game.describe(self.observation)) for one in decisions])
+
+
+@lru_cache(maxsize=8)
+def seated_player(name: str) -> Policy:
+    """Who sits on a seat by this name: a reference player, or the checkpoint at this path.
+
+    Loads the weights of a checkpoint; raises UsageError where it cannot play.
+    """
+    if name in REFERENCES:
+        return REFERENCES[name]()
+    return SeatedCheckpoint(*_loaded(name))
+
+
 @lru_cache(maxsize=2)
 def checkpoint_opponent(path: str) -> Opponent:
     """The checkpoint with its own prompt and sampling; an invalid answer plays the first legal move.
 
     Loads the weights.
     """
-    from msgrpo_cli.config import hydra_app
-    from msgrpo_cli.models.factory import load_policy
-    from msgrpo_cli.models.loading import quiet_libraries
-    from msgrpo_cli.rollout.play import Decision
-
-    from .targets import asked_for
-
-    quiet_libraries()
-    with hydra_app.apart_from_the_callers():
-        [(_, config)] = asked_for(path, [])
-    if config.prompt.history:
-        raise UsageError(f"{path}: plays with prompt.history={config.prompt.history}; an opponent sees no history")
-    policy = load_policy(config, config.model, merge=True)
-    observation = config.prompt.observation
+    policy, observation = _loaded(path)
 
     def choose(game: TextMediatedStochasticGame, rng: np.random.Generator) -> str:
         key = ("opponent", int(rng.integers(2**62)))
@@ -50,3 +66,18 @@ def checkpoint_opponent(path: str) -> Opponent:
         return completion.action if completion.action in moves else moves[0]
 
     return choose
+
+
+def _loaded(path: str) -> tuple[Policy, Observation]:
+    from msgrpo_cli.config import hydra_app
+    from msgrpo_cli.models.factory import load_policy
+    from msgrpo_cli.models.loading import quiet_libraries
+
+    from .targets import asked_for
+
+    quiet_libraries()
+    with hydra_app.apart_from_the_callers():
+        [(_, config)] = asked_for(path, [], allow_modules=list(sys.modules))  # what is imported already runs no more
+    if config.prompt.history:
+        raise UsageError(f"{path}: plays with prompt.history={config.prompt.history}; an opponent sees no history")
+    return load_policy(config, config.model, merge=True), config.prompt.observation

@@ -19,7 +19,8 @@ from msgrpo_cli.common.statistics import (
     smallest_detectable_difference,
     wilson_interval,
 )
-from msgrpo_cli.episode import Episode, illegal_rate
+from msgrpo_cli.episode import Episode, illegal_rate, pairs
+from msgrpo_cli.errors import RunError
 from msgrpo_cli.rollout.trained_prompts import Overlap
 
 
@@ -50,21 +51,26 @@ class Scores:
     """Share of steps whose completion held an action that is no move of the state; None where all always are."""
 
 
-def score(episodes: Sequence[Episode]) -> Scores:
-    """Sum up the episodes. Raises ValueError where there are none."""
-    if not episodes:
+def score(played: Sequence[Episode]) -> Scores:
+    """Sum up the episodes; of several players the pairs of the seats where `self` sits. Raises ValueError where there
+    are none."""
+    episodes = pairs(played)
+    if not played:
         raise ValueError("no episodes to score")
+    if not episodes:
+        raise RunError("in no episode of the evaluation a seat of self came to decide, so there is nothing to score")
     rewards = [episode.total_reward for episode in episodes]
     wins = _successes(episodes)
     steps = [step for episode in episodes for step in episode.steps]
     mixed = len({episode.env for episode in episodes}) > 1
     metrics: dict[str, list[float]] = {}
     for episode in episodes:
-        for name, value in (*episode.game_metrics, *(_of_mixture(episode) if mixed else ())):
+        parts = _of_part(episode.env, episode) if mixed else _of_part(f"seat{episode.seat}", episode)
+        for name, value in (*episode.game_metrics, *(parts if mixed or episode.seat is not None else ())):
             metrics.setdefault(name, []).append(value)
     is_share = wins is not None and rewards == [float(win) for win in wins]
     return Scores(
-        episodes=len(episodes),
+        episodes=len(played),
         distinct_initial_states=len({episode.state_key for episode in episodes}),
         distinct_initial_texts=len({episode.steps[0].observation for episode in episodes}),
         success_rate=None if wins is None else fmean(wins),
@@ -73,16 +79,16 @@ def score(episodes: Sequence[Episode]) -> Scores:
         mean_total_reward_ci95=mean_interval(rewards, share=is_share),
         valid_action_rate=fmean(step.valid for step in steps),
         mean_length=len(steps) / len(episodes),
-        ends=dict(Counter(episode.ended_by for episode in episodes).most_common()),
+        ends=dict(Counter(episode.ended_by for episode in played).most_common()),
         game_metrics={name: fmean(values) for name, values in metrics.items()},
         illegal_action_rate=illegal_rate(steps),
     )
 
 
-def _of_mixture(episode: Episode) -> list[tuple[str, float]]:
-    """Of an episode of a mixture, what its game alone scored."""
-    won = [] if episode.success is None else [(f"{episode.env}/success_rate", float(episode.success))]
-    return [(f"{episode.env}/total_reward", episode.total_reward), *won]
+def _of_part(name: str, episode: Episode) -> list[tuple[str, float]]:
+    """Of an episode of a mixture, what its game alone scored; of a pair, its seat."""
+    won = [] if episode.success is None else [(f"{name}/success_rate", float(episode.success))]
+    return [(f"{name}/total_reward", episode.total_reward), *won]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +143,16 @@ class Evaluation:
     """Model, requests, tokens and cost where a server was asked; None where none was."""
     illegal_action_rate: float | None = None
     """Share of answers that held an action which is no move of the state; None, and not in the JSON, where all are."""
+    seats: tuple[str, ...] = ()
+    """Of several players: who sat where on the first start, moved on by one from start to start."""
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON: lists for tuples, None for numbers that are not finite."""
         found = {name: _strict(value) for name, value in asdict(self).items()}
         if self.illegal_action_rate is None:
             del found["illegal_action_rate"]
+        if not self.seats:
+            del found["seats"]
         return found
 
 
@@ -165,6 +175,7 @@ def evaluation(
     optimal_episodes: Sequence[Episode] | None = None,
     optimal_score: float | None = None,
     base_episodes: Sequence[Episode] | None = None,
+    seats: tuple[str, ...] = (),
 ) -> Evaluation:
     """Score `episodes` beside those of other players on the same starts.
 
@@ -211,6 +222,7 @@ def evaluation(
         training_sampling=None if training_sampling is None else dict(training_sampling),
         wall_seconds=wall_seconds,
         illegal_action_rate=own.illegal_action_rate,
+        seats=seats,
     )
 
 
@@ -226,9 +238,10 @@ def _results(episodes: Sequence[Episode]) -> list[float]:
     return [episode.total_reward for episode in episodes] if wins is None else [float(win) for win in wins]
 
 
-def _detectable(episodes: Sequence[Episode], base_episodes: Sequence[Episode] | None) -> float | None:
-    same_starts = base_episodes is not None and [base.start.seed for base in base_episodes] == [
-        episode.start.seed for episode in episodes
+def _detectable(played: Sequence[Episode], base_played: Sequence[Episode] | None) -> float | None:
+    episodes, base_episodes = pairs(played), None if base_played is None else pairs(base_played)
+    same_starts = base_episodes is not None and [(base.start.seed, base.seat) for base in base_episodes] == [
+        (episode.start.seed, episode.seat) for episode in episodes
     ]
     paired = _results(base_episodes) if base_episodes is not None and same_starts else None
     return smallest_detectable_difference(_results(episodes), paired)

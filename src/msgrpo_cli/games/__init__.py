@@ -9,6 +9,7 @@ from __future__ import annotations
 import gymnasium
 
 from msgrpo_cli.games.core import TextMediatedStochasticGame
+from msgrpo_cli.games.seats import MultiPlayerGame
 
 gymnasium.register("msgrpo/FrozenLake-v0", entry_point="msgrpo_cli.games.frozenlake:FrozenLake")
 gymnasium.register("msgrpo/Blackjack-v0", entry_point="msgrpo_cli.games.blackjack:Blackjack")
@@ -20,4 +21,4 @@ gymnasium.register("msgrpo/Sokoban-v0", entry_point="msgrpo_cli.games.sokoban:So
 gymnasium.register("msgrpo/OpenSpiel-v0", entry_point="msgrpo_cli.games.openspiel:OpenSpielGame")
 gymnasium.register("msgrpo/TextArena-v0", entry_point="msgrpo_cli.games.textarena:TextArenaGame")
 
-__all__ = ["TextMediatedStochasticGame"]
+__all__ = ["MultiPlayerGame", "TextMediatedStochasticGame"]

@@ -40,6 +40,8 @@ class TextMediatedStochasticGame(gymnasium.Env[str, Any]):
 
     actions: tuple[str, ...] | None
     """Names of the actions, lower case; None: free text, whatever `parse` accepts is a move."""
+    players: int = 1
+    """How many seats there are; a game of more than one is a `seats.MultiPlayerGame`."""
     initial_states: InitialStates = "many"
     """`few`: too few starts to hold any out; `connected`: play leads from one start to others, or to states that read
     alike. Of neither is any start held out."""

@@ -110,18 +110,24 @@ def checked_outcome(outcome: Any) -> tuple[float, bool, bool, str | None]:
     if not (isinstance(outcome, tuple) and len(outcome) == 5):
         raise BrokenPromise("step must return (text, reward, terminated, truncated, info)")
     _, reward, terminated, truncated, info = outcome
+    reward = checked_reward(reward)
+    ended_by = info.get("ended_by") if isinstance(info, dict) else None
+    if bool(terminated or truncated) != isinstance(ended_by, str):
+        raise BrokenPromise(
+            f"the word for the end is {ended_by!r}; play returns (reward, word), the word None meanwhile"
+        )
+    return reward, bool(terminated), bool(truncated), ended_by
+
+
+def checked_reward(reward: Any) -> float:
+    """A reward as it is counted. Raises BrokenPromise."""
     if not isinstance(reward, Real):
         raise BrokenPromise(f"the reward {reward!r} is not a number")
     if not math.isfinite(reward):
         raise BrokenPromise(f"the reward is {float(reward)}")
     if abs(float(reward)) > _LARGEST:
         raise BrokenPromise(f"the reward is {float(reward)}; more than {_LARGEST:g} overflows")
-    ended_by = info.get("ended_by") if isinstance(info, dict) else None
-    if bool(terminated or truncated) != isinstance(ended_by, str):
-        raise BrokenPromise(
-            f"the word for the end is {ended_by!r}; play returns (reward, word), the word None meanwhile"
-        )
-    return float(reward), bool(terminated), bool(truncated), ended_by
+    return float(reward)
 
 
 def checked_legal(legal: Any, actions: tuple[str, ...] | None) -> tuple[str, ...]:

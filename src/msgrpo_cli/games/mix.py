@@ -38,6 +38,8 @@ class Mix(TextMediatedStochasticGame):
         if len(set(names)) < len(names):
             raise ValueError(f"games={names}: the same name twice")
         self._games = {block.name: make_game(block, evaluation) for block in blocks}
+        if several := [name for name, game in self._games.items() if game.players > 1]:
+            raise ValueError(f"games={names}: {several[0]} has several players; a mixture takes games of one")
         share = share / share.max()  # no overflow in the sum
         self._share = share / share.sum()
         self._choose(names[0])

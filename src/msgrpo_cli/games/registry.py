@@ -34,6 +34,7 @@ from .guard import (
     reason,
     returning_within,
 )
+from .seats import MultiPlayerGame, SeatView
 
 
 class GameSpec(Protocol):
@@ -70,6 +71,7 @@ class GameBlock:
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _TO_FILL_IN = ("new_game", "play", "describe", "rules", "state_key")
+_OF_SEATS = ("to_move", "play_turn", "describe_to", "information_key")
 _SEEDS = range(3)
 _MOST_STEPS = 50  # of a longer game only the beginning is tried
 _LONGEST = 30.0  # seconds for each part of the trial: making the game, a start, the beginning of an episode
@@ -206,7 +208,8 @@ def _refusal(cls: type[TextMediatedStochasticGame], keys: Mapping[str, Any]) -> 
 
 def missing_parts(cls: type[TextMediatedStochasticGame]) -> list[str]:
     """What a game's class must define and does not."""
-    parts = [name for name in _TO_FILL_IN if getattr(getattr(cls, name), "__isabstractmethod__", False)]
+    wanted = (*_TO_FILL_IN, *(_OF_SEATS if issubclass(cls, MultiPlayerGame) else ()))
+    parts = [name for name in wanted if getattr(getattr(cls, name), "__isabstractmethod__", False)]
     return parts if hasattr(cls, "actions") else ["actions", *parts]
 
 
@@ -252,6 +255,9 @@ def _check_start(
     """Members of a group are reset with one seed, so they must start alike."""
     for one in (game, other):
         one.reset(seed=seed)
+    if isinstance(game, MultiPlayerGame) and isinstance(other, MultiPlayerGame):
+        for player in range(game.players):
+            _check_seat(game.seen_by(player), other.seen_by(player), seed, observation)
     keys = [one.state_key() for one in (game, other)]
     if not all(isinstance(key, bytes) for key in keys):
         raise BrokenPromise(f"state_key() must return bytes, not {type(keys[0]).__name__}")
@@ -262,15 +268,43 @@ def _check_start(
         raise BrokenPromise(f"two games that are reset with seed {seed} start differently; {_SAME_START}")
 
 
+def _check_seat(view: SeatView, other: SeatView, seed: int, observation: Observation) -> None:
+    """What every seat sees at the start, it may move or not."""
+    key, text, where = view.state_key(), view.describe(observation), f"player {view.player}"
+    if not isinstance(key, bytes):
+        raise BrokenPromise(f"information_key({view.player}) must return bytes, not {type(key).__name__}")
+    if not (isinstance(text, str) and text.strip()):
+        raise BrokenPromise(f"describe_to({view.player}, {observation!r}) must return a text, not {text!r}")
+    if key != other.state_key() or text != other.describe(observation):
+        raise BrokenPromise(f"two games that are reset with seed {seed} look different to {where}; {_SAME_START}")
+
+
 def _check_play(game: TextMediatedStochasticGame, seed: int) -> None:
     """Play an episode at random, or its beginning; not where a game of free text lists no moves."""
     rng = np.random.default_rng(seed)
     game.reset(seed=seed)
     game.np_random = rng
+    if isinstance(game, MultiPlayerGame):
+        _check_turns(game, rng)
+        return
     for step in range(_MOST_STEPS):
         check_length(step, game.max_steps)
         if not (moves := checked_legal(game.legal(), game.actions)):
             return
         *_, ended_by = checked_outcome(game.take(moves[int(rng.integers(len(moves)))]))
+        if ended_by is not None:
+            return
+
+
+def _check_turns(game: MultiPlayerGame, rng: np.random.Generator) -> None:
+    for turn in range(_MOST_STEPS):
+        check_length(turn, game.max_steps)
+        actions = {}
+        for player in game.movers():
+            view = game.seen_by(player)
+            if not (moves := checked_legal(view.legal(), view.actions)):
+                return
+            actions[player] = moves[int(rng.integers(len(moves)))]
+        *_, ended_by = game.take_turn(actions)
         if ended_by is not None:
             return

@@ -14,6 +14,7 @@ import yaml
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.config.saved import as_yaml, dumped
 from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.config.seats import seats_counted
 
 from .architecture import adapter_count, parameter_count
 from .prompts import longest_first_prompt
@@ -35,15 +36,16 @@ def derived(config: RunConfig) -> dict[str, Any]:
     drawn = _drawn(config)
     passes = algo.optimizer_steps * int(config.trainer.get("num_iterations", 1))
     count = config.parallel.all_processes
+    players, own = seats_counted(config)
     return {
         "learning_rate": config.trainer.get("learning_rate"),
         **({} if count == 1 else {"processes": count}),
         "episodes_played_per_update": algo.groups_per_update * algo.group_size,
         "episodes_played_per_update_at_most": played,
         "episodes_drawn_per_update_at_most": drawn,
-        "rows_per_update_at_most": drawn * config.env.max_steps,
-        "decisions_per_update_at_most": played * config.env.max_steps,
-        "decisions_at_most": played * config.env.max_steps * config.max_updates,
+        "rows_per_update_at_most": drawn * own * config.env.max_steps,
+        "decisions_per_update_at_most": played * players * config.env.max_steps,
+        "decisions_at_most": played * players * config.env.max_steps * config.max_updates,
         "optimizer_steps_at_most": passes * config.max_updates,
         "parameters": (parameters := parameter_count(config.model)),
         "trainable_parameters": adapter_count(config.model, config.lora) if config.lora.enabled else parameters,

@@ -21,6 +21,7 @@ from msgrpo_cli.algo.batching import Row, shared_out, step_rows, times_read
 from msgrpo_cli.algo.episode_sampling import EPISODE_SAMPLINGS
 from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.config.seats import seats_counted
 from msgrpo_cli.episode import Completion, Episode
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.beginnings import PASS, common_of, distinct_beginnings, plan
@@ -228,8 +229,8 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
     """A whole update like the sample, shared out among so many processes; a further pass over the model costs as much
     as so many tokens."""
     algo, rollout = config.algo, config.rollout
-    length = sample.episode_length
-    expected = lengthened(length, config.env.max_steps, noise=config.model.init == "random")
+    length, (players, own) = sample.episode_length, seats_counted(config)
+    expected = lengthened(length, players * config.env.max_steps, noise=config.model.init == "random")
     played = algo.groups_per_update * algo.group_size
     share = algo.fraction if EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share else 1.0
     drawn = max(1, math.floor(share * played + 0.5))
@@ -237,17 +238,16 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
     drawn_from = (share, algo.share_prompts)
     distinct = sample.once(("distinct", *drawn_from), lambda: _distinct(sample, *drawn_from))
     step = drawn * expected * distinct / algo.optimizer_steps / processes
-    most = max(1, int(config.trainer["per_device_train_batch_size"]))
-    width = None if sample.measured else longest
+    most, width = max(1, int(config.trainer["per_device_train_batch_size"])), None if sample.measured else longest
     alone = _actions_alone(config)
     uneven = config.model.init != "random" and not algo.share_prompts  # random weights never end an answer early
     a_pass = cost_of_a_pass if algo.share_prompts else None
     cut = (min(most, math.ceil(step)), width, a_pass, uneven, processes, rollout.max_new_tokens)
     return ExpectedPlay(
         decisions=played * expected,
-        decisions_at_most=played * config.env.max_steps,
+        decisions_at_most=played * players * config.env.max_steps,
         rows=drawn * expected,
-        rows_at_most=drawn * config.env.max_steps,
+        rows_at_most=drawn * own * config.env.max_steps,
         episode_length=length,
         prompt_tokens=min(sample.prompt_tokens, longest),
         longest_prompt=longest,

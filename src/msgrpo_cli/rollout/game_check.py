@@ -14,15 +14,11 @@ import re
 import subprocess
 import sys
 import time
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from itertools import combinations, islice
 from math import isfinite
 from os import environ, pathsep
-
-from gymnasium.utils.env_checker import check_env
-from gymnasium.utils.seeding import np_random
 
 from msgrpo_cli.common.checklist import Check
 from msgrpo_cli.common.numbers import counted
@@ -31,12 +27,15 @@ from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.common.text import begin_alike, one_line
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import NeverReturned, returning_within
-from msgrpo_cli.games.gym import GymGame, as_plain
 from msgrpo_cli.games.registry import GameBlock, GameSpec, make_game
+from msgrpo_cli.games.seats import MultiPlayerGame
 
-from .legal_checks import legal_lists, played_legally
+from .gym_checks import gymnasium_agrees
+from .legal_checks import legal_lists
 from .players import RandomPlayer, players_of
+from .seat_checks import OF_ONE_PLAYER, SEAT_CHECKS
 from .start_checks import group_starts, seeds_differ
+from .tables import trace_of_turns
 from .visits import OBSERVATIONS, SEEDS, Fault, Game, again, drawn, played, steps_of, visits
 
 _PAIRS, _CONTINUED = 400, 6
@@ -53,10 +52,17 @@ def check_game(env: GameSpec) -> list[Check]:
     A game that does not come back once is not asked again.
     """
     results: list[Check] = []
-    for name, look in CHECKS.items():
+    for name, look in checks_of(env).items():
         stuck = next((check.name for check in results if not check.passed and _NEVER in check.detail), None)
         results.append(Check(name, False, f"not looked at: see {stuck}") if stuck else _result(name, look, env))
     return results
+
+
+def checks_of(env: GameSpec) -> dict[str, Callable[[GameSpec], str]]:
+    """Those that a game is asked: of several players others than of one."""
+    if make_game(env).players == 1:
+        return CHECKS
+    return {name: look for name, look in {**CHECKS, **SEAT_CHECKS}.items() if name not in OF_ONE_PLAYER}
 
 
 def _result(name: str, look: Callable[[GameSpec], str], env: GameSpec) -> Check:
@@ -257,39 +263,6 @@ def _ends(env: GameSpec) -> str:
     return f"all of {SEEDS} episodes: " + ", ".join(f"{reason} {count}" for reason, count in sorted(ends.items()))
 
 
-def _gymnasium(env: GameSpec) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(played_legally(make_game(env)), skip_render_check=True)
-    passed = "gymnasium's own checks pass, its warnings counted as errors"
-    if not isinstance(game := make_game(env), GymGame):
-        return passed
-    for seed in _SEEDS:
-        _as_registered(game, seed)
-    return f"{passed}; rewards, observations and ends are those of a plain loop over {game.inner_id}"
-
-
-def _as_registered(game: GymGame, seed: int) -> None:
-    """One episode beside a plain loop of gymnasium's over the same environment, with the same chance."""
-    plain, rng = game.registered(), generator(("plain", seed))
-    game.reset(seed=seed)
-    plain.reset(seed=int(np_random(seed)[0].integers(2**31)))
-    game.np_random, plain.unwrapped.np_random = (generator(("plain", seed, "noise")) for _ in range(2))
-    for step in range(game.max_steps):
-        action = game.actions.index(drawn(game, rng))
-        _, reward, terminated, _, _ = game.step(action)
-        observation, expected, ended, cut, _ = plain.step(int(plain.action_space.start) + action)
-        over = bool(ended or (cut and step + 1 < game.max_steps))  # at max_steps either may cut
-        ours, theirs = (reward, terminated, game.seen), (float(expected), over, as_plain(observation))
-        if repr(ours) != repr(theirs):
-            raise Fault(
-                f"at step {step + 1} of seed {seed} {game.inner_id} by itself gives {theirs!r}, the game {ours!r}"
-            )
-        if terminated:
-            break
-    plain.close()
-
-
 def _values(env: GameSpec) -> str:
     """Random and best known play on the same starts, with 95 % intervals."""
     said = []
@@ -320,7 +293,7 @@ CHECKS: dict[str, Callable[[GameSpec], str]] = {
     "legal moves": legal_lists,
     "rewards": _rewards,
     "ends": _ends,
-    "gymnasium": _gymnasium,
+    "gymnasium": gymnasium_agrees,
     "values": _values,
     "speed": _speed,
 }
@@ -329,6 +302,8 @@ _SEEDS = range(6)
 
 def trace(game: TextMediatedStochasticGame) -> str:
     """A digest of every text, reward and state of some episodes."""
+    if isinstance(game, MultiPlayerGame):
+        return trace_of_turns(game, _SEEDS)
     digest = hashlib.sha256()
     for seed in _SEEDS:
         rng = generator(("trace", seed))

@@ -85,6 +85,11 @@ class Run:
         return self.path / "reference"
 
     @property
+    def pool(self) -> Path:
+        """Earlier weights that sit on seats, where there are some."""
+        return self.path / "pool"
+
+    @property
     def _names(self) -> tuple[Path, ...]:
         """What a run writes under its own name."""
         return (
@@ -96,6 +101,7 @@ class Run:
             self.progress,
             self.config,
             self.reference,
+            self.pool,
         )
 
     def record(self) -> dict[str, Any]:

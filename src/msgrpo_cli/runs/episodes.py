@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from msgrpo_cli.common.files import refuse_newer
-from msgrpo_cli.episode import Completion, Episode, Start, Step
+from msgrpo_cli.episode import SELF, Completion, Episode, Seat, Start, Step
 from msgrpo_cli.errors import UsageError
 
 SCHEMA = 1
@@ -33,8 +33,23 @@ def episode_to_json(
 
     `advantage` is that of a training episode, the mean of its steps'. Where those differ each step holds its own too.
     """
+    if episode.seats:
+        return table_to_json(episode, kind=kind, update=update, split=split)
     differ = len(set(step_advantages)) > 1
     of_steps = [{"advantage": float(value)} for value in step_advantages] if differ else [{}] * len(episode.steps)
+    return {
+        **_line(episode, kind, update, split),
+        "total_reward": episode.total_reward,
+        "success": episode.success,
+        "ended_by": episode.ended_by,
+        "game_metrics": dict(episode.game_metrics),
+        "advantage": advantage,
+        "drawn": drawn,
+        "steps": [{**row, **own} for row, own in zip(_steps(episode), of_steps, strict=True)],
+    }
+
+
+def _line(episode: Episode, kind: str, update: int | None, split: str) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "kind": kind,
@@ -45,28 +60,24 @@ def episode_to_json(
         "state_key": episode.state_key.hex(),
         "group": episode.start.group,
         "member": episode.start.member,
-        "total_reward": episode.total_reward,
-        "success": episode.success,
-        "ended_by": episode.ended_by,
-        "game_metrics": dict(episode.game_metrics),
-        "advantage": advantage,
-        "drawn": drawn,
-        "steps": [
-            {
-                "t": t,
-                "observation": step.observation,
-                "completion": step.completion.text,
-                "action": step.action,
-                "valid": step.valid,
-                "reward": step.reward,
-                "optimal_action": step.optimal_action,
-                "regret": step.regret,
-                **({} if step.illegal is None else {"illegal": step.illegal}),
-                **own,
-            }
-            for t, (step, own) in enumerate(zip(episode.steps, of_steps, strict=True))
-        ],
     }
+
+
+def _steps(episode: Episode) -> list[dict[str, Any]]:
+    return [
+        {
+            "t": t,
+            "observation": step.observation,
+            "completion": step.completion.text,
+            "action": step.action,
+            "valid": step.valid,
+            "reward": step.reward,
+            "optimal_action": step.optimal_action,
+            "regret": step.regret,
+            **({} if step.illegal is None else {"illegal": step.illegal}),
+        }
+        for t, step in enumerate(episode.steps)
+    ]
 
 
 def episode_from_json(line: dict[str, Any]) -> Episode:
@@ -82,19 +93,23 @@ def episode_from_json(line: dict[str, Any]) -> Episode:
             optimal_action=step["optimal_action"],
             regret=step["regret"],
             illegal=step.get("illegal"),
+            seat=step.get("seat", 0),
         )
         for step in line["steps"]
     )
     at_limit = line["ended_by"] == "step limit"
+    seats = tuple(Seat(had["player"], had["total_reward"], had["success"]) for had in line.get("seats", ()))
     return Episode(
         env=line["env"],
-        start=Start(line["seed"], line["group"], line["member"], ()),
+        start=Start(line["seed"], line["group"], line["member"], (), tuple(had.player for had in seats)),
         steps=steps,
         terminated=not at_limit,
         truncated=at_limit,
         ended_by=line["ended_by"],
         success=line["success"],
         game_metrics=tuple(line["game_metrics"].items()),
+        seats=seats,
+        began=first_key if seats else None,
     )
 
 
@@ -109,6 +124,55 @@ _OF_EPISODE = (
     "steps",
 )  # fmt: skip
 _OF_STEP = ("t", "observation", "completion", "action", "valid", "reward", "optimal_action", "regret")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedPair:
+    """What training made of one (episode, seat) pair."""
+
+    seat: int
+    advantage: float
+    """The mean of its steps'."""
+    step_advantages: Sequence[float]
+    drawn: bool
+
+
+def table_to_json(
+    episode: Episode, *, kind: str, update: int | None, split: str, trained: Sequence[TrainedPair] = ()
+) -> dict[str, Any]:
+    """One line for a whole episode of several players: `seats` holds what each seat had, each step its `seat`.
+
+    `total_reward` is the mean over the seats where `self` sits, null where there is none; an episode is drawn where one
+    of its pairs is, and advantages belong to seats alone.
+    """
+    own = [had.total_reward for had in episode.seats if had.player == SELF]
+    of_seat = {pair.seat: pair for pair in trained}
+    line = {
+        **_line(episode, kind, update, split),
+        "total_reward": sum(own) / len(own) if own else None,
+        "success": None,
+        "ended_by": episode.ended_by,
+        "game_metrics": dict(episode.game_metrics),
+        "advantage": None,
+        "drawn": any(pair.drawn for pair in trained) if trained else None,
+        "seats": [
+            {
+                "player": had.player,
+                "total_reward": had.total_reward,
+                "success": had.success,
+                "advantage": of_seat[seat].advantage if seat in of_seat else None,
+                "drawn": of_seat[seat].drawn if seat in of_seat else None,
+            }
+            for seat, had in enumerate(episode.seats)
+        ],
+    }
+    steps = _steps(episode)
+    for seat, pair in of_seat.items():
+        if len(set(pair.step_advantages)) > 1:
+            places = [number for number, step in enumerate(episode.steps) if step.seat == seat]
+            for number, advantage in zip(places, pair.step_advantages, strict=True):
+                steps[number]["advantage"] = float(advantage)
+    return {**line, "steps": [{**row, "seat": step.seat} for row, step in zip(steps, episode.steps, strict=True)]}
 
 
 @dataclass(frozen=True, slots=True)

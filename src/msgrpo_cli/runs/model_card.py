@@ -177,6 +177,11 @@ def _table(heading: tuple[str, str], rows: Sequence[tuple[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _seat(player: str) -> str:
+    """Who sat there; of a checkpoint its run and name, and not where they lay."""
+    return "/".join(PurePosixPath(player).parts[-3:])
+
+
 def _result(evaluation: Mapping[str, Any] | None) -> str:
     if evaluation is None:
         return "Not evaluated yet."
@@ -186,6 +191,8 @@ def _result(evaluation: Mapping[str, Any] | None) -> str:
         rows.append(("success rate, sampled", _number(e["success_rate"], e.get("success_ci95"))))
     if e.get("greedy_success_rate") is not None:
         rows.append(("success rate, greedy decoding", _number(e["greedy_success_rate"])))
+    if e.get("seats"):
+        rows.append(("seats, moved on by one from start to start", ", ".join(map(_seat, e["seats"]))))
     rows.append(("mean total reward, sampled", _number(e.get("mean_total_reward"), e.get("mean_total_reward_ci95"))))
     for key, name in (("random_score", "random play"), ("base_score", "the base"), ("optimal_score", "optimal play")):
         if e.get(key) is not None:

@@ -90,7 +90,8 @@ def base_is_scored(config: RunConfig, run: Run) -> bool:
 
 def scored_with(config: RunConfig) -> dict[str, Any]:
     """What the starts and the sampling of an evaluation follow from, beside the game and the policy."""
-    return config.eval.model_dump(include={"episodes", "seed", "split", "temperature"})
+    seats = {} if config.eval.seats is None else {"seats": config.eval.seats}
+    return {**config.eval.model_dump(include={"episodes", "seed", "split", "temperature"}), **seats}
 
 
 def stored_base(run: Run, name: str = "base") -> list[Episode] | None:

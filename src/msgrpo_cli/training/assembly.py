@@ -6,7 +6,7 @@ Knows every part and what it is made of. Knows nothing about what is done with t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,9 @@ from msgrpo_cli.models.loading import initial_model
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.models.precision import autocast_dtype, device_for, precision_name
 from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
+from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.players import ExactPlayer
+from msgrpo_cli.rollout.seating import SeatedPolicy
 from msgrpo_cli.rollout.split import Split
 from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
 from msgrpo_cli.runs.directory import Run
@@ -43,6 +45,7 @@ from .generators import make_generator
 from .parallel.following import Follower, Leader
 from .parallel.ranks import ALONE, Ranks
 from .parallel.shares import shared_play
+from .pool import CheckpointPool
 from .recorder import Recorder
 from .reference import kl_reference
 from .session import PlayUpdate, Session
@@ -58,6 +61,7 @@ class _Loaded:
     """What every rank of a run has."""
 
     config: RunConfig
+    run: Run
     arguments: MSGRPOConfig
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
@@ -162,7 +166,7 @@ def _loaded(config: RunConfig, run: Run, display: Display, ranks: Ranks) -> _Loa
     for env, name in zip(*_stages(config), strict=True):
         game = game_factory(env, evaluation=False)()
         policy.check(game, config.prompt.observation, config.prompt.history, name)
-    loaded = _Loaded(config, arguments, model, tokenizer, policy, reference, generator)
+    loaded = _Loaded(config, run, arguments, model, tokenizer, policy, reference, generator)
     return loaded
 
 
@@ -179,14 +183,20 @@ def _connect_trainer(
     on_checkpoint: Callable[[Path, int], None],
     on_update: Callable[[FinishedUpdate], AfterUpdate],
 ) -> None:
-    config = loaded.config
+    config, run = loaded.config, loaded.run
     shared = {} if ranks.alone and config.parallel.name != "fsdp" else {"play": shared_play(ranks)}
     games = [game_factory(env, evaluation=False) for env in _stages(config)[0]]
     rules, rules_of_play, judge = update_rules(config), play_rules(config, evaluation=False), ExactPlayer()
+    pool = CheckpointPool(config, run, loaded.model, loaded.tokenizer, loaded.stored_policy)
+    seats = rules.seating
 
     def played(update: int) -> PlayedUpdate:
         make, telling = games[curriculum.stage], _telling(display, "rollout")
-        return play(update, rules, make, loaded.policy, rules_of_play, judge, telling, **shared)
+        policy: Policy = SeatedPolicy(loaded.policy, pool.player) if seats else loaded.policy
+        here = rules
+        if seats and config.selfplay.pooled:
+            here = replace(rules, seating=replace(seats, pool=pool.before(update)))
+        return play(update, here, make, policy, rules_of_play, judge, telling, **shared)
 
     with refusing():
         trainer = (ShardedTrainer if config.parallel.name == "fsdp" else MSGRPOTrainer)(
@@ -227,6 +237,7 @@ def _evaluator(config: RunConfig, split: Split, display: Display, leader: Leader
         episodes=config.eval.episodes,
         on_progress=_telling(display, "evaluation"),
         play=leader.evaluating(),
+        seats=config.eval.seats,
     )
 
 

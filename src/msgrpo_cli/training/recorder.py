@@ -26,7 +26,7 @@ from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.checkpoint import base_of
 from msgrpo_cli.runs.directory import Run
-from msgrpo_cli.runs.episodes import episode_to_json
+from msgrpo_cli.runs.episodes import TrainedPair, episode_to_json, table_to_json
 from msgrpo_cli.runs.model_card import ModelCards
 from msgrpo_cli.runs.pretrained import local_path
 from msgrpo_cli.runs.trained_prompts import write_trained_prompts
@@ -125,20 +125,7 @@ class Recorder:
 
     def _record_update(self, finished: FinishedUpdate) -> None:
         played, metrics = finished.played, finished.metrics
-        lines = [
-            episode_to_json(
-                episode,
-                kind="train",
-                update=played.update,
-                split="train",
-                advantage=float(advantage),
-                step_advantages=advantage_T.tolist(),
-                drawn=bool(drawn),
-            )
-            for episode, advantage, advantage_T, drawn in zip(
-                played.episodes, played.advantage_E, played.advantages, played.draw.drawn_E, strict=True
-            )
-        ]
+        lines = _lines(played)
         if not is_there(self.run.path):
             raise RunError(f"{self.run.path}: removed")
         if self.curriculum.values:
@@ -202,6 +189,38 @@ class Recorder:
             return False
         known = [checkpoint.score_of(path) for path in checkpoint.checkpoints(self.run)]
         return float(self.score["mean_total_reward"]) > max((x for x in known if x is not None), default=-1e300)
+
+
+def _lines(played: PlayedUpdate) -> list[dict[str, Any]]:
+    """One for every episode; of several players with what training made of each of its pairs."""
+    of_each = list(zip(played.episodes, played.advantage_E, played.advantages, played.draw.drawn_E, strict=True))
+    if not played.of_several:
+        return [
+            episode_to_json(
+                episode,
+                kind="train",
+                update=played.update,
+                split="train",
+                advantage=float(advantage),
+                step_advantages=advantage_T.tolist(),
+                drawn=bool(drawn),
+            )
+            for episode, advantage, advantage_T, drawn in of_each
+        ]
+    trained: dict[tuple[int, int], list[TrainedPair]] = {}
+    for pair, advantage, advantage_T, drawn in of_each:
+        found = TrainedPair(pair.seat or 0, float(advantage), advantage_T.tolist(), bool(drawn))
+        trained.setdefault((pair.start.group, pair.start.member), []).append(found)
+    return [
+        table_to_json(
+            episode,
+            kind="train",
+            update=played.update,
+            split="train",
+            trained=trained.get((episode.start.group, episode.start.member), ()),
+        )
+        for episode in played.of_several
+    ]
 
 
 def _remedies(prompt: PromptConfig) -> str:

@@ -23,6 +23,7 @@ from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.models.precision import autocast_dtype
 from msgrpo_cli.rollout.collect import UpdateRules
+from msgrpo_cli.rollout.seating import Seating
 from msgrpo_cli.runs.directory import Run
 
 from .loss.gap import gap_bound
@@ -43,6 +44,7 @@ def update_rules(config: RunConfig) -> UpdateRules:
         sampling_scope=algo.sampling_scope,
         sampling_correction=algo.sampling_correction,
         most_groups=algo.groups_at_most,
+        seating=Seating(tuple(seats), config.selfplay.rotate) if (seats := config.selfplay.seats) else None,
     )
 
 

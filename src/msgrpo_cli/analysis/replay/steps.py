@@ -31,9 +31,12 @@ class Verdict:
 def verdict(step: Mapping[str, Any]) -> Verdict:
     """An answer without an action, or with one that is no move of the state, is invalid, whatever was played then.
 
-    The step's own advantage goes along where training gave the steps of the episode different ones.
+    The step's own advantage goes along where training gave the steps of the episode different ones, and of several
+    players who decided.
     """
     found = _judged(step)
+    if "seat" in step:
+        found = replace(found, words=f"player {step['seat']}: {found.words}")
     own = step.get("advantage")
     return found if not isinstance(own, (int, float)) else replace(found, words=f"{found.words}; advantage {own:+.3f}")
 
@@ -57,11 +60,13 @@ def word(value: Any) -> str:
 
 
 def totals(row: Row) -> list[float]:
-    """Total reward up to and with each step."""
-    so_far, found = 0.0, []
+    """Total reward up to and with each step; of several players that of whoever decided."""
+    so_far: dict[int, float] = {}
+    found = []
     for step in row["steps"]:
-        so_far += step["reward"] or 0.0
-        found.append(so_far)
+        seat = step.get("seat", 0)
+        so_far[seat] = so_far.get(seat, 0.0) + (step["reward"] or 0.0)
+        found.append(so_far[seat])
     return found
 
 
@@ -74,18 +79,26 @@ def origin(row: Row) -> str:
 
 def outcome(row: Row) -> list[str]:
     """What came of an episode; advantage and drawing are known of training alone."""
+    ended = f"ended by {word(row['ended_by'])}"
+    if row.get("seats"):
+        of_seats = [
+            f"player {seat} ({word(had['player'])}) {' '.join(_outcome(had))}" for seat, had in enumerate(row["seats"])
+        ]
+        return [ended, *of_seats]
+    [*won, total], trained = _outcome(row), _training(row)
+    return [ended, *won, total, f"regret {number(total_regret(row))}", *trained]
+
+
+def _outcome(row: Mapping[str, Any]) -> list[str]:
+    """Of an episode, or of a seat, whose training goes along."""
     won = {True: ["won"], False: ["not won"]}.get(row["success"], [])
-    parts = [
-        f"ended by {word(row['ended_by'])}",
-        *won,
-        f"total reward {number(row['total_reward'])}",
-        f"regret {number(total_regret(row))}",
-    ]
-    if row["advantage"] is not None:
-        parts.append(f"advantage {row['advantage']:+.3f}")
-    if row["drawn"] is not None:
-        parts.append("drawn for training" if row["drawn"] else "not drawn")
-    return parts
+    return [*won, f"total reward {number(row['total_reward'])}", *(_training(row) if "player" in row else ())]
+
+
+def _training(row: Mapping[str, Any]) -> list[str]:
+    advantage = [] if row["advantage"] is None else [f"advantage {row['advantage']:+.3f}"]
+    drawn = [] if row["drawn"] is None else ["drawn for training" if row["drawn"] else "not drawn"]
+    return [*advantage, *drawn]
 
 
 def lines_of(row: Row, heading: str) -> Iterator[str]:

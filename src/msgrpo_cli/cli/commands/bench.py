@@ -120,8 +120,10 @@ def _bench(
 ) -> None:
     with ending(verbose):
         from msgrpo_cli.config.compose import compose
+        from msgrpo_cli.config.seats import refuse_several
 
         config = compose("train", only_overrides(overrides), folders or [])
+        refuse_several(config, "msgrpo bench")
         with talk_on_stderr():
             found = measure(config)
         if as_json:

@@ -78,8 +78,10 @@ def credit(
     """
     with ending(verbose):
         from msgrpo_cli.config.compose import compose
+        from msgrpo_cli.config.seats import refuse_several
 
         config = compose("train", only_overrides(overrides), config_dir or [])
+        refuse_several(config, "msgrpo lab credit")
         with talk_on_stderr():
             from msgrpo_cli.common.files import write_json
             from msgrpo_cli.training.bench.credit import measure_credit
