@@ -84,6 +84,12 @@ def test_the_best_checkpoint_takes_the_place_of_what_was_trained() -> None:
         assert memory_plan(replace(asked, **trained)).phases["final evaluation"] == phases["final evaluation"], trained
 
 
+def test_models_on_seats_are_there_all_the_time() -> None:
+    alone, three = memory_plan(ASKED), memory_plan(replace(ASKED, seated=3))
+    assert three.parts["seated"] == 3 * three.parts["best_checkpoint"]
+    assert {size - alone.phases[phase] for phase, size in three.phases.items()} == {three.parts["seated"]}
+
+
 def test_several_processes_keep_buckets_as_large_as_gradients() -> None:
     one, several = memory_plan(ASKED), memory_plan(replace(ASKED, several=True))
     assert (one.parts["buckets"], several.parts["buckets"]) == (0, 204_672 * 4)

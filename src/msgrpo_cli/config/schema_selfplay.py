@@ -35,3 +35,8 @@ class SelfPlayConfig(Section):
     def pooled(self) -> bool:
         """Whether earlier checkpoints play."""
         return "pool" in (self.seats or ())
+
+    @property
+    def models(self) -> int:
+        """How many further models play in training at most: all of the pool, and the checkpoints that are named."""
+        return self.pool * self.pooled + len({*(self.seats or ())} - {*NAMED_SEATS})

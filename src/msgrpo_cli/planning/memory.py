@@ -75,6 +75,8 @@ class MemoryQuestion:
     """Processes among which weights, gradients and the optimizer's numbers are shared out."""
     gathered_bytes: int = _FULL
     """Of one weight that is gathered from them."""
+    seated: int = 0
+    """Further models that sit on seats of a game of several players, such as earlier checkpoints."""
 
     @property
     def half(self) -> bool:
@@ -145,7 +147,8 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
     after_first = optimizer if asked.steps > 1 else 0
     process = _PROCESS if asked.on_cpu else 0
     buckets = gradients if asked.several else 0
-    base = weights + reference + asked.engine + process + buckets
+    seated = asked.seated * whole
+    base = weights + reference + asked.engine + process + buckets + seated
     small = min(kept, asked.shape.layers * _TENSORS_A_LAYER * _LARGEST_KEPT) if asked.on_cpu else 0.0
     scattered = small * (_SCATTERED if asked.adapter is None else _SCATTERED_BESIDE_ADAPTERS)
     # with a single micro-batch gradients come as activations go
@@ -154,7 +157,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
         "rollout": base + after_first + gathered + (0 if in_half else cached) + cache + sampling,
         "update": base + after_first + passing + (0 if in_half else saved) + growing + scattered,
         "optimizer step": base + gradients + optimizer + _stepping(asked, gradients),
-        "final evaluation": asked.engine + process + whole + cached + cache + sampling,
+        "final evaluation": asked.engine + process + seated + whole + cached + cache + sampling,
     }
     if asked.shared_out:
         matrix = (
@@ -175,6 +178,7 @@ def memory_plan(asked: MemoryQuestion) -> MemoryPlan:
         "kv_cache": cache,
         "reference": reference,
         "best_checkpoint": whole,
+        "seated": seated,
         "saved_weights": whole if asked.shared_out and asked.on_cpu else 0,
         "engine": asked.engine,
         "process": process,

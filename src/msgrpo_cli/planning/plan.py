@@ -284,6 +284,7 @@ def memory_question(
         several=config.parallel.name == "ddp" and processes > 1,
         parts=processes if config.parallel.name == "fsdp" else 1,
         gathered_bytes=gathered_bytes(config, hardware),
+        seated=config.selfplay.models,
     )
 
 

@@ -45,6 +45,7 @@ _WHAT = {
     "kv_cache": "of the answers that grow at once",
     "reference": "second model, for the KL term",
     "best_checkpoint": "read back at the end, in place of what was trained",
+    "seated": "earlier checkpoints and others that sit on seats",
     "saved_weights": "gathered by the first process, which saves",
     "engine": "vLLM's share of the device",
     "malloc": "lost between blocks of the activations",
