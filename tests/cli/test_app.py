@@ -102,6 +102,8 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "engine=vllm_colocate: msgrpo eval plays with engine=single; leave engine out",
         ),
         ("eval seed=x", "seed=x: should be a valid integer"),
+        ("train parallel=ddp parallel.processes=1000", "parallel.processes=1000: should be less than or equal to 256"),
+        ("plan --hardware 1000xh100", "--hardware=1000xh100: not in the table; choose one of "),
     ],
 )
 def test_bad_input(
@@ -115,6 +117,15 @@ def test_bad_input(
     assert errors[0].startswith(f"error: {line.format(here=tmp_path)}")
     assert ("Traceback" in said.err) == command.endswith("-v")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_no_base_to_score(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What an unset variable of a shell gives."""
+    assert run(monkeypatch, "eval", name) == 2
+    assert "error: nothing to score: the name is empty; give a run, " in capsys.readouterr().err
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

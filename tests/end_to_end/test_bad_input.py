@@ -166,6 +166,11 @@ RUN_ROWS = [
     ("train --resume RUNS/moved-base", 2, "model.path=./gone: no model here (no gone/config.json)"),
     ("train --resume RUNS/whole seed=3", 2, f"seed=3: {ONLY}"),
     (
+        "train --resume RUNS/whole parallel=ddp",
+        2,
+        "parallel=ddp: a choice; of a resumed run give keys: parallel.name=... parallel.processes=...",
+    ),
+    (
         "train --resume RUNS/whole max_updates=2",
         2,
         "max_updates=2: the run was to last 3 updates; --resume may only raise that",

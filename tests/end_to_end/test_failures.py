@@ -306,7 +306,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_the_last_checkpoint_whole(small_
         train_job(config, run, command=["test"], overrides=[])
     whole = checkpoints(Run(run))
     assert [path.name for path in whole] == ["checkpoint-1", "checkpoint-2"]
-    assert [damage(path, thorough=True) for path in whole] == [None, None]
+    assert [damage(path, read="all") for path in whole] == [None, None]
     (small_disk / "other people's").unlink()
     train_job(config, run, command=["test"], overrides=[], resume=run)
     assert checkpoints(Run(run))[-1].name == "checkpoint-6"

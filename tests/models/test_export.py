@@ -19,7 +19,7 @@ from msgrpo_cli.evaluation.evaluate import evaluate_subjects
 from msgrpo_cli.evaluation.targets import asked_for
 from msgrpo_cli.models.export import export
 from msgrpo_cli.models.loading import load_model
-from msgrpo_cli.runs.checkpoint import best
+from msgrpo_cli.runs.checkpoint import best, describe, read_metadata
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.pretrained import ASSETS
 from msgrpo_cli.training.train import train_job
@@ -124,6 +124,10 @@ def test_nothing_is_left_of_an_export_that_failed(lora_run: Path, tmp_path: Path
     weights = [checkpoint / "adapter_model.safetensors" for checkpoint in (run / "checkpoints").glob("checkpoint-*")]
     for file in weights:
         file.write_bytes(b"\x00" * file.stat().st_size)
+    with pytest.raises(UsageError, match=r"adapter_model.safetensors: damaged: its content is not what was written"):
+        export(str(run), tmp_path / "out", merge=True)
+    for file in weights:
+        describe(file.parent, read_metadata(file.parent))  # as if that had been written
     with pytest.raises(UsageError, match=r"adapter_model.safetensors: cannot be loaded"):
         export(str(run), tmp_path / "out", merge=True)
     assert names(tmp_path) == {"run"}

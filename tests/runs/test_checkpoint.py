@@ -65,7 +65,7 @@ def test_publishing_completes_and_renames(run: Run) -> None:
     assert read_metadata(path)["update"] == 20
     assert names(run) == ["checkpoint-20"]
     assert is_checkpoint(path)
-    assert damage(path, thorough=True) is None
+    assert damage(path, read="all") is None
     assert update_of(path) == 20
 
 
@@ -241,10 +241,28 @@ def test_what_was_cut_off_is_neither_chosen_nor_evaluated(run: Run, capsys: pyte
         find_checkpoint(str(cut))
 
 
-def test_content_that_changed_in_full_length_is_not_resumed_from(run: Run) -> None:
-    whole, changed = add(run, 3), add(run, 20)
+def test_content_that_changed_in_full_length_is_neither_resumed_from_nor_chosen(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, changed = add(run, 3, 0.1), add(run, 20, 0.9)
     (changed / "model.safetensors").write_text("weighty")
     assert last_whole(run) == whole
+    said = re.escape("model.safetensors: damaged: its content is not what was written")
+    assert find_checkpoint(str(run.path)) == (whole, run.path)
+    assert re.search(f"warning: .*{said}; {whole.name} is the best that is whole", capsys.readouterr().err)
+    with pytest.raises(UsageError, match=said):
+        find_checkpoint(str(changed))
+    (whole / "model.safetensors").write_text("weighty")
+    with pytest.raises(UsageError, match=said):
+        find_checkpoint(str(run.path))
+
+
+def test_what_only_training_reads_spoils_no_evaluation(run: Run) -> None:
+    path = add(run, 3)
+    (path / "optimizer.pt").write_text("x" * len((path / "optimizer.pt").read_text()))
+    assert damage(path, read="model") is None
+    assert damage(path, read="all") is not None
+    assert find_checkpoint(str(run.path)) == (path, run.path)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class RolloutConfig(Section):
     """Generation."""
 
     max_live_episodes: Positive
-    max_new_tokens: Positive
+    max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
     max_prompt_tokens: Positive
     temperature: Annotated[float, Field(ge=0.01, le=100.0)]
     top_p: Share
@@ -244,9 +244,9 @@ class ParallelConfig(Section):
     """How playing and training are shared out among processes."""
 
     name: Literal["none", "ddp", "fsdp"] = "none"
-    processes: Positive | None = None
+    processes: Annotated[int, Field(ge=1, le=256)] | None = None
     """Of each node. Null: as many as there are GPUs."""
-    nodes: Positive = 1
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Machines."""
     patience: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1800.0
     """Seconds after which a run ends none of whose processes makes any progress."""

@@ -5,6 +5,7 @@ Knows checkpoints, configs and overrides. Knows nothing about models or how to s
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,7 +103,10 @@ def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tupl
         return [_subject(found, run)], list(overrides)
     if run is None:
         raise UsageError(f"--all: {target} belongs to no run")
-    return [_subject(path, run) for path in checkpoint.checkpoints(run)], list(overrides)
+    there = {path: checkpoint.damage(path, read="model") for path in checkpoint.checkpoints(run)}
+    for reason in filter(None, there.values()):
+        print(f"warning: {reason}; it is left out", file=sys.stderr)
+    return [_subject(path, run) for path, reason in there.items() if reason is None], list(overrides)
 
 
 def _named(target: str, overrides: Sequence[str]) -> list[str]:

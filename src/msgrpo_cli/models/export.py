@@ -21,7 +21,7 @@ from msgrpo_cli.common.files import put_in_place, read_json, write_json, write_t
 from msgrpo_cli.common.text import part_in_words
 from msgrpo_cli.config.schema import ModelConfig
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.runs.checkpoint import base_of, describe, find_checkpoint, is_adapter, read_metadata
+from msgrpo_cli.runs.checkpoint import OF_TRAINING, base_of, describe, find_checkpoint, is_adapter, read_metadata
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.model_card import merged_card
 from msgrpo_cli.runs.pretrained import is_local, local_path
@@ -29,14 +29,6 @@ from msgrpo_cli.runs.pretrained import is_local, local_path
 from .adapters import name_base
 from .loading import load_model, quiet_libraries
 
-_OF_TRAINING = (
-    "optimizer.pt",
-    "scheduler.pt",
-    "scaler.pt",
-    "rng_state*.pth",
-    "trainer_state.json",
-    "training_args.bin",
-)
 _LICENSES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 _OF_ADAPTER = ("adapter_config.json", "adapter_model*")
 
@@ -118,7 +110,7 @@ def _add_license(base: ModelConfig, aside: Path) -> None:
 
 def _copy(checkpoint: Path, aside: Path, without: tuple[str, ...] = ()) -> None:
     for file in sorted(checkpoint.iterdir()):
-        if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in (*_OF_TRAINING, *without)):
+        if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in (*OF_TRAINING, *without)):
             shutil.copyfile(file, aside / file.name)  # peft writes weights that only their owner may read
 
 

@@ -22,6 +22,7 @@ from msgrpo_cli.common.cores import cores, threads_asked
 from msgrpo_cli.errors import UsageError
 
 MIB = 2**20
+_MOST_IN_A_MACHINE = 256
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,12 @@ def named(name: str) -> Hardware:
     if wanted == CPU:
         return this_cpu()
     number, x, kind = wanted.partition("x")
-    counted = bool(x) and number.isdigit() and int(number) > 0
+    counted = bool(x) and number.isdecimal() and 0 < int(number) <= _MOST_IN_A_MACHINE
     gpu = GPUS.get(kind if counted else wanted)
     if gpu is None:
         raise UsageError(
             f"--hardware={name}: not in the table; choose one of {', '.join(names())}, with a number as in 8xh100 "
-            "where a machine has several, or leave it out"
+            f"where a machine has several (at most {_MOST_IN_A_MACHINE}), or leave it out"
         )
     return replace(gpu, gpus=int(number)) if counted else gpu
 

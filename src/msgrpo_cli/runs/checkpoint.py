@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgrpo_cli.common.files import (
     SCHEMA,
@@ -93,8 +94,21 @@ def set_score(checkpoint: Path, score: dict[str, Any], card: str, *, interim: bo
     write_text(checkpoint / _CARD, card)
 
 
-def damage(checkpoint: Path, *, thorough: bool = False) -> str | None:
-    """What is wrong with a checkpoint's files, in words; None where nothing is. `thorough` reads all of them."""
+OF_TRAINING = (
+    "optimizer.pt",
+    "optimizer/*",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "trainer_state.json",
+    "training_args.bin",
+)
+"""Files that only a run that goes on reads."""
+
+
+def damage(checkpoint: Path, *, read: Literal["nothing", "model", "all"] = "nothing") -> str | None:
+    """What is wrong with a checkpoint's files, in words; None where nothing is. Their sizes tell of most faults; `read`
+    holds the contents, too, of what a model is loaded from, or of all, against what was written."""
     try:
         metadata = read_metadata(checkpoint)
     except UsageError as problem:
@@ -112,7 +126,8 @@ def damage(checkpoint: Path, *, thorough: bool = False) -> str | None:
             return f"{file}: missing"
         if file.stat().st_size != known["bytes"]:
             return f"{file}: damaged: {file.stat().st_size} bytes, {known['bytes']} were written"
-        if thorough and _digest(file) != known["sha256"]:
+        is_read = read == "all" or (read == "model" and not any(fnmatch(name, pattern) for pattern in OF_TRAINING))
+        if is_read and _digest(file) != known["sha256"]:
             return f"{file}: damaged: its content is not what was written"
     return None
 
@@ -164,7 +179,7 @@ def last_whole(run: Run, on_damage: Callable[[str], None] = lambda reason: None)
     """
     there = _named(run)
     for path in reversed(there):
-        reason = damage(path, thorough=True) or _unfit(path)
+        reason = damage(path, read="all") or _unfit(path)
         if reason is None:
             return path
         on_damage(reason)
@@ -189,12 +204,12 @@ def score_of(checkpoint: Path) -> float | None:
     return None if score is None else float(score["mean_total_reward"])
 
 
-def best(run: Run) -> Path | None:
+def best(run: Run, but: Collection[Path] = ()) -> Path | None:
     """The checkpoint with the highest validation score, the later of equals; else the last; None without any.
 
-    Interim ones count only where there is no other, so that an interruption changes no choice.
+    Interim ones count only where there is no other, so that an interruption changes no choice. Those in `but` do not.
     """
-    there = checkpoints(run)
+    there = [path for path in checkpoints(run) if path not in but]
     there = [path for path in there if not _is_interim(path)] or there
     scored = [(score, update_of(path), path) for path in there if (score := score_of(path)) is not None]
     return max(scored)[2] if scored else (there[-1] if there else None)
@@ -242,22 +257,25 @@ def taught_otherwise(config: RunConfig) -> list[str]:
 def find_checkpoint(target: str) -> tuple[Path, Path | None]:
     """(checkpoint, its run or None) for a checkpoint directory or a run, whose best one is meant.
 
-    Damaged checkpoints of a run are told on stderr. Raises UsageError where there is none that is whole.
+    What its model is loaded from has been read and is whole. Damaged checkpoints of a run are told on stderr. Raises
+    UsageError where there is none that is whole.
     """
     path = Path(target)
     if is_checkpoint(path):
-        if (reason := damage(path)) is not None:
+        if (reason := damage(path, read="model")) is not None:
             raise UsageError(reason)
-        run = path.resolve().parent.parent
-        return path, run if is_run(run) else None
+        above = path.resolve().parent.parent
+        return path, above if is_run(above) else None
     if path.is_dir() and not is_run(path):
         raise UsageError(f"{target}: neither a run (no run.json) nor a checkpoint (no {METADATA})")
     run_path = find_run(target)
-    found = best(Run(run_path))
-    damaged = [reason for path in _named(Run(run_path)) if (reason := damage(path)) is not None]
+    run = Run(run_path)
+    damaged = {path: reason for path in _named(run) if (reason := damage(path)) is not None}
+    while (found := best(run, damaged)) is not None and (reason := damage(found, read="model")) is not None:
+        damaged[found] = reason
     if found is None:
-        raise UsageError(damaged[-1] if damaged else f"{run_path}: has no checkpoint yet")
-    for reason in damaged:  # it may have been the best
+        raise UsageError([*damaged.values()][-1] if damaged else f"{run_path}: has no checkpoint yet")
+    for reason in damaged.values():  # it may have been the best
         print(f"warning: {reason}; {found.name} is the best that is whole", file=sys.stderr)
     return found, run_path
 

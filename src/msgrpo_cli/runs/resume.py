@@ -36,6 +36,8 @@ def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
 
     data = dumped(config)
     for text, (key, value) in zip(overrides, assignments(overrides), strict=True):
+        if key == "parallel":  # a choice, where the saved config has keys
+            raise UsageError(f"{text}: a choice; of a resumed run give keys: parallel.name=... parallel.processes=...")
         if not (key in _MAY_CHANGE or key.startswith(("eval.", "parallel.", "save.", "stop."))):
             raise UsageError(
                 f"{text}: a resumed run may only raise max_updates and change eval.*, parallel.*, save.*, stop.*, "

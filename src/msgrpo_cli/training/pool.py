@@ -70,7 +70,7 @@ class CheckpointPool:
             return seated_player(name)
         if name not in self._loaded:
             path = self.run.path / name
-            if (damage := checkpoint.damage(path) if path.exists() else f"{path}: missing") is not None:
+            if (damage := checkpoint.damage(path, read="model") if path.exists() else f"{path}: missing") is not None:
                 raise RunError(f"{damage}; the pool needs it to go on as before: start anew with msgrpo train --from")
             with torch.random.fork_rng():  # what is drawn while weights are made must not move what training draws
                 self._loaded[name] = self.stored_policy(path)

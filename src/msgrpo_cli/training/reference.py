@@ -30,7 +30,7 @@ def kl_reference(
     needs no reference: it is switched off for it.
     """
     kept = run.reference
-    damage = checkpoint.damage(kept, thorough=True) if kept.exists() else "missing"
+    damage = checkpoint.damage(kept, read="all") if kept.exists() else "missing"
     if damage is None:
         stored = config.model.model_copy(update={"path": str(kept), "init": "pretrained"})
         loaded, _ = load_model(stored)

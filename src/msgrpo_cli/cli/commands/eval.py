@@ -45,6 +45,8 @@ def evaluate(
         others = [text for text in arguments or [] if not is_override(text)]
         if len(others) > 1:
             raise UsageError(f"{others[1]}: a second thing to score, after {others[0]}; overrides look like KEY=VALUE")
+        if others and not others[0].strip():
+            raise UsageError("nothing to score: the name is empty; give a run, a checkpoint or a model")
         from msgrpo_cli.evaluation.targets import asked_for
 
         asked = asked_for(
