@@ -9,7 +9,7 @@ import pytest
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.evaluation.exact_policy import _canonical_answers, check, measure_policies
+from msgrpo_cli.evaluation.exact_policy import canonical_answers, check, measure_policies
 from msgrpo_cli.evaluation.targets import Subject
 from msgrpo_cli.games.frozenlake import FrozenLake
 from support.parts import agent, small_model
@@ -87,7 +87,7 @@ def test_a_game_that_reads_the_bare_answer_otherwise_is_refused() -> None:
     game = Shouting()
     game.reset(seed=0)
     with pytest.raises(UsageError, match=r"Shouting: the answer .* is read as None, not as left"):
-        _canonical_answers(agent(*small_model()), game)
+        canonical_answers(agent(*small_model()), game)
 
 
 @pytest.mark.parametrize(

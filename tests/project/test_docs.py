@@ -291,6 +291,7 @@ LINES = _lines()
 NEEDS = {
     "textarena": "textarena",
     "openspiel": "pyspiel",
+    "openspiel_seats": "pyspiel",
     "tensorboard": "tensorboard",
     "hydra/launcher=joblib": "hydra_plugins.hydra_joblib_launcher",
     "hydra/launcher=slurm": "hydra_plugins.hydra_submitit_launcher",

@@ -85,6 +85,17 @@ def measure_policy(subject: Subject, config: RunConfig) -> dict[str, Any]:
 
 def check(config: RunConfig) -> None:
     """Raises UsageError for what cannot be computed; loads no weights."""
+    check_asked(config)
+    game = game_factory(config.env, evaluation=True)()
+    if not isinstance(game, PlaceableDynamics) or game.actions is None:
+        raise UsageError(
+            f"env={config.env.name}: a game without place(), state() and transitions(), so its policy cannot be asked "
+            "in every state; take env=frozenlake"
+        )
+
+
+def check_asked(config: RunConfig) -> None:
+    """Raises UsageError where a state's text does not decide what is said, or its probabilities are not computed."""
     if config.policy != "model":
         raise UsageError(f"policy={config.policy}: only a model's answers have probabilities; leave policy out")
     if config.prompt.history:
@@ -96,12 +107,6 @@ def check(config: RunConfig) -> None:
         raise UsageError(
             f"rollout.repetition_penalty={config.rollout.repetition_penalty}: the prompt's own words change what is "
             "said next then, which is not computed here; take rollout.repetition_penalty=1.0"
-        )
-    game = game_factory(config.env, evaluation=True)()
-    if not isinstance(game, PlaceableDynamics) or game.actions is None:
-        raise UsageError(
-            f"env={config.env.name}: a game without place(), state() and transitions(), so its policy cannot be asked "
-            "in every state; take env=frozenlake"
         )
 
 
@@ -161,7 +166,7 @@ def _ask(
     """What is known of the policy at every place; each distinct prompt is read once."""
     assert isinstance(game, PlaceableDynamics)
     game.reset(seed=0)
-    answers = _canonical_answers(policy, game)
+    answers = canonical_answers(policy, game)
     prompts: dict[Tokens, int] = {}
     texts, number = dict[Place, str](), dict[Place, int]()
     for taken, state in places:
@@ -182,12 +187,12 @@ def _ask(
         if (prompt, moves) not in known:
             game.place(state)
             game.elapsed = taken
-            known[prompt, moves] = _known(policy, Decision(game, text, ("lab", taken)), moves, masses[prompt])
+            known[prompt, moves] = known_of(policy, Decision(game, text, ("lab", taken)), moves, masses[prompt])
         found[taken, state] = _Asked(text, known[prompt, moves])
     return found
 
 
-def _canonical_answers(policy: LanguageAgentPolicy, game: TextMediatedStochasticGame) -> list[Tokens]:
+def canonical_answers(policy: LanguageAgentPolicy, game: TextMediatedStochasticGame) -> list[Tokens]:
     """Of every action, without the end of turn. Raises UsageError where the game does not read it as that action."""
     answers = []
     for action in game.actions or ():
@@ -203,7 +208,8 @@ def _canonical_answers(policy: LanguageAgentPolicy, game: TextMediatedStochastic
     return answers
 
 
-def _known(policy: LanguageAgentPolicy, asked: Decision, moves: Sequence[str], masses: Masses) -> Known:
+def known_of(policy: LanguageAgentPolicy, asked: Decision, moves: Sequence[str], masses: Masses) -> Known:
+    """What the masses of answers tell of the moves of one state."""
     shares, invalid = dict.fromkeys(moves, 0.0), 0.0
     for answer, mass in masses.items():
         action = policy.meaning(asked, answer)

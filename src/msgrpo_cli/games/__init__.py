@@ -19,6 +19,7 @@ gymnasium.register("msgrpo/GuessNumber-v0", entry_point="msgrpo_cli.games.guess_
 gymnasium.register("msgrpo/Minesweeper-v0", entry_point="msgrpo_cli.games.minesweeper:Minesweeper")
 gymnasium.register("msgrpo/Sokoban-v0", entry_point="msgrpo_cli.games.sokoban:Sokoban")
 gymnasium.register("msgrpo/OpenSpiel-v0", entry_point="msgrpo_cli.games.openspiel:OpenSpielGame")
+gymnasium.register("msgrpo/OpenSpielSeats-v0", entry_point="msgrpo_cli.games.openspiel_seats:OpenSpielSeats")
 gymnasium.register("msgrpo/TextArena-v0", entry_point="msgrpo_cli.games.textarena:TextArenaGame")
 
 __all__ = ["MultiPlayerGame", "TextMediatedStochasticGame"]

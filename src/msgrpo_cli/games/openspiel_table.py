@@ -132,6 +132,10 @@ class OpenSpielTable:
 
         return told
 
+    def stand_at(self, node: OpenSpielTree) -> None:
+        """Be where a node of the tree is."""
+        self._state = node.state.clone()
+
     def tree(self) -> OpenSpielTree:
         """The whole game, from before chance first moves."""
         root = self._game.new_initial_state()

@@ -6,7 +6,7 @@ Knows probabilities, seats and rewards. Knows nothing about texts, policies or h
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 
 class Tree(Protocol):
@@ -41,3 +41,15 @@ class Tree(Protocol):
 
     def state_key(self) -> Hashable:
         """What decides how the game goes on: nodes of equal keys go on alike."""
+
+
+@runtime_checkable
+class HasTree(Protocol):
+    """A game of several players that is finite, and can be put wherever it may come."""
+
+    def tree(self) -> Any:
+        """Its `Tree`, from the very beginning. The seats' information keys in it, as text or bytes, may be finer than
+        those of the game, never coarser."""
+
+    def stand_at(self, node: Any) -> None:
+        """Be where a node is in which seats move; the step count stays."""

@@ -118,6 +118,27 @@ def _same(seen: dict[Hashable, Any], key: Hashable, value: Any, problem: str) ->
         raise ValueError(problem)
 
 
+def standing(root: Tree, most: int = MOST_NODES) -> tuple[list[dict[Hashable, Any]], int]:
+    """Of every seat a node for each of its information keys, and how many turns the longest game has.
+
+    Raises ValueError where the tree has more than `most` nodes.
+    """
+    found: list[dict[Hashable, Any]] = [{} for _ in range(root.players)]
+    waiting, seen, longest = [(root, 0)], 0, 0
+    while waiting:
+        tree, turns = waiting.pop()
+        if (seen := seen + 1) > most:
+            raise ValueError(f"more than {most} nodes")
+        longest = max(longest, turns)
+        waiting += [(child, turns) for _, child in tree.chance()]
+        if seats := tree.to_move():
+            for seat in seats:
+                found[seat].setdefault(tree.information_key(seat), tree)
+            for choice in product(*(tree.legal(seat) for seat in seats)):
+                waiting.append((tree.after(dict(zip(seats, choice, strict=True))), turns + 1))
+    return found, longest
+
+
 def expected_values(form: ExtensiveForm, profile: Profile) -> np.ndarray:
     """The expected total reward of every seat when all play the profile, shape (players,)."""
     _check(form, profile)

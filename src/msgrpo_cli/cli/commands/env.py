@@ -32,10 +32,15 @@ _FORMS = {
     "gym": "any gymnasium environment with discrete actions",
     "textarena": "any single-player game of TextArena",
     "openspiel": "a seat of any game of OpenSpiel",
+    "openspiel_seats": "all seats of any game of OpenSpiel",
     "mix": "several games in one run",
 }
 """Files of conf/env that are there to be filled in: examples, not games of their own."""
-_EXTRAS = {"textarena": ("TextArena", "textarena"), "openspiel": ("OpenSpiel", "pyspiel")}
+_EXTRAS = {
+    "textarena": ("TextArena", "textarena"),
+    "openspiel": ("OpenSpiel", "pyspiel"),
+    "openspiel_seats": ("OpenSpiel", "pyspiel"),
+}
 """Of those that need an extra of the same name, what that is called and which module it brings."""
 
 

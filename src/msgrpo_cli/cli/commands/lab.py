@@ -1,16 +1,16 @@
 """`msgrpo lab credit`: which credit tells the truth, in a table, a plot and one JSON object. `msgrpo lab policy`: the
-exact value of a policy.
+exact value of a policy. `msgrpo lab nash`: how far one is from an equilibrium.
 
-Knows options and how figures are shown. Knows nothing of how it is measured: `training/bench/credit` and
-`evaluation/exact_policy` do.
+Knows options and how figures are shown. Knows nothing of how it is measured: `training/bench/credit`,
+`evaluation/exact_policy` and `evaluation/exact_profile` do.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,10 @@ from msgrpo_cli.errors import UsageError
 
 from ..exit import ending
 from ..options import AllowModules, AsJson, ConfigDirs, Overrides, Verbose, at_least, is_override, only_overrides
+
+if TYPE_CHECKING:
+    from msgrpo_cli.config.schema import RunConfig
+    from msgrpo_cli.evaluation.targets import Subject
 
 app = typer.Typer(rich_markup_mode=None, help="Look at credits, and at a policy, exactly.")
 
@@ -157,6 +161,11 @@ StatesFile = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Also write what it says in every state there, as JSON.")
 ]
 
+SetsFile = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Also write what it says in every information set, as JSON."),
+]
+
 
 @app.command()
 def policy(
@@ -173,16 +182,9 @@ def policy(
     bounds where answers are left over. The starts are those of msgrpo eval: eval.episodes, eval.split, eval.seed.
     """
     with ending(verbose):
-        others = [text for text in arguments or [] if not is_override(text)]
-        if len(others) > 1:
-            raise UsageError(f"{others[1]}: a second policy, after {others[0]}; overrides look like KEY=VALUE")
         from msgrpo_cli.common.files import write_json
-        from msgrpo_cli.evaluation.targets import asked_for
 
-        overrides = [text for text in arguments or [] if is_override(text)]
-        asked = asked_for(
-            others[0] if others else None, overrides, config_dirs=config_dir or [], allow_modules=allow_module or []
-        )
+        asked = _asked(arguments, config_dir, allow_module)
         with talk_on_stderr():
             from msgrpo_cli.evaluation.exact_policy import measure_policies
 
@@ -196,6 +198,80 @@ def policy(
             print("\n\n".join(map(_told, found)))
             if out is not None:
                 print(f"what it says in every state is written to {out}")
+
+
+@app.command()
+def nash(
+    arguments: Target = None,
+    out: SetsFile = None,
+    config_dir: ConfigDirs = None,
+    allow_module: AllowModules = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compute how far a policy is from an equilibrium.
+
+    Of a game of several players that is a tree, such as env=openspiel_seats: NashConv and exploitability of the policy
+    on every seat, from the probability of every action in every information set.
+    """
+    with ending(verbose):
+        from msgrpo_cli.common.files import write_json
+
+        asked = _asked(arguments, config_dir, allow_module)
+        with talk_on_stderr():
+            from msgrpo_cli.evaluation.exact_profile import measure_profiles
+
+            found = measure_profiles(asked)
+            sets = [one.pop("of_information_sets") for one in found]
+            if out is not None:
+                write_json(out, [{**one, "of_information_sets": rows} for one, rows in zip(found, sets, strict=True)])
+        if as_json:
+            print(json.dumps(found if len(found) > 1 else found[0], allow_nan=False))
+        else:
+            print("\n\n".join(map(_of_equilibrium, found)))
+            if out is not None:
+                print(f"what it says in every information set is written to {out}")
+
+
+def _asked(
+    arguments: Sequence[str] | None, config_dirs: Sequence[Path] | None, allow_modules: Sequence[str] | None
+) -> list[tuple[Subject, RunConfig]]:
+    """The policies that are meant, each with its config."""
+    others = [text for text in arguments or [] if not is_override(text)]
+    if len(others) > 1:
+        raise UsageError(f"{others[1]}: a second policy, after {others[0]}; overrides look like KEY=VALUE")
+    from msgrpo_cli.evaluation.targets import asked_for
+
+    overrides = [text for text in arguments or [] if is_override(text)]
+    return asked_for(
+        others[0] if others else None, overrides, config_dirs=config_dirs or [], allow_modules=allow_modules or []
+    )
+
+
+def _of_equilibrium(found: Mapping[str, Any]) -> str:
+    """A policy's distance from an equilibrium, for people."""
+    table = Table(box=None, header_style="", pad_edge=False)
+    for name in ("seat", "value", "sampled", "best response", "gains"):
+        table.add_column(name, justify="left" if name == "seat" else "right", no_wrap=True)
+    for seat, (exact, sampled) in enumerate(zip(found["seats"], found["sampled"]["seats"], strict=True)):
+        gain = exact["best_response"] - exact["value"]
+        seen = estimate(sampled["mean_total_reward"], sampled["mean_total_reward_ci95"])
+        table.add_row(str(seat), f"{exact['value']:.3f}", seen, f"{exact['best_response']:.3f}", f"{gain:.3f}")
+    console = Console(highlight=False, width=80)
+    with console.capture() as shown:
+        console.print(table)
+    uncovered, random = found["uncovered"], found["random"]
+    return "\n".join(
+        [
+            f"{found['checkpoint'] or found['model']} on every seat of {found['env']}: {found['information_sets']} "
+            f"information sets, {found['nodes']} nodes",
+            *(line.rstrip() for line in shown.get().splitlines()),
+            f"NashConv {found['nash_conv']:.4f}, exploitability {found['exploitability']:.4f}; of uniform play "
+            f"{random['nash_conv']:.4f} and {random['exploitability']:.4f}; 0 in an equilibrium.",
+            f"Uncovered, answers other than a bare action: {percent(uncovered['mean'])} on average over information "
+            f"sets, {percent(uncovered['worst'])} at worst; they count as invalid, and play {found['invalid_action']}.",
+        ]
+    )
 
 
 def _told(found: Mapping[str, Any]) -> str:

@@ -1,0 +1,99 @@
+"""How far a policy is from an equilibrium of Kuhn poker: known policies, a sample, and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pyspiel")
+
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.evaluation.exact_profile import _played, check, measure_profiles
+from msgrpo_cli.evaluation.targets import Subject
+from msgrpo_cli.rollout.play import PlayRules
+from msgrpo_cli.rollout.value_bounds import Known
+from support.small_qwen import small_qwen
+
+KUHN = ["env=openspiel_seats", "trainer.use_cpu=true", "eval.episodes=40", "prompt.observation=compact"]
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Random weights that read and write letters, so that hardly any answer is an action."""
+    folder = tmp_path_factory.mktemp("letters")
+    small_qwen(folder)
+    return f"model.path={folder}"
+
+
+def measured(letters: str, *overrides: str) -> dict[str, Any]:
+    model = ["model=any", letters, "rollout=short", "rollout.max_new_tokens=24", "rollout.max_prompt_tokens=500"]
+    [found] = measure_profiles([(Subject(), compose("eval", [*KUHN, *model, "prompt=action_only", *overrides]))])
+    json.dumps(found, allow_nan=False)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("invalid", "nash_conv", "values"), [("random", 11 / 12, (1 / 8, -1 / 8)), ("first", 2.0, (0.0, 0.0))]
+)
+def test_who_says_nothing_plays_what_is_played_for_it(
+    letters: str, invalid: str, nash_conv: float, values: tuple[float, float]
+) -> None:
+    """Uniformly; or always the first action, against which a bet wins one every time."""
+    found = measured(letters, f"algo.invalid_action={invalid}")
+    assert found["uncovered"]["mean"] > 0.9
+    assert (found["nodes"], found["information_sets"]) == (58, 12)
+    assert found["nash_conv"] == pytest.approx(nash_conv, abs=0.02)
+    assert found["exploitability"] == found["nash_conv"] / 2
+    assert [one["value"] for one in found["seats"]] == pytest.approx(values, abs=0.02)
+    assert found["random"]["nash_conv"] == pytest.approx(11 / 12, abs=1e-12)
+    for exact, sampled in zip(found["seats"], found["sampled"]["seats"], strict=True):
+        low, high = sampled["mean_total_reward_ci95"]
+        assert low - 0.05 <= exact["value"] <= high + 0.05
+    assert len(found["of_information_sets"]) == 12
+
+
+def test_what_is_left_over_is_added_to_what_is_played_for_it() -> None:
+    known = Known({"pass": 0.2, "bet": 0.3}, invalid=0.1)
+    assert _played(known, ("pass", "bet"), PlayRules(invalid_action="first")) == pytest.approx(
+        {"pass": 0.7, "bet": 0.3}
+    )
+    assert _played(known, ("pass", "bet"), PlayRules(invalid_action="random")) == pytest.approx(
+        {"pass": 0.45, "bet": 0.55}
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["env=frozenlake"], "env=frozenlake: a game without tree() and stand_at()"),
+        (["algo.invalid_action=noop"], "algo.invalid_action=noop: an answer that names no move leaves the tree; take "),
+        (["prompt.history=1"], "prompt.history=1: then the state alone does not decide what is said"),
+        (["policy=random"], "policy=random: only a model's answers have probabilities"),
+    ],
+)
+def test_what_cannot_be_computed_is_refused(overrides: list[str], said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        check(compose("eval", [*KUHN, *overrides]))
+    assert str(raised.value).startswith(said)
+
+
+def test_a_game_that_the_step_limit_would_cut_is_refused(letters: str) -> None:
+    with pytest.raises(UsageError, match=r"env.max_steps=2: games of up to 3 turns would be cut; give 3"):
+        measured(letters, "env.max_steps=2")
+
+
+def test_the_words_of_its_table(letters: str, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from msgrpo_cli.cli.app import app
+
+    words = ["lab", "nash", *KUHN, "model=any", letters, "rollout=short", "rollout.max_prompt_tokens=500"]
+    ended = CliRunner().invoke(app, [*words, "prompt=action_only", "--out", str(tmp_path / "sets.json")])
+    assert ended.exit_code == 0, ended.stderr
+    assert "NashConv " in ended.stdout and "of uniform play 0.9167 and 0.4583" in ended.stdout
+    [found] = json.loads((tmp_path / "sets.json").read_text())
+    assert {one["seat"] for one in found["of_information_sets"]} == {0, 1}

@@ -1,0 +1,78 @@
+"""OpenSpiel's games with all their seats: played as OpenSpiel plays them, checked, and trained by self-play."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pyspiel")
+
+from msgrpo_cli.config.compose import compose
+from msgrpo_cli.episode import Start, pairs
+from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.openspiel_seats import OpenSpielSeats
+from msgrpo_cli.rollout.game_check import CHECKS, _result
+from msgrpo_cli.rollout.play import PlayRules, play_episodes
+from msgrpo_cli.rollout.players import RandomPlayer
+from msgrpo_cli.training.train import train_job
+from support.small_qwen import small_qwen
+
+
+def test_random_play_of_kuhn_poker_wins_an_eighth_for_the_first() -> None:
+    starts = [Start(number, number, 0, (0, number)) for number in range(2000)]
+    played = play_episodes(starts, lambda: OpenSpielSeats("kuhn_poker", 6), RandomPlayer(), PlayRules())
+    rewards = np.array([[had.total_reward for had in episode.seats] for episode in played])
+    assert (rewards.sum(axis=1) == 0).all()
+    assert rewards[:, 0].mean() == pytest.approx(0.125, abs=4 * rewards[:, 0].std() / 2000**0.5)
+    assert {pair.seat for pair in pairs(played)} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("game", "steps", "arguments", "utility"),
+    [
+        ("leduc_poker", 12, None, "zero_sum"),
+        ("tic_tac_toe", 9, None, "zero_sum"),
+        ("matrix_pd", 1, None, "general"),
+        ("goofspiel", 13, {"num_cards": 4}, "zero_sum"),
+        ("kuhn_poker", 9, {"players": 3}, "zero_sum"),
+        ("tiny_hanabi", 4, None, "common"),
+    ],
+)
+def test_games_of_many_kinds_pass_the_checks(game: str, steps: int, arguments: Any, utility: str) -> None:
+    made = OpenSpielSeats(game, steps, arguments)
+    assert made.utility == utility
+    env = compose(
+        "eval",
+        ["env=openspiel_seats", f"env.game={game}", f"env.max_steps={steps}", f"env.arguments={arguments or 'null'}"],
+    ).env
+    for name, check in CHECKS.items():
+        if name not in ("repeats", "speed", "values"):
+            result = _result(name, check, env)
+            assert result.passed is not False, (name, result)
+
+
+def test_what_has_no_seats_is_refused() -> None:
+    with pytest.raises(UsageError, match="game=2048: has one seat"):
+        compose("eval", ["env=openspiel_seats", "env.game=2048"])
+
+
+def test_it_trains_by_self_play_against_a_pool(tmp_path: Path) -> None:
+    small_qwen(tmp_path / "model")
+    overrides = [
+        *(
+            "env=openspiel_seats",
+            "model=any",
+            f"model.path={tmp_path / 'model'}",
+            "prompt=action_only",
+            "max_updates=2",
+        ),
+        *("rollout=short", "rollout.max_new_tokens=4", "rollout.max_prompt_tokens=500", "eval.episodes=4", "seed=0"),
+        *("selfplay.seats=[self,pool]", "selfplay.every=1", "algo.groups_per_update=2", "algo.group_size=4"),
+        *("algo.invalid_action=random", "trainer.use_cpu=true", "eval.every=0", "prompt.observation=compact"),
+    ]
+    outcome = train_job(compose("train", overrides), tmp_path / "run", command=["test"], overrides=overrides)
+    assert outcome["status"] == "done" and outcome["updates"] == 2
+    assert {path.name for path in (tmp_path / "run" / "pool").iterdir()} == {"update-0", "update-1"}
