@@ -37,11 +37,11 @@ _FORMS = {
 }
 """Files of conf/env that are there to be filled in: examples, not games of their own."""
 _EXTRAS = {
-    "textarena": ("TextArena", "textarena"),
-    "openspiel": ("OpenSpiel", "pyspiel"),
-    "openspiel_seats": ("OpenSpiel", "pyspiel"),
+    "textarena": ("TextArena", "textarena", "textarena"),
+    "openspiel": ("OpenSpiel", "pyspiel", "openspiel"),
+    "openspiel_seats": ("OpenSpiel", "pyspiel", "openspiel"),
 }
-"""Of those that need an extra of the same name, what that is called and which module it brings."""
+"""Of those that need an extra: what that brings, its module, and the extra."""
 
 
 @app.command("list")
@@ -115,7 +115,9 @@ def _installed(names: Sequence[str]) -> list[str]:
     """Without those that need an extra which is not there; they are told."""
     missing = [name for name in names if name in _EXTRAS and importlib.util.find_spec(_EXTRAS[name][1]) is None]
     for name in missing:
-        print(f"not checked: {name} needs {_EXTRAS[name][0]}: pip install 'msgrpo[{name}]'", file=sys.stderr)
+        print(
+            f"not checked: {name} needs {_EXTRAS[name][0]}: pip install 'msgrpo[{_EXTRAS[name][2]}]'", file=sys.stderr
+        )
     return [name for name in names if name not in missing]
 
 
