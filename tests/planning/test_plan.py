@@ -351,8 +351,8 @@ def test_nodes_on_cpus_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("hardware", "expected"),
     [
-        ("h100", {"parallel.name": "fsdp", "parallel.processes": 8}),
-        ("8xh100", {"parallel.name": "fsdp", "parallel.processes": 8}),
+        ("h100", {"parallel.name": "fsdp", "parallel.processes": 4}),
+        ("8xh100", {"parallel.name": "fsdp", "parallel.processes": 4}),
         ("1xh100", None),
     ],
 )
