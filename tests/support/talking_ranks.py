@@ -87,9 +87,14 @@ def main() -> None:
             heard["ended"] = "by the first"
     if ranks.first:
         heard["late"] = "gone"
+        _write(folder, ranks, heard)  # the other may break as it leaves, and torchrun then ends this one
         time.sleep(2 * short.total_seconds())  # a gradient that does not come in time
     else:
         heard["late"] = _raised(lambda: _step(ranks))
+        _write(folder, ranks, heard)
+
+
+def _write(folder: Path, ranks: Ranks, heard: dict[str, object]) -> None:
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps(heard))
 
 
