@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,5 +57,28 @@ def test_seats_that_choose_at_once() -> None:
 
 def test_minimax_of_a_board() -> None:
     tree: OpenSpielTree = OpenSpielTable("tic_tac_toe").tree()
-    assert minimax(tree) == 0.0
-    assert minimax(tree.after({0: "x(0,0)"}).after({1: "o(0,1)"})) == 1.0
+    assert minimax(expand(tree)) == 0.0
+    assert minimax(expand(tree.after({0: "x(0,0)"}).after({1: "o(0,1)"}))) == 1.0
+
+
+def test_a_board_is_solved_by_its_states() -> None:
+    """Tic-tac-toe has 5478 positions, on half a million ways; a tree that tells ways apart says the same."""
+    board = expand(OpenSpielTable("tic_tac_toe").tree())
+    assert (len(board.nodes), board.turns) == (5478, 9)
+    begun = OpenSpielTable("tic_tac_toe").tree()
+    for seat, word in enumerate(("x(0,0)", "o(0,1)", "x(2,2)")):
+        begun = begun.after({seat % 2: word})
+    laws: dict[str, dict[str, float]] = {}
+    figures = []
+    for form in (expand(begun), expand(replace(begun, perfect_information=False))):
+        rng, profile = np.random.default_rng(0), []
+        for of_seat in form.places:
+            for node in sorted(of_seat.values(), key=lambda node: str(node.state)):
+                actions = node.legal(*node.to_move())
+                shares = map(float, rng.dirichlet([0.5] * len(actions)))
+                laws.setdefault(str(node.state), dict(zip(actions, shares, strict=True)))
+            profile.append({key: laws[str(node.state)] for key, node in of_seat.items()})
+        figures.append([*expected_values(form, profile), nash_conv(form, profile), minimax(form), len(form.nodes)])
+    (*by_state, few), (*by_way, many) = figures
+    assert by_state == pytest.approx(by_way, abs=1e-12)
+    assert many > 3 * few

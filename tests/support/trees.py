@@ -16,6 +16,7 @@ class Kuhn:
     cards: tuple[int, int] | None = None
     history: str = ""
     players = 2
+    perfect_information = False
 
     def chance(self) -> Sequence[tuple[float, Kuhn]]:
         deals = permutations(range(3), 2) if self.cards is None else ()
@@ -69,6 +70,7 @@ class Pennies:
 
     shown: tuple[str, str] | None = None
     players = 2
+    perfect_information = False
 
     def chance(self) -> Sequence[tuple[float, Pennies]]:
         return ()
@@ -101,6 +103,7 @@ class TicTacToe:
 
     board: str = "........."
     players = 2
+    perfect_information = True
 
     def chance(self) -> Sequence[tuple[float, TicTacToe]]:
         return ()
@@ -142,6 +145,10 @@ class Corridor:
     stopped: bool = False
     forgetful: bool = False
     players = 2
+
+    @property
+    def perfect_information(self) -> bool:
+        return not self.forgetful
 
     def chance(self) -> Sequence[tuple[float, Corridor]]:
         return ()

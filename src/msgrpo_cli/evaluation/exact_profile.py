@@ -34,7 +34,6 @@ from msgrpo_cli.rollout.tree_values import (
     best_response,
     expand,
     expected_values,
-    standing,
 )
 from msgrpo_cli.rollout.value_bounds import Known
 
@@ -97,18 +96,17 @@ def measure_profile(subject: Subject, config: RunConfig) -> dict[str, Any]:
     assert isinstance(game, HasTree)
     try:
         form = expand(game.tree())
-        there, turns = standing(game.tree())
     except ValueError as problem:
         raise UsageError(f"env={config.env.name}: {problem}, so it cannot be solved; take a smaller game") from problem
-    if turns > game.max_steps:
+    if (turns := form.turns) > game.max_steps:
         raise UsageError(f"env.max_steps={game.max_steps}: games of up to {turns} turns would be cut; give {turns}")
     policy = load_policy(config, config.model)
     if config.eval.temperature is not None:
         policy = at_temperature(policy, config.eval.temperature)
     with policy.unchanged():
-        said = _ask(policy, game, there, rules, config.rollout.max_live_episodes)
+        said = _ask(policy, game, form.places, rules, config.rollout.max_live_episodes)
         sampled = _sampled(policy, game_factory(config.env, evaluation=True), rules, config)
-    profile = [{key: said[seat, key].shares for key in of_seat} for seat, of_seat in enumerate(there)]
+    profile = [{key: said[seat, key].shares for key in of_seat} for seat, of_seat in enumerate(form.places)]
     return {
         "env": config.env.name,
         "model": config.model.name,

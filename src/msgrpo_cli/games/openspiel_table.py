@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -37,7 +37,7 @@ class OpenSpielTable:
         self.title = str(kind.long_name)
         self.players = int(self._game.num_players())
         self.utility: Utility = kind.utility.name.lower()
-        perfect = kind.information.name == "PERFECT_INFORMATION"
+        self._perfect = perfect = kind.information.name == "PERFECT_INFORMATION"
         self.hides = (
             "how the board came about" if perfect else "what this player has not been shown, such as others' cards"
         )
@@ -139,7 +139,7 @@ class OpenSpielTable:
     def tree(self) -> OpenSpielTree:
         """The whole game, from before chance first moves."""
         root = self._game.new_initial_state()
-        return OpenSpielTree(root, self._words, self._shows_history, tuple([0.0] * self.players))
+        return OpenSpielTree(root, self._words, self._shows_history, self._perfect, tuple([0.0] * self.players))
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ class OpenSpielTree:
     state: Any
     words: tuple[Mapping[int, str], ...]
     shows_history: bool
+    perfect_information: bool
     before: tuple[float, ...]
     """What every seat had been paid at the node before."""
 
@@ -170,7 +171,7 @@ class OpenSpielTree:
         return tuple(self.words[player][number] for number in self.state.legal_actions(player))
 
     def information_key(self, player: int) -> Hashable:
-        return _information(self.state, player, self.shows_history)
+        return self.state_key() if self.perfect_information else _information(self.state, player, self.shows_history)
 
     def after(self, actions: Mapping[int, str]) -> OpenSpielTree:
         state = self.state.clone()
@@ -185,12 +186,11 @@ class OpenSpielTree:
         return [float(now - was) for now, was in zip(self.state.returns(), self.before, strict=True)]
 
     def state_key(self) -> Hashable:
-        """The state as OpenSpiel writes it, and whose turn it is; games whose text leaves something out have no
-        minimax value by it, for they are of imperfect information."""
+        """The state as OpenSpiel writes it, whose turn it is, and what has been paid."""
         return str(self.state), self.to_move(), tuple(self.state.returns())
 
     def _with(self, state: Any) -> OpenSpielTree:
-        return OpenSpielTree(state, self.words, self.shows_history, tuple(map(float, self.state.returns())))
+        return replace(self, state=state, before=tuple(map(float, self.state.returns())))
 
 
 def _to_move(state: Any) -> tuple[int, ...]:

@@ -20,6 +20,11 @@ class Tree(Protocol):
     def players(self) -> int:
         """How many seats there are: 0, 1, ..."""
 
+    @property
+    def perfect_information(self) -> bool:
+        """Whether a seat that moves knows the state, and goes by nothing else: nodes of equal `state_key` are then
+        looked at once, and `information_key` needs to hold no more than the state."""
+
     def chance(self) -> Sequence[tuple[float, Self]]:
         """What chance brings, with probabilities that sum to one."""
 

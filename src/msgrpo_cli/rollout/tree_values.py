@@ -7,7 +7,7 @@ float64, and nothing recursive: a game may be as deep as memory goes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import isclose, prod
@@ -40,7 +40,7 @@ class _Node:
     """Of each child of a chance node its probability."""
     children: list[int]
     own: tuple[int, ...]
-    """Of every seat the number of its own decisions before."""
+    """Of every seat the number of its own decisions before, on the longest way here."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class ExtensiveForm:
     """Of every seat its information keys, and the actions there."""
     members: tuple[dict[Hashable, list[int]], ...] = field(repr=False)
     """Of every seat the nodes of each information set."""
+    places: tuple[dict[Hashable, Any], ...] = field(repr=False)
+    """Of every seat one node of the tree for each information set."""
+    turns: int
+    """How many the longest game has."""
 
     def uniform(self) -> list[dict[Hashable, dict[str, float]]]:
         """The profile in which every seat chooses uniformly."""
@@ -65,78 +69,124 @@ class ExtensiveForm:
 
 
 def expand(root: Tree, most: int = MOST_NODES) -> ExtensiveForm:
-    """Spell a tree out. Raises ValueError where it is too large or breaks what `Tree` promises, as perfect recall."""
-    players = root.players
-    nodes: list[_Node] = []
-    rewards: list[tuple[float, ...]] = []
+    """Spell a tree out, a game of perfect information by its states, so that ways to one state meet there.
+
+    Raises ValueError where it is too large or breaks what `Tree` promises, as perfect recall.
+    """
+    players, by_state = root.players, root.perfect_information
     sets: tuple[dict[Hashable, tuple[str, ...]], ...] = tuple({} for _ in range(players))
-    members: tuple[dict[Hashable, list[int]], ...] = tuple({} for _ in range(players))
     pasts: list[dict[Hashable, Any]] = [{} for _ in range(players)]
     numbers: dict[tuple[int, Hashable, str], int] = {}  # of what a seat did: its past before, the set, the action
-    waiting: list[tuple[Tree, int | None, tuple[int, ...], tuple[int, ...]]] = [
-        (root, None, (0,) * players, (0,) * players)
-    ]
+    found = [_Found(root, _paid_on_coming(root))]
+    known: dict[Hashable, int] = {root.state_key() if by_state else 0: 0}
+    waiting: list[tuple[int, tuple[int, ...]]] = [(0, (0,) * players)]
     while waiting:
-        tree, parent, past, own = waiting.pop()
-        if len(nodes) == most:
-            raise ValueError(f"the game's tree has more than {most} nodes: too many to spell out; take a smaller game")
-        paid = tuple(map(float, tree.rewards()))
-        if len(paid) != players:
-            raise ValueError(f"rewards() gives {len(paid)} numbers for {players} seats; give one for each")
-        number, seats, outcomes = len(nodes), tree.to_move(), tree.chance()
+        number, past = waiting.pop()
+        here = found[number]
+        tree, seats, outcomes = here.tree, here.tree.to_move(), here.tree.chance()
         if seats and outcomes:
             raise ValueError("chance and seats move at once; let a node have chance() or to_move()")
-        keys = tuple(tree.information_key(seat) for seat in seats)
-        legal = [tree.legal(seat) for seat in seats]
-        for seat, key, actions in zip(seats, keys, legal, strict=True):
-            _same(sets[seat], key, actions, f"seat {seat}: the information key {key!r} offers other actions elsewhere")
-            why = f"seat {seat}: no perfect recall, for the information key {key!r} forgets what the seat knew or did"
-            _same(pasts[seat], key, past[seat], f"{why}; let the key hold all of it")
-            members[seat].setdefault(key, []).append(number)
         if outcomes and not isclose(total := sum(chance for chance, _ in outcomes), 1.0, abs_tol=_ROUNDING):
             raise ValueError(f"the probabilities of chance() sum to {total}, not to 1")
-        choices = list(product(*legal)) if seats else []
-        nodes.append(_Node(seats, keys, choices, [chance for chance, _ in outcomes], [], own))
-        rewards.append(paid)
-        if parent is not None:
-            nodes[parent].children.append(number)
-        # last in, first out: pushed in reverse, so that children are numbered in order
-        after = [(child, past, own) for _, child in outcomes]
-        for choice in choices:
-            then, deeper = list(past), list(own)
-            for seat, key, action in zip(seats, keys, choice, strict=True):
-                then[seat] = numbers.setdefault((past[seat], key, action), len(numbers) + 1)
-                deeper[seat] += 1
-            after.append((tree.after(dict(zip(seats, choice, strict=True))), tuple(then), tuple(deeper)))
-        waiting += [(child, number, then, deeper) for child, then, deeper in reversed(after)]
-    return ExtensiveForm(players, nodes, np.array(rewards), sets, members)
+        here.seats, here.keys = seats, tuple(tree.information_key(seat) for seat in seats)
+        legal = [tree.legal(seat) for seat in seats]
+        for seat, key, actions in zip(seats, here.keys, legal, strict=True):
+            _same(sets[seat], key, actions, f"seat {seat}: the information key {key!r} offers other actions elsewhere")
+            if by_state:
+                why = f"no perfect information, for {key!r} stands for two states; let the key tell them apart"
+            else:
+                why = f"no perfect recall, for {key!r} forgets what the seat knew or did; let the key hold all of it"
+            _same(pasts[seat], key, number if by_state else past[seat], f"seat {seat}: {why}")
+        here.choices, here.chances = list(product(*legal)) if seats else [], [chance for chance, _ in outcomes]
+        for child, then in [(child, past) for _, child in outcomes] or _after_choices(here, past, numbers):
+            state, paid = child.state_key() if by_state else len(found), _paid_on_coming(child)
+            if state not in known:
+                if len(found) == most:
+                    raise ValueError(
+                        f"the game's tree has more than {most} nodes: too many to spell out; take a smaller game"
+                    )
+                known[state] = len(found)
+                waiting.append((len(found), then))
+                found.append(_Found(child, paid))
+            elif found[known[state]].paid != paid:
+                raise ValueError(f"the state {state!r} pays by the way to it; let state_key tell the ways apart")
+            here.children.append(known[state])
+    return _in_order(found, players, sets)
+
+
+@dataclass
+class _Found:
+    """A node as it is come upon, whose children may be numbered before it."""
+
+    tree: Tree
+    paid: tuple[float, ...]
+    seats: tuple[int, ...] = ()
+    keys: tuple[Hashable, ...] = ()
+    choices: list[tuple[str, ...]] = field(default_factory=list)
+    chances: list[float] = field(default_factory=list)
+    children: list[int] = field(default_factory=list)
+
+
+def _after_choices(
+    here: _Found, past: tuple[int, ...], numbers: dict[tuple[int, Hashable, str], int]
+) -> Iterator[tuple[Tree, tuple[int, ...]]]:
+    """What follows each choice, and what the seats then have done."""
+    for choice in here.choices:
+        then = list(past)
+        for seat, key, action in zip(here.seats, here.keys, choice, strict=True):
+            then[seat] = numbers.setdefault((past[seat], key, action), len(numbers) + 1)
+        yield here.tree.after(dict(zip(here.seats, choice, strict=True))), tuple(then)
+
+
+def _paid_on_coming(tree: Tree) -> tuple[float, ...]:
+    paid = tuple(map(float, tree.rewards()))
+    if len(paid) != tree.players:
+        raise ValueError(f"rewards() gives {len(paid)} numbers for {tree.players} seats; give one for each")
+    return paid
+
+
+def _in_order(
+    found: Sequence[_Found], players: int, sets: tuple[dict[Hashable, tuple[str, ...]], ...]
+) -> ExtensiveForm:
+    """Every node before all that may follow it (Kahn 1962). Raises ValueError where a game comes back to a state."""
+    parents = [0] * len(found)
+    for node in found:
+        for child in node.children:
+            parents[child] += 1
+    own, turns = [(0,) * players] * len(found), [0] * len(found)
+    order, ready = list[int](), [0]
+    while ready:
+        number = ready.pop()
+        order.append(number)
+        node = found[number]
+        deeper = tuple(count + (seat in node.seats) for seat, count in enumerate(own[number]))
+        for child in reversed(node.children):
+            own[child] = tuple(map(max, own[child], deeper))
+            turns[child] = max(turns[child], turns[number] + bool(node.seats))
+            parents[child] -= 1
+            if not parents[child]:
+                ready.append(child)
+    if len(order) < len(found):
+        raise ValueError("the game comes back to a state, so it is no finite tree; count its moves in state_key")
+    place = {number: index for index, number in enumerate(order)}
+    members: tuple[dict[Hashable, list[int]], ...] = tuple({} for _ in range(players))
+    places: tuple[dict[Hashable, Tree], ...] = tuple({} for _ in range(players))
+    nodes = []
+    for index, number in enumerate(order):
+        node = found[number]
+        for seat, key in zip(node.seats, node.keys, strict=True):
+            members[seat].setdefault(key, []).append(index)
+            places[seat].setdefault(key, node.tree)
+        children = [place[child] for child in node.children]
+        nodes.append(_Node(node.seats, node.keys, node.choices, node.chances, children, own[number]))
+    rewards = np.array([found[number].paid for number in order])
+    return ExtensiveForm(players, nodes, rewards, sets, members, places, max(turns))
 
 
 def _same(seen: dict[Hashable, Any], key: Hashable, value: Any, problem: str) -> None:
     """Raises ValueError where the key was seen with another value."""
     if seen.setdefault(key, value) is not value and seen[key] != value:
         raise ValueError(problem)
-
-
-def standing(root: Tree, most: int = MOST_NODES) -> tuple[list[dict[Hashable, Any]], int]:
-    """Of every seat a node for each of its information keys, and how many turns the longest game has.
-
-    Raises ValueError where the tree has more than `most` nodes.
-    """
-    found: list[dict[Hashable, Any]] = [{} for _ in range(root.players)]
-    waiting, seen, longest = [(root, 0)], 0, 0
-    while waiting:
-        tree, turns = waiting.pop()
-        if (seen := seen + 1) > most:
-            raise ValueError(f"more than {most} nodes")
-        longest = max(longest, turns)
-        waiting += [(child, turns) for _, child in tree.chance()]
-        if seats := tree.to_move():
-            for seat in seats:
-                found[seat].setdefault(tree.information_key(seat), tree)
-            for choice in product(*(tree.legal(seat) for seat in seats)):
-                waiting.append((tree.after(dict(zip(seats, choice, strict=True))), turns + 1))
-    return found, longest
 
 
 def expected_values(form: ExtensiveForm, profile: Profile) -> np.ndarray:
@@ -176,7 +226,7 @@ def best_response(form: ExtensiveForm, seat: int, profile: Profile) -> BestRespo
     others = [_chances(node, profile, but=seat) for node in nodes]
     for number, node in enumerate(nodes):
         for chance, child in zip(others[number], node.children, strict=True):
-            reach[child] = reach[number] * chance
+            reach[child] += reach[number] * chance
     by_depth: dict[int, list[int]] = {}
     for number, node in enumerate(nodes):
         by_depth.setdefault(node.own[seat], []).append(number)
@@ -217,64 +267,32 @@ def exploitability(form: ExtensiveForm, profile: Profile) -> float:
     return nash_conv(form, profile) / form.players
 
 
-def minimax(root: Tree, most: int = MOST_NODES) -> float:
+def minimax(form: ExtensiveForm) -> float:
     """What the first of two seats gets from a zero-sum game of perfect information that both play perfectly.
 
-    v(s) = max, or min where the second seat moves, over actions of the rewards and v of what follows, and the mean at
-    chance (Shannon 1950; with chance Michie's expectimax, 1966). States of equal `state_key` are looked at once. Raises
-    ValueError for a game of another kind, one that comes back to a state, and one of more than `most` states.
+    v(s) = what is paid on coming to s, and max, or min where the second seat moves, of v over what follows, and the
+    mean at chance (Shannon 1950; with chance Michie's expectimax, 1966). Raises ValueError for a game of another kind.
     """
-    if root.players != 2:
-        raise ValueError(f"minimax is of 2 seats, not of {root.players}")
-    known: dict[Hashable, float] = {}
-    open_: set[Hashable] = set()
-    told: dict[tuple[int, Hashable], Hashable] = {}
-    pending: list[tuple[Tree, list[tuple[float, Tree]] | None]] = [(root, None)]
-    while pending:
-        tree, following = pending.pop()
-        key = tree.state_key()
-        if following is None:
-            if key in known:
-                continue
-            if key in open_:
-                raise ValueError(
-                    "the game comes back to a state, so it is no finite tree; count its moves in state_key"
-                )
-            if len(open_) + len(known) >= most:
-                raise ValueError(f"the game has more than {most} states: too many to look at; take a smaller game")
-            open_.add(key)
-            following = _following(tree, key, told)
-            pending.append((tree, following))
-            pending += [(child, None) for _, child in following if child.state_key() not in known]
-        else:
-            worth = [_paid(child) + known[child.state_key()] for _, child in following]
-            if tree.to_move():
-                known[key] = (max if tree.to_move() == (0,) else min)(worth)
-            else:
-                known[key] = sum(chance * one for (chance, _), one in zip(following, worth, strict=True))
-            open_.discard(key)
-    return _paid(root) + known[root.state_key()]
-
-
-def _following(tree: Tree, key: Hashable, told: dict[tuple[int, Hashable], Hashable]) -> list[tuple[float, Tree]]:
-    """What comes next; `told` remembers which state every seat's information stood for."""
-    seats = tree.to_move()
-    if not seats:
-        return list(tree.chance())
-    if len(seats) > 1:
+    if form.players != 2:
+        raise ValueError(f"minimax is of 2 seats, not of {form.players}")
+    for seat, of_seat in enumerate(form.members):
+        if any(len(nodes) > 1 for nodes in of_seat.values()):
+            raise ValueError(
+                f"seat {seat} cannot tell two states apart: a game of imperfect information; take nash_conv"
+            )
+    if any(len(node.seats) > 1 for node in form.nodes):
         raise ValueError("both seats choose at once: a game of imperfect information has no minimax value of this kind")
-    [seat] = seats
-    if told.setdefault((seat, tree.information_key(seat)), key) != key:
-        raise ValueError(f"seat {seat} cannot tell two states apart: a game of imperfect information; take nash_conv")
-    return [(1.0, tree.after({seat: action})) for action in tree.legal(seat)]
-
-
-def _paid(tree: Tree) -> float:
-    """To the first seat, on coming here; the second pays it."""
-    first, second = tree.rewards()
-    if not isclose(first, -second, abs_tol=_ROUNDING):
-        raise ValueError(f"rewards of {first} and {second}: not of a zero-sum game")
-    return float(first)
+    if not np.allclose(form.rewards.sum(axis=1), 0.0, rtol=0.0, atol=_ROUNDING):
+        raise ValueError("what the seats are paid does not sum to zero: not a zero-sum game")
+    values = form.rewards[:, 0].astype(np.float64)
+    for number in reversed(range(len(form.nodes))):
+        node = form.nodes[number]
+        following = [float(values[child]) for child in node.children]
+        if node.seats:
+            values[number] += (max if node.seats == (0,) else min)(following)
+        else:
+            values[number] += sum(chance * one for chance, one in zip(node.chances, following, strict=True))
+    return float(values[0])
 
 
 def _chances(node: _Node, profile: Profile, but: int | None = None) -> list[float]:
