@@ -10,6 +10,7 @@ import pytest
 
 from msgrpo_cli.episode import Completion, Episode, Start, pairs
 from msgrpo_cli.games.guard import GameError
+from msgrpo_cli.games.openspiel_seats import OpenSpielSeats
 from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
 from msgrpo_cli.rollout.players import GreedyPlayer, RandomPlayer
 from support.two_player_games import Cards, Hands
@@ -62,6 +63,14 @@ def test_pairs_have_their_own_steps_rewards_and_the_whole_initial_state() -> Non
     assert first.state_key == second.state_key == episode.steps[0].state_key != second.steps[0].state_key
     assert (first.seat, second.seat) == (0, 1)
     assert pairs([first]) == [first], "a pair is its own"
+
+
+def test_a_whole_initial_state_may_be_nothing() -> None:
+    """OpenSpiel's tic-tac-toe has no history before its first move; the other seat begins from that, too."""
+    pytest.importorskip("pyspiel")
+    episode = play(lambda: OpenSpielSeats("tic_tac_toe", 9), lambda asked: asked.game.legal()[0])
+    assert episode.state_key == b""
+    assert [pair.state_key for pair in pairs([episode])] == [b"", b""]
 
 
 def test_only_seats_of_self_are_pairs_unless_all_are_asked_for() -> None:

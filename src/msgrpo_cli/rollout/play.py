@@ -159,7 +159,6 @@ class _Table:
     """Which steps are those of each seat that has decided."""
     owed: dict[int, float] = field(default_factory=dict)
     """What a seat got before its first decision."""
-    began: bytes = b""
 
     def decisions(self, rules: PlayRules) -> list[Decision]:
         """What is asked now: every seat that is to move."""
@@ -180,7 +179,6 @@ class _Table:
         game = self.game
         check_length(game.elapsed, game.max_steps)
         state_key = game.state_key()
-        self.began = self.began or state_key
         seats = game.movers()
         answers = [_answer(asked, said, rules) for asked, said in zip(decisions, completions, strict=True)]
         actions = {seat: action for seat, (_, action, _) in zip(seats, answers, strict=True) if action is not None}
@@ -215,7 +213,7 @@ class _Table:
             success=None,
             game_metrics=checked_metrics(game.game_metrics()),
             seats=tuple(self._seat(seat) for seat in range(game.players)),
-            began=self.began,
+            began=self.steps[0].state_key,
         )
 
     def _give(self, seat: int, reward: float) -> None:
