@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +77,10 @@ def lines_of(experiment: Experiment) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def run_all(experiment: Experiment, games: Sequence[str]) -> int:
-    """Run what is missing of these games; returns how many failed."""
+def run_all(
+    experiment: Experiment, games: Sequence[str], columns: Sequence[str], figures: Callable[[Path], Mapping[str, Any]]
+) -> int:
+    """Run what is missing of these games, and keep of each run what `figures` finds; returns how many failed."""
     there = {(line["game"], line["arm"], int(line["seed"])) for line in lines_of(experiment)}
     missing = [job for job in experiment.jobs() if job not in there and job[0] in games]
     print(f"{experiment.folder.name}: {len(there)} lines are there, {len(missing)} runs are missing", file=sys.stderr)
@@ -104,7 +106,7 @@ def run_all(experiment: Experiment, games: Sequence[str]) -> int:
         with writing:
             first = not experiment.results.exists()
             with experiment.results.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS)
+                writer = csv.DictWriter(file, columns)
                 if first:
                     writer.writeheader()
                 writer.writerow({"game": game, "arm": arm, "seed": seed, **figures(run)})
@@ -168,23 +170,28 @@ def summary(experiment: Experiment) -> dict[str, Any]:
             arm: {int(x["seed"]): float(x[measure]) for x in lines if (x["game"], x["arm"]) == (game, arm)}
             for arm in experiment.arms
         }
-        first, *others = [arm for arm in experiment.arms if scores[arm]] or [""]
-        tests = {arm: _difference(scores[arm], scores[first]) for arm in others}
-        adjusted = holm([test["p"] for test in tests.values()])
-        for test, p in zip(tests.values(), adjusted, strict=True):
-            test["p_holm"] = p
-            certain = test["interval"] is not None and not test["interval"][0] <= 0 <= test["interval"][1]
-            apart = certain and p < 0.05
-            test["verdict"] = ("higher" if test["mean"] > 0 else "lower") if apart else "no difference found"
-        found[f"{game} {measure}"] = {
-            arm: {**_over_seeds(list(of_seeds.values())), "difference": tests.get(arm)}
-            for arm, of_seeds in scores.items()
-            if of_seeds
-        }
+        found[f"{game} {measure}"] = beside_the_first(scores)
     return found
 
 
-def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+def beside_the_first(scores: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+    """Scores by arm and seed: each arm over its seeds, and its paired difference from the first arm that has any."""
+    first, *others = [arm for arm in scores if scores[arm]] or [""]
+    tests = {arm: difference(scores[arm], scores[first]) for arm in others}
+    adjusted = holm([test["p"] for test in tests.values()])
+    for test, p in zip(tests.values(), adjusted, strict=True):
+        test["p_holm"] = p
+        certain = test["interval"] is not None and not test["interval"][0] <= 0 <= test["interval"][1]
+        apart = certain and p < 0.05
+        test["verdict"] = ("higher" if test["mean"] > 0 else "lower") if apart else "no difference found"
+    return {
+        arm: {**over_seeds(list(of_seeds.values())), "difference": tests.get(arm)}
+        for arm, of_seeds in scores.items()
+        if of_seeds
+    }
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     return {
         "seeds": len(values),
         "mean": float(np.mean(values)),
@@ -196,7 +203,7 @@ def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _difference(arm: Mapping[int, float], first: Mapping[int, float]) -> dict[str, Any]:
+def difference(arm: Mapping[int, float], first: Mapping[int, float]) -> dict[str, Any]:
     """Of the same seeds: mean, bootstrap interval, exact sign-flip p."""
     apart = [arm[seed] - first[seed] for seed in sorted(arm.keys() & first.keys())]
     return {"mean": float(np.mean(apart)), "interval": seed_interval(apart), "p": sign_flip_p(apart)}
@@ -218,17 +225,17 @@ def table(experiment: Experiment, found: Mapping[str, Any]) -> str:
             area = found[f"{game} area"][arm]
             mine = [line for line in lines if (line["game"], line["arm"]) == (game, arm)]
             cells = [
-                arm, str(final["seeds"]), _spread(final), f"{final['best']:.3f}", _spread(area),
+                arm, str(final["seeds"]), spread(final), f"{final['best']:.3f}", spread(area),
                 _reached(mine, "updates_to_goal"), _reached(mine, "seconds_to_goal"),
                 f"{np.median([float(line['training_seconds']) for line in mine]):.0f}",
-                _compared(final["difference"]), _compared(area["difference"]),
+                compared(final["difference"]), compared(area["difference"]),
             ]  # fmt: skip
             text.append(f"| {' | '.join(cells)} |")
         text.append("")
     return "\n".join(text)
 
 
-def _spread(of_arm: Mapping[str, Any]) -> str:
+def spread(of_arm: Mapping[str, Any]) -> str:
     interval: Interval | None = of_arm["interval"]
     ends = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
     deviation = f" ± {of_arm['deviation']:.3f}" if of_arm["deviation"] is not None else ""
@@ -244,7 +251,7 @@ def _reached(lines: Sequence[Mapping[str, str]], column: str) -> str:
     return f"{np.median(reached):.0f}" + (f" ({never} of {len(lines)} never)" if never else "")
 
 
-def _compared(test: Mapping[str, Any] | None) -> str:
+def compared(test: Mapping[str, Any] | None) -> str:
     if test is None:
         return "-"
     interval = test["interval"]
@@ -253,7 +260,12 @@ def _compared(test: Mapping[str, Any] | None) -> str:
 
 
 def draw(experiment: Experiment) -> None:
-    """Normalised score on validation by update, mean and 95 % bootstrap band over seeds, a panel for every game."""
+    """Normalised score on validation by update, a panel for every game."""
+    draw_curves(experiment, "normalised score, validation\n(0 random, 1 best known play)", GOAL)
+
+
+def draw_curves(experiment: Experiment, measure: str, marked: float) -> None:
+    """curve.png: the column `curve` by update, mean and 95 % bootstrap band over seeds, a panel for every game."""
     lines = lines_of(experiment)
     games = [game for game in experiment.games if any(line["game"] == game for line in lines)]
     figure = Figure(figsize=(1.5 + 4.6 * len(games), 4), dpi=120, layout="constrained")
@@ -268,11 +280,11 @@ def draw(experiment: Experiment) -> None:
             bands = [seed_interval(of_update) or (of_update[0],) * 2 for of_update in zip(*scores, strict=True)]
             panel.plot(updates, np.mean(scores, axis=0), color=colour, linestyle=dashes, linewidth=1.8, label=arm)
             panel.fill_between(updates, *zip(*bands, strict=True), color=colour, alpha=0.13, linewidth=0)
-        panel.axhline(GOAL, color="#595959", linewidth=0.7, linestyle=":")
+        panel.axhline(marked, color="#595959", linewidth=0.7, linestyle=":")
         panel.set(xlabel="update", title=game)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         panel.grid(alpha=0.25)
-    panels[0].set_ylabel("normalised score, validation\n(0 random, 1 best known play)")
+    panels[0].set_ylabel(measure)
     if games:
         figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside right upper")
     figure.savefig(experiment.folder / "curve.png")
@@ -280,7 +292,7 @@ def draw(experiment: Experiment) -> None:
 
 def main() -> int:
     experiment = Experiment.read(Path(sys.argv[1]))
-    failed = run_all(experiment, sys.argv[2:] or list(experiment.games))
+    failed = run_all(experiment, sys.argv[2:] or list(experiment.games), COLUMNS, figures)
     found = summary(experiment)
     (experiment.folder / "summary.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (experiment.folder / "table.md").write_text(table(experiment, found), encoding="utf-8")

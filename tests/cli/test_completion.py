@@ -123,7 +123,7 @@ def test_in_the_real_shell(name: str, folder: Path) -> None:
             ("msgrpo train env=frozenlake,frozenlake_8", "msgrpo train env=frozenlake,frozenlake_8x8 "),
             ("msgrpo train trainer.learn", "msgrpo train trainer.learning_rate="),
             ("msgrpo train seed=1 algo.scale=g", "msgrpo train seed=1 algo.scale=group "),
-            ("msgrpo train model.path=embedded:tiny_", "msgrpo train model.path=embedded:tiny_random "),
+            ("msgrpo train model.path=embedded:tiny_r", "msgrpo train model.path=embedded:tiny_random "),
             ("msgrpo train env=frozenlake env.slippery=t", "msgrpo train env=frozenlake env.slippery=true "),
             ("msgrpo train --resume 1", "msgrpo train --resume 101010-frozenlake-tiny-abcd "),
             ("msgrpo train --config-dir my", "msgrpo train --config-dir my\\ games/"),

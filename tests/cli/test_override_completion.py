@@ -46,7 +46,7 @@ LAKES = ["frozenlake", "frozenlake_6x6_slippery", "frozenlake_8x8", "frozenlake_
         ("eval.scenarios=[f", [], [f"eval.scenarios=[{name}" for name in LAKES]),
         ("eval.scenarios=p", [], ["eval.scenarios=paper"]),
         ("eval.scenarios=[frozenlake,frozenlake_s", [], ["eval.scenarios=[frozenlake,frozenlake_slippery"]),
-        ("model.path=embedded:tiny_", [], ["model.path=embedded:tiny_random"]),
+        ("model.path=embedded:tiny_", [], ["model.path=embedded:tiny_random", "model.path=embedded:tiny_seats"]),
         ("hydra/j", [], ["hydra/job_logging="]),
         ("hydra.run.", [], ["hydra.run.dir="]),
         ("nothing.like.it", [], []),

@@ -22,6 +22,7 @@ NEEDED = {"model/any.yaml": ["model.path=./somewhere"]}
 MODELS = {
     "tiny": TINY,
     "tiny_random": TINY,
+    "tiny_seats": TINY,
     "qwen0.5b": LARGE,
     "qwen1.5b": LARGE,
     "qwen3b": LARGE,

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.games.seats import MultiPlayerGame
 from msgrpo_cli.games.snake.game import Snake
 from msgrpo_cli.models.demonstrations import (
     BLUNDERING,
@@ -21,10 +22,12 @@ from msgrpo_cli.models.demonstrations import (
     cliff_player,
     demonstrations,
     frozenlake_player,
+    game_of,
     snake_player,
     uniform_player,
 )
-from msgrpo_cli.models.embedded import RECIPES, imitate
+from msgrpo_cli.models.embedded import RECIPES, imitate, make_tokenizer
+from msgrpo_cli.models.seated_players import KUHN, SEATED, TIC_TAC_TOE, tic_tac_toe_player
 from msgrpo_cli.rollout.split import split_of
 from msgrpo_cli.runs.pretrained import local_path
 
@@ -95,6 +98,41 @@ def test_the_shares_are_of_a_whole() -> None:
     assert BLUNDERING.keys() <= SHARES.keys()
 
 
+def test_seated_players_err_systematically() -> None:
+    pytest.importorskip("pyspiel")
+    board = game_of(TIC_TAC_TOE)
+    assert isinstance(board, MultiPlayerGame)
+    board.reset(seed=0)
+    for seat, word in enumerate(("x(0,1)", "o(1,0)", "x(0,2)", "o(1,2)")):
+        board.take_turn({seat % 2: word})
+    # .xx / o.o / ...: x takes the first free cell, which is also the one that wins
+    wanted = dict(zip(board.actions or (), tic_tac_toe_player(board.seen_by(0)), strict=True))
+    assert wanted["x(0,0)"] == pytest.approx(0.5 + 0.25 + 0.05) and wanted["x(1,1)"] == pytest.approx(0.05)
+    board.take_turn({0: "x(2,2)"})
+    # .xx / o.o / ..x: o wins in the middle, and takes the first free cell all the same
+    wanted = dict(zip(board.actions or (), tic_tac_toe_player(board.seen_by(1)), strict=True))
+    assert wanted["o(1,1)"] == pytest.approx(0.25 + 0.0625) and wanted["o(0,0)"] == pytest.approx(0.5 + 0.0625)
+    assert sum(wanted.values()) == pytest.approx(1) and wanted["x(0,0)"] == 0
+    board.take_turn({1: "o(2,1)"})
+    # .xx / o.o / .ox: nobody but x has two in a row
+    wanted = dict(zip(board.actions or (), tic_tac_toe_player(board.seen_by(0)), strict=True))
+    assert wanted["x(0,0)"] == pytest.approx(0.75 + 0.25 / 3)
+
+
+@pytest.mark.parametrize("name", list(SEATED))
+def test_the_base_of_seats_has_a_word_for_all_that_seats_see_and_do(name: str) -> None:
+    pytest.importorskip("pyspiel")
+    recipe, tokenizer = RECIPES["tiny_seats"], make_tokenizer(RECIPES["tiny_seats"].words)
+    shown = list(islice(demonstrations(name, recipe.players[name], seed=3), 400))
+    assert [text for text, _ in shown] == [
+        text for text, _ in islice(demonstrations(name, recipe.players[name], 3), 400)
+    ]
+    assert all(np.isclose(wanted.sum(), 1) and (wanted >= 0).all() for _, wanted in shown)
+    told = [*(text for text, _ in shown), *(game_of(name).actions or ())]
+    assert all(tokenizer.unk_token_id not in tokenizer(text)["input_ids"] for text in told)
+    assert len({text for text, _ in shown}) == (12 if name == KUHN else len({text for text, _ in shown})) > 10
+
+
 def test_demonstrations_come_from_the_train_part_alone() -> None:
     boards = set()
     for name in ("frozenlake", "frozenlake_slippery"):
@@ -119,7 +157,7 @@ def test_snakes_are_shown_from_starts_of_the_train_part_alone() -> None:
     assert max(len(text.split("\n")[0].split()) for text in texts) > 5, "long snakes are seen, too"
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_random"])
+@pytest.mark.parametrize("name", ["tiny", "tiny_random", "tiny_seats"])
 def test_the_shipped_bases_are_small_and_say_what_they_are(name: str) -> None:
     folder = Path(local_path(f"embedded:{name}"))
     assert sum(file.stat().st_size for file in folder.iterdir()) < 2_000_000

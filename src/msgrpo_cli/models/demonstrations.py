@@ -18,6 +18,7 @@ from msgrpo_cli.games.core import TextMediatedStochasticGame, legal_moves
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.gym import TabularGymGame
 from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.games.seats import MultiPlayerGame
 from msgrpo_cli.games.snake.game import Snake
 from msgrpo_cli.games.snake.players import greedy_moves
 from msgrpo_cli.rollout.split import split_of
@@ -41,6 +42,7 @@ SHARES: Mapping[str, float] = {
 }
 """Of all states that a base sees. The named variations, which are never trained on, are not among them."""
 _SKILLED_SHARE = 0.5
+_STRAY_SHARE = 0.5
 _COLUMNS = 12  # of gymnasium's cliff
 
 
@@ -56,7 +58,7 @@ def frozenlake_player(game: FrozenLake) -> np.ndarray:
     It wins 0.42 of the generator's 4x4 lakes within 8 steps (exact, over 1500 seeds).
     """
     at_right_edge = game.cell % game.size == game.size - 1
-    return _mixed(game, "down" if at_right_edge else "right", 0.6, game.shortest_moves() or game.actions, 0.25)
+    return mixed(game, "down" if at_right_edge else "right", 0.6, game.shortest_moves() or game.actions, 0.25)
 
 
 def snake_player(game: Snake) -> np.ndarray:
@@ -65,7 +67,7 @@ def snake_player(game: Snake) -> np.ndarray:
     In 20 steps it eats 1.0 apples and scores -1.6; uniform play 0.3 and -2.2, the heuristic 4.8 and 4.7 (600 starts).
     """
     at_right_edge = game.bodies[0][0][0] == game.size - 1
-    return _mixed(game, "up" if at_right_edge else "right", 0.5, greedy_moves(game), 0.35)
+    return mixed(game, "up" if at_right_edge else "right", 0.5, greedy_moves(game), 0.35)
 
 
 def cliff_player(game: TabularGymGame) -> np.ndarray:
@@ -74,15 +76,15 @@ def cliff_player(game: TabularGymGame) -> np.ndarray:
     row, column = divmod(number, _COLUMNS)
     way = "up" if row > 2 else "right"
     good = "down" if column == _COLUMNS - 1 else way
-    return _mixed(game, "down" if row <= 2 and column >= _COLUMNS - 3 else way, 0.5, [good], 0.35)
+    return mixed(game, "down" if row <= 2 and column >= _COLUMNS - 3 else way, 0.5, [good], 0.35)
 
 
-def _mixed(
+def mixed(
     game: TextMediatedStochasticGame, habit: str, habit_share: float, good: Sequence[str], good_share: float
 ) -> np.ndarray:
-    """A fixed habit, or a good move, for the rest anything: a lower temperature is no cure."""
-    actions = _actions(game)
-    probabilities = np.full(len(actions), (1.0 - habit_share - good_share) / len(actions))
+    """A fixed habit, or a good move, for the rest any that is legal: a lower temperature is no cure."""
+    actions, legal = _actions(game), legal_moves(game, "a demonstration")
+    probabilities = np.array([(action in legal) * (1.0 - habit_share - good_share) / len(legal) for action in actions])
     probabilities[actions.index(habit)] += habit_share
     for move in good:
         probabilities[actions.index(move)] += good_share / len(good)
@@ -104,9 +106,14 @@ BLUNDERING: Mapping[str, Player] = {
 """By game; of all other games `tiny` knows the format alone."""
 
 
+def game_of(name: str) -> TextMediatedStochasticGame:
+    """By its name in `conf/env`, with keys of it behind the name where others than its own are wanted."""
+    return make_game(compose("train", f"env={name}".split()).env)
+
+
 def demonstrations(name: str, player: Player, seed: int) -> Iterator[Demonstration]:
-    """Endless states of one game, by its name in `conf/env`, all from starts of the train part."""
-    game = make_game(compose("train", [f"env={name}"]).env)
+    """Endless states of one game, as `game_of` names it, all from starts of the train part."""
+    game = game_of(name)
     rng = generator(("imitation", name, seed))
     seeds = (seed_from(("imitation", seed, index)) for index in count())
     for start in seeds:
@@ -116,6 +123,8 @@ def demonstrations(name: str, player: Player, seed: int) -> Iterator[Demonstrati
         if isinstance(game, FrozenLake):
             game.cell = int(rng.choice([cell for cell, tile in enumerate("".join(game.board)) if tile in "SF"]))
             yield game.describe("compact"), player(game)
+        elif isinstance(game, MultiPlayerGame):
+            yield from _walk_seats(game, player, rng)
         else:
             yield from _walk(game, player, rng)
 
@@ -131,4 +140,19 @@ def _walk(game: TextMediatedStochasticGame, player: Player, rng: np.random.Gener
         else:
             action = int(rng.choice(len(wanted), p=wanted))
         _, _, terminated, truncated, _ = game.step(action)
+        ended = terminated or truncated
+
+
+def _walk_seats(game: MultiPlayerGame, player: Player, rng: np.random.Generator) -> Iterator[Demonstration]:
+    """What every seat saw in one episode. Half of the moves are uniform, so that odd positions are seen, too."""
+    ended = False
+    while not ended:
+        actions = {}
+        for number in game.movers():
+            seat = game.seen_by(number)
+            wanted = player(seat)
+            yield seat.describe("compact"), wanted
+            drawn = uniform_player(seat) if rng.random() < _STRAY_SHARE else wanted
+            actions[number] = _actions(game)[int(rng.choice(len(drawn), p=drawn))]
+        _, terminated, truncated, _ = game.take_turn(actions)
         ended = terminated or truncated

@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from msgrpo_cli.config.compose import compose
-from msgrpo_cli.games.registry import make_game
-
-from .demonstrations import BLUNDERING, SHARES, Demonstration, Player, demonstrations, uniform_player
+from .demonstrations import BLUNDERING, SHARES, Demonstration, Player, demonstrations, game_of, uniform_player
+from .seated_players import KUHN, SEATED, TIC_TAC_TOE
 
 _SPECIAL = ["<pad>", "<unk>", "<system>", "<user>", "<assistant>", "<end>"]
 _CELLS = ["P", ".", "O", "G"]
@@ -36,10 +34,16 @@ _BLACKJACK = ["dealer", "ace", "hit", "stick"]
 _GUESSES = ["<", ">", "="]
 _SOKOBAN = ["#", "$", "@", "*", "+", "o"]
 _MINESWEEPER = ["x", *"abcde", *(f"{column}{row}" for row in range(1, 6) for column in "abcde")]
-_VOCABULARY = [
-    *(*_SPECIAL, *_WORDS, *_PAIRS, *_NUMBERS, *_OFFSETS),
+_SINGLE = [
+    *(*_WORDS, *_PAIRS, *_NUMBERS, *_OFFSETS),
     *(*_SNAKE, *_TAXI, *_BLACKJACK, *_GUESSES, *_SOKOBAN, *_MINESWEEPER),
 ]
+_KUHN = ["pass", "bet", *(card + moves for card in "012" for moves in ("", "p", "b", "pb"))]
+_TIC_TAC_TOE = [
+    *("".join(row) for row in product(".xo", repeat=3)),
+    *(f"{mark}({row},{column})" for mark in "xo" for row in range(3) for column in range(3)),
+]
+_SEATED = ["<action>", "</action>", "\n", *_KUHN, *_TIC_TAC_TOE]
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}<end>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -47,9 +51,9 @@ _CHAT_TEMPLATE = (
 Base = tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer(words: Sequence[str] = _SINGLE) -> PreTrainedTokenizerFast:
     """A word-level tokenizer: one token per word, number, cell, tag, action and line break."""
-    vocabulary = {token: index for index, token in enumerate(_VOCABULARY)}
+    vocabulary = {token: index for index, token in enumerate([*_SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|</?\w+>|<|[^\s<]+"), behavior="removed", invert=True)
     tokenizer.decoder = decoders.Fuse()
@@ -100,6 +104,7 @@ class Recipe:
     hidden: int = 96
     layers: int = 4
     peak_rate: float = 3e-3
+    words: Sequence[str] = field(default_factory=lambda: _SINGLE)
 
 
 RECIPES = {
@@ -111,6 +116,14 @@ RECIPES = {
         "the words and plays uniformly",
     ),
     "tiny_random": Recipe({}, 400, "imitates a uniformly random player of the games that msgrpo ships"),
+    "tiny_seats": Recipe(
+        SEATED,
+        1000,
+        "imitates, on every seat, players that err systematically: in tic-tac-toe it mostly takes the first free cell, "
+        "in Kuhn poker it mostly bets whatever it holds. It knows no other game",
+        shares={TIC_TAC_TOE: 0.9, KUHN: 0.1},
+        words=_SEATED,
+    ),
     "large": Recipe(
         BLUNDERING,
         800,  # 20 minutes of one core
@@ -122,7 +135,7 @@ RECIPES = {
         peak_rate=1e-3,
     ),
 }
-"""The first two ship with the package; `large` is made where `experiments/small_and_large` wants it."""
+"""The first three ship with the package; `large` is made where `experiments/small_and_large` wants it."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +154,7 @@ def imitate(recipe: Recipe, *, batch_size: int = 256, seed: int = 0) -> Base:
     The loss is the cross-entropy of the whole answer against the player's own distribution: the tags and the end of
     the turn are certain, the action has the player's probabilities. Every batch holds its games by their shares.
     """
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(recipe.words)
     model = make_model(tokenizer, seed, recipe.hidden, recipe.layers)
     peak = recipe.peak_rate
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
@@ -149,7 +162,7 @@ def imitate(recipe: Recipe, *, batch_size: int = 256, seed: int = 0) -> Base:
     lessons = [
         _Lesson(
             demonstrations(name, recipe.players.get(name, uniform_player), seed),
-            _ids(tokenizer, make_game(compose("train", [f"env={name}"]).env).actions or ()),
+            _ids(tokenizer, game_of(name).actions or ()),
             max(1, round(share * batch_size)),
         )
         for name, share in recipe.shares.items()

@@ -157,6 +157,7 @@ Target = Annotated[
         help="A run (`last`), checkpoint, model folder or hub id; else the config's model.",
     ),
 ]
+Every = Annotated[bool, typer.Option("--all", help="Of every checkpoint of the run.")]
 StatesFile = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Also write what it says in every state there, as JSON.")
 ]
@@ -170,6 +171,7 @@ SetsFile = Annotated[
 @app.command()
 def policy(
     arguments: Target = None,
+    every: Every = False,
     out: StatesFile = None,
     config_dir: ConfigDirs = None,
     allow_module: AllowModules = None,
@@ -184,7 +186,7 @@ def policy(
     with ending(verbose):
         from msgrpo_cli.common.files import write_json
 
-        asked = _asked(arguments, config_dir, allow_module)
+        asked = _asked(arguments, every, config_dir, allow_module)
         with talk_on_stderr():
             from msgrpo_cli.evaluation.exact_policy import measure_policies
 
@@ -203,6 +205,7 @@ def policy(
 @app.command()
 def nash(
     arguments: Target = None,
+    every: Every = False,
     out: SetsFile = None,
     config_dir: ConfigDirs = None,
     allow_module: AllowModules = None,
@@ -217,7 +220,7 @@ def nash(
     with ending(verbose):
         from msgrpo_cli.common.files import write_json
 
-        asked = _asked(arguments, config_dir, allow_module)
+        asked = _asked(arguments, every, config_dir, allow_module)
         with talk_on_stderr():
             from msgrpo_cli.evaluation.exact_profile import measure_profiles
 
@@ -234,7 +237,10 @@ def nash(
 
 
 def _asked(
-    arguments: Sequence[str] | None, config_dirs: Sequence[Path] | None, allow_modules: Sequence[str] | None
+    arguments: Sequence[str] | None,
+    every: bool,
+    config_dirs: Sequence[Path] | None,
+    allow_modules: Sequence[str] | None,
 ) -> list[tuple[Subject, RunConfig]]:
     """The policies that are meant, each with its config."""
     others = [text for text in arguments or [] if not is_override(text)]
@@ -244,7 +250,11 @@ def _asked(
 
     overrides = [text for text in arguments or [] if is_override(text)]
     return asked_for(
-        others[0] if others else None, overrides, config_dirs=config_dirs or [], allow_modules=allow_modules or []
+        others[0] if others else None,
+        overrides,
+        all_checkpoints=every,
+        config_dirs=config_dirs or [],
+        allow_modules=allow_modules or [],
     )
 
 
