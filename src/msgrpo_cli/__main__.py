@@ -1,5 +1,13 @@
-"""`python -m msgrpo_cli` is `msgrpo`."""
+"""`python -m msgrpo_cli` is `msgrpo`: a process that is the program's own from start to end."""
 
-from msgrpo_cli.cli.app import main
+from msgrpo_cli.cli import app
+from msgrpo_cli.common.importing import imports_stay
 
-main()
+
+def main() -> None:
+    imports_stay()
+    app.main()
+
+
+if __name__ == "__main__":
+    main()

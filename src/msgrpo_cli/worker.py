@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msgrpo_cli.common.console import say
-from msgrpo_cli.common.importing import importing
+from msgrpo_cli.common.importing import importing, imports_stay
 from msgrpo_cli.common.signals import PARENT, follow_parent, heed_signals
 from msgrpo_cli.config.saved import load_saved
 from msgrpo_cli.errors import Interrupted, RunError, UsageError
@@ -33,6 +33,7 @@ _AFTER_FIRST = 15.0  # seconds by which the others look longer than the first ra
 def main() -> None:
     """The work of this rank; ends the process."""
     heed_signals()
+    imports_stay()
     place, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
     awaited = Job.lies_in(place)
     if not awaited:

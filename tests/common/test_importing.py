@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -25,3 +27,20 @@ def test_who_does_without_it_still_does() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_what_the_program_imports_stays_and_what_a_notebook_imports_does_not() -> None:
+    code = (
+        "import gc, sys\n"
+        "from msgrpo_cli.common.importing import importing, imports_stay\n"
+        "if 'program' in sys.argv:\n"
+        "    imports_stay()\n"
+        "with importing():\n"
+        "    import json.tool\n"
+        "print(gc.get_freeze_count() > 0)"
+    )
+    said = [
+        subprocess.run([sys.executable, "-c", code, whose], capture_output=True, text=True, check=True).stdout
+        for whose in ("program", "notebook")
+    ]
+    assert said == ["True\n", "False\n"]
