@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +115,60 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return by_several(2, list(WAYS), tmp_path_factory.mktemp("by-two"))
+    """All runs of two processes, by two that are started once: coming up takes longer than several of them."""
+    folder = tmp_path_factory.mktemp("by-two")
+    runs = {
+        **{name: [*SMALL, *way] for name, way in WAYS.items()},
+        **{f"shared-out/{name}": [*SMALL, *WAYS[name], "parallel=fsdp"] for name in SHARED_OUT},
+        **{f"forgetful/{name}": [*forgetful(name, folder), "parallel=fsdp"] for name in FORGETFUL},
+    }
+    for parallel in ("ddp", "fsdp"):
+        runs |= going_on(parallel, "max_updates=1")
+        runs[f"still/{parallel}"] = [*STILL, f"parallel={parallel}"]
+    (folder / "said.txt").write_text(train_on_ranks(2, folder, runs, planted=WEIGHED))
+    return folder
 
 
 @pytest.fixture(scope="module")
-def by_four(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return by_several(4, OF_FOUR, tmp_path_factory.mktemp("by-four"))
+def by_four(by_two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """And what two had begun."""
+    ways = {name: [*SMALL, *WAYS[name]] for name in OF_FOUR}
+    return gone_on(4, by_two, tmp_path_factory.mktemp("by-four"), ways)
+
+
+@pytest.fixture(scope="module")
+def by_one(by_two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two had begun."""
+    return gone_on(1, by_two, tmp_path_factory.mktemp("by-one"), {})
+
+
+def gone_on(count: int, begun: Path, folder: Path, more: dict[str, list[str]]) -> Path:
+    runs = {**going_on("ddp", "max_updates=2"), **going_on("fsdp", "max_updates=2")}
+    for name in runs:
+        if (begun / name).exists():
+            shutil.copytree(begun / name, folder / name)
+    (folder / "said.txt").write_text(train_on_ranks(count, folder, {**more, **runs}))
+    return folder
+
+
+GOING_ON = {"plain": (), "adapters": WAYS["adapters, checkpointed"]}
+STILL = [*SMALL, "eval.every=0", "max_updates=5", "save.every=1", "save.keep_last=9", "trainer.learning_rate=0"]
+FORGETFUL = ("mistral", "gemma-3")
+
+
+def going_on(parallel: str, *more: str) -> dict[str, list[str]]:
+    return {
+        f"going-on/{parallel}/{name}": [*SMALL, *way, "eval.every=0", f"parallel={parallel}", *more]
+        for name, way in GOING_ON.items()
+    }
+
+
+def forgetful(name: str, folder: Path) -> list[str]:
+    """A run of a model whose layers have sliding windows, which is made below the folder."""
+    model = folder / "models" / name
+    if not model.exists():
+        ZOO[name].save(model)
+    return [*OF_ZOO, f"model.path={model}"]
 
 
 @pytest.mark.slow
@@ -131,12 +178,6 @@ def test_the_runs_are_what_their_names_say(alone: Path) -> None:
     uneven = lines(alone / "uneven episodes" / "episodes.jsonl")
     lengths = [len(line["steps"]) for line in uneven]
     assert max(lengths) >= 10 * min(lengths)
-
-
-def by_several(count: int, names: Sequence[str], folder: Path, *more: str) -> Path:
-    runs = {name: [*SMALL, *WAYS[name], *more] for name in names}
-    (folder / "said.txt").write_text(train_on_ranks(count, folder, runs, planted=WEIGHED))
-    return folder
 
 
 WEIGHED = """
@@ -164,8 +205,8 @@ assembly.load_policy = weighed
 
 
 @pytest.mark.slow
-def test_what_is_trained_makes_room_for_the_best_checkpoint_on_every_rank(by_two: Path, shared_out: Path) -> None:
-    for folder, ways in ((by_two, list(WAYS)), (shared_out, SHARED_OUT)):
+def test_what_is_trained_makes_room_for_the_best_checkpoint_on_every_rank(by_two: Path) -> None:
+    for folder, ways in ((by_two, list(WAYS)), (by_two / "shared-out", SHARED_OUT)):
         for way in ways:
             held = [line.split() for line in (folder / way / "held.txt").read_text().splitlines()]
             assert len(held) == 2, way
@@ -186,16 +227,12 @@ def test_four_processes_train_as_one_though_one_has_no_group(way: str, alone: Pa
     assert_alike(by_four / way, alone / way)
 
 
-@pytest.fixture(scope="module")
-def shared_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """By two that share out the weights, too."""
-    return by_several(2, SHARED_OUT, tmp_path_factory.mktemp("shared-out"), "parallel=fsdp")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("way", SHARED_OUT)
-def test_two_processes_that_share_out_the_weights_train_as_one(way: str, alone: Path, shared_out: Path) -> None:
-    assert (shared_out / way / "run.json").exists(), (shared_out / "said.txt").read_text()[-3000:]
+def test_two_processes_that_share_out_the_weights_train_as_one(way: str, alone: Path, by_two: Path) -> None:
+    """Which share out the optimizer's numbers, too."""
+    shared_out = by_two / "shared-out"
+    assert (shared_out / way / "run.json").exists(), (by_two / "said.txt").read_text()[-3000:]
     assert_alike(shared_out / way, alone / way)
     last = shared_out / way / "checkpoints" / "checkpoint-2"
     parts = sorted(path.name for path in (last / "optimizer").iterdir())
@@ -211,34 +248,16 @@ def test_passes_around_the_wrapper_are_found_out(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
-GOING_ON = {"plain": (), "adapters": WAYS["adapters, checkpointed"]}
-
-
-@pytest.fixture(scope="module", params=["ddp", "fsdp"])
-def saved_by_two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Runs of one update, by two processes."""
-    folder = tmp_path_factory.mktemp("saved-by-two")
-    said = train_on_ranks(2, folder, going_on(request.param, "max_updates=1"))
-    (folder / "said.txt").write_text(said)
-    return request.param, folder
-
-
-def going_on(parallel: str, *more: str) -> dict[str, list[str]]:
-    return {name: [*SMALL, *way, "eval.every=0", f"parallel={parallel}", *more] for name, way in GOING_ON.items()}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("count", ["by_one", "by_four"])
 def test_another_number_of_processes_goes_on(
-    count: int, tmp_path: Path, alone: Path, saved_by_two: tuple[str, Path]
+    count: str, parallel: str, alone: Path, request: pytest.FixtureRequest
 ) -> None:
-    parallel, saved = saved_by_two
-    for name in GOING_ON:
-        shutil.copytree(saved / name, tmp_path / name)
-    said = train_on_ranks(count, tmp_path, going_on(parallel, "max_updates=2"))
+    folder = request.getfixturevalue(count)
     for name, straight in (("plain", alone / "plain"), ("adapters", alone / "adapters, checkpointed")):
-        run = tmp_path / name
-        assert json.loads((run / "run.json").read_text())["status"] == "done", said[-3000:]
+        run = folder / "going-on" / parallel / name
+        assert json.loads((run / "run.json").read_text())["status"] == "done", (folder / "said.txt").read_text()[-3000:]
         found, one = (trained(lines(each / "metrics.jsonl")) for each in (run, straight))
         assert [row["update"] for row in found] == [1, 2]
         assert (run / "episodes.jsonl").read_bytes() == (straight / "episodes.jsonl").read_bytes()
@@ -271,30 +290,27 @@ def test_a_disk_that_is_slower_than_a_gradient_may_be_is_waited_for(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_where_nothing_is_learnt_the_gap_stays_what_it_was(tmp_path: Path, parallel: str) -> None:
+def test_where_nothing_is_learnt_the_gap_stays_what_it_was(by_two: Path, parallel: str) -> None:
     """Weights that were sampled with, or trained from, at another moment than the other would show."""
-    still = [*SMALL, "eval.every=0", "max_updates=5", "save.every=1", "save.keep_last=9", "trainer.learning_rate=0"]
-    said = train_on_ranks(2, tmp_path, {"run": [*still, f"parallel={parallel}"]})
-    rows = trained(lines(tmp_path / "run" / "metrics.jsonl"))
-    assert [row["update"] for row in rows] == [1, 2, 3, 4, 5], said[-3000:]
+    run = by_two / "still" / parallel
+    assert run.exists(), (by_two / "said.txt").read_text()[-3000:]
+    rows = trained(lines(run / "metrics.jsonl"))
+    assert [row["update"] for row in rows] == [1, 2, 3, 4, 5]
     with_a_step = [row for row in rows if not row["skipped"]]
     assert len(with_a_step) > 1
     assert all(row["grad_norm"] > 0 and row["logprob_gap_max"] < 1e-5 for row in with_a_step)
-    saved = [tmp_path / "run" / "checkpoints" / f"checkpoint-{number}" for number in (1, 5)]
+    saved = [run / "checkpoints" / f"checkpoint-{number}" for number in (1, 5)]
     first, last = (load_file(each / "model.safetensors") for each in saved)
     assert all(torch.equal(first[name], last[name]) for name in first)
 
 
 @pytest.mark.slow
-def test_layers_that_forget_are_shared_out_too(tmp_path: Path) -> None:
+def test_layers_that_forget_are_shared_out_too(by_two: Path, tmp_path: Path) -> None:
     """Sliding windows, in every layer and in some: no beginnings are shared, rows are read one by one."""
-    runs = {}
-    for name in ("mistral", "gemma-3"):
-        runs[name] = [*OF_ZOO, f"model.path={ZOO[name].save(tmp_path / 'models' / name)}"]
-        train_job(compose("train", runs[name]), tmp_path / "alone" / name, command=["test"], overrides=[])
-    said = train_on_ranks(2, tmp_path, {name: [*run, "parallel=fsdp"] for name, run in runs.items()})
-    for name in runs:
-        assert (tmp_path / name / "run.json").exists(), said[-3000:]
-        assert_alike(tmp_path / name, tmp_path / "alone" / name)
-        rows = trained(lines(tmp_path / name / "metrics.jsonl"))
+    for name in FORGETFUL:
+        run, alone = by_two / "forgetful" / name, tmp_path / "alone" / name
+        assert (run / "run.json").exists(), (by_two / "said.txt").read_text()[-3000:]
+        train_job(compose("train", forgetful(name, by_two)), alone, command=["test"], overrides=[])
+        assert_alike(run, alone)
+        rows = trained(lines(run / "metrics.jsonl"))
         assert all(row["grad_norm"] > 0 and row["logprob_gap_max"] < 1e-4 for row in rows)

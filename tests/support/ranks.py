@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-PATIENCE = 600.0
+PATIENCE = 1800.0
 SHORT = timedelta(seconds=15)
 
 
@@ -61,8 +61,9 @@ def take_long_to_save() -> None:
 
 
 def main() -> None:
-    from msgrpo_cli.common.importing import importing
+    from msgrpo_cli.common.importing import importing, imports_stay
 
+    imports_stay()
     with importing():
         from msgrpo_cli.config.compose import compose
         from msgrpo_cli.runs.directory import is_run
