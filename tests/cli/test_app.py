@@ -204,20 +204,6 @@ def test_train_writes_a_run_and_prints_its_directory(
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_after_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A bound on the gap that rounding alone exceeds fails once the job runs."""
-    bounds = "engine.max_logprob_gap=0,1"
-    assert run(monkeypatch, "sweep", *SMOKE, bounds, "hydra.sweep.dir=all", "--json") == 1
-    outcome = json.loads(capsys.readouterr().out)
-    assert Path(outcome["sweep"]).samefile(tmp_path / "all")
-    assert [job["status"] for job in outcome["jobs"]] == ["failed", "done"]
-    for job in outcome["jobs"]:
-        assert Path(job["run"]).name == hydra_app.hash_of_overrides(job["overrides"])
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interruption(tmp_path: Path, number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "msgrpo_cli", "train", "hydra.run.dir=here", "eval.every=0"]
