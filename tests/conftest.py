@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from support.runs_at_work import PATIENCE, SIX_UPDATES, started
 from support.small_run import SMALL
 from support.snapshots import snapshot
 
@@ -139,3 +140,13 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
     before = snapshot(run)
     yield run
     assert snapshot(run) == before, "a test changed the run that all share"
+
+
+@pytest.fixture(scope="session")
+def six_updates_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `SIX_UPDATES` by one process, without an interruption."""
+
+    def train(run: Path) -> None:
+        assert started(run.parent, *SIX_UPDATES, f"hydra.run.dir={run.name}").wait(PATIENCE) == 0
+
+    return made_once("six-updates", train, tmp_path_factory)

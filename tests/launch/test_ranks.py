@@ -17,7 +17,18 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.launch.engine_checks import check_machine
 from msgrpo_cli.launch.ranks import processes
 from support.commands import run as msgrpo
-from support.runs_at_work import A_MINUTE, PATIENCE, SIX_UPDATES, losses, record, started, until, updates
+from support.runs_at_work import (
+    A_MINUTE,
+    CLOSE,
+    PATIENCE,
+    SIX_UPDATES,
+    far_apart,
+    losses,
+    record,
+    started,
+    until,
+    updates,
+)
 from support.stuck_game import write_game
 
 pytest.importorskip("torch")  # here, for it is other processes that import it
@@ -29,16 +40,8 @@ def rank(parent: subprocess.Popen[str], number: int) -> psutil.Process:
     return next(child for child in psutil.Process(parent.pid).children() if child.environ().get("RANK") == str(number))
 
 
-@pytest.fixture(scope="module")
-def by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run, by one process, without an interruption."""
-    folder = tmp_path_factory.mktemp("by-one")
-    assert started(folder, *SIX_UPDATES, "hydra.run.dir=run").wait(PATIENCE) == 0
-    return folder / "run"
-
-
 @pytest.mark.slow
-def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(tmp_path: Path, by_one: Path) -> None:
+def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(tmp_path: Path, six_updates_by_one: Path) -> None:
     run = tmp_path / "run"
     process = started(tmp_path, *SIX_UPDATES, *TWO, "hydra.run.dir=run")
     until((run / "checkpoints" / "checkpoint-2").exists)
@@ -57,8 +60,8 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(tmp_path: Path, by_o
     assert go_on.returncode == 0, err
     assert record(run)["status"] == "done"
     assert updates(run) == [1, 2, 3, 4, 5, 6]
-    assert (run / "episodes.jsonl").read_bytes() == (by_one / "episodes.jsonl").read_bytes()
-    assert losses(run) == pytest.approx(losses(by_one), rel=2e-4, abs=1e-6)
+    assert (run / "episodes.jsonl").read_bytes() == (six_updates_by_one / "episodes.jsonl").read_bytes()
+    assert losses(run) == pytest.approx(losses(six_updates_by_one), rel=2e-4, abs=1e-6)
 
 
 @pytest.mark.slow
@@ -81,11 +84,6 @@ def test_a_slow_rank_is_waited_for_and_one_that_hangs_is_named(tmp_path: Path) -
     assert "Traceback" not in err
     assert record(run)["status"] == "failed"
     assert "the others wait for rank 1" in str(record(run)["error"])
-    (games / "stuck").unlink()
-    go_on = started(tmp_path, "--resume", "run", "--config-dir", "games", "--allow-module", "stuck_lake")
-    _, err = go_on.communicate(timeout=PATIENCE)
-    assert go_on.returncode == 0, err
-    assert updates(run) == [1, 2, 3, 4, 5, 6]
 
 
 OTHER_TRL = """
@@ -145,7 +143,7 @@ def test_quantized_weights_are_not_shared_out() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", ["the parent", "rank 1"])
-def test_all_leave_together_whoever_is_asked(tmp_path: Path, by_one: Path, asked: str) -> None:
+def test_all_leave_together_whoever_is_asked(tmp_path: Path, six_updates_by_one: Path, asked: str) -> None:
     run = tmp_path / "run"
     process = started(tmp_path, *SIX_UPDATES, *TWO, "hydra.run.dir=run")
     until((run / "checkpoints" / "checkpoint-1").exists)
@@ -155,12 +153,14 @@ def test_all_leave_together_whoever_is_asked(tmp_path: Path, by_one: Path, asked
     assert process.returncode == 143, err
     assert record(run)["status"] == "interrupted"
     assert f"go on with: msgrpo train --resume {run}" in err
-    last = updates(run)[-1]
-    assert (run / "checkpoints" / f"checkpoint-{last}").exists()
+    last = f"checkpoint-{updates(run)[-1]}"
+    assert far_apart(run / "checkpoints" / last, six_updates_by_one / "checkpoints" / last) < CLOSE
+    if asked == "rank 1":  # from such a checkpoint the other would go on alike
+        return
     go_on = started(tmp_path, "--resume", "run", "parallel.processes=1")
     _, err = go_on.communicate(timeout=PATIENCE)
     assert go_on.returncode == 0, err
-    assert (run / "episodes.jsonl").read_bytes() == (by_one / "episodes.jsonl").read_bytes()
+    assert (run / "episodes.jsonl").read_bytes() == (six_updates_by_one / "episodes.jsonl").read_bytes()
 
 
 @pytest.mark.slow

@@ -23,6 +23,9 @@ PATIENCE = 240.0
 A_MINUTE = 60.0
 """In which a run of several processes ends that one of them was lost to; what is waited for, and not a measurement."""
 
+CLOSE = 1e-6
+"""Weights of one process and of several, on average: up to the order of sums; an update is a hundred times as long."""
+
 
 def started(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "msgrpo_cli", "train", *arguments]
@@ -55,3 +58,13 @@ def updates(run: Path) -> list[int]:
 
 def losses(run: Path) -> list[float]:
     return [row[name] for row in rows(run) for name in ("loss", "grad_norm", "entropy") if not row["skipped"]]
+
+
+def far_apart(checkpoint: Path, other: Path) -> float:
+    """The weights of two checkpoints, on average."""
+    from safetensors.torch import load_file
+
+    ours, theirs = (load_file(each / "model.safetensors") for each in (checkpoint, other))
+    assert ours.keys() == theirs.keys()
+    apart = [(ours[name] - theirs[name]).abs() for name in ours]
+    return float(sum(one.sum() for one in apart) / sum(one.numel() for one in apart))
