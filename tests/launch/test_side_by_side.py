@@ -38,15 +38,6 @@ def outcome_of(process: subprocess.Popen[str]) -> dict[str, Any]:
     return outcome
 
 
-@pytest.mark.slow
-def test_two_runs_at_once_both_finish(tmp_path: Path) -> None:
-    """Each has ports of its own."""
-    commands = [["-m", "msgrpo_cli", "train", *TWO, f"hydra.run.dir={name}", "--json"] for name in ("one", "other")]
-    one, other = [outcome_of(one) for one in [started(tmp_path, *command) for command in commands]]
-    assert one["status"] == other["status"] == "done"
-    assert (tmp_path / "one/episodes.jsonl").read_bytes() == (tmp_path / "other/episodes.jsonl").read_bytes()
-
-
 THREAD = """
 import json, sys, threading
 from msgrpo_cli import train
@@ -65,23 +56,35 @@ def test_a_run_from_a_thread(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "here/run.json").read_text())["status"] == "done"
 
 
+@pytest.fixture(scope="module")
+def by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, by one process."""
+    from msgrpo_cli.training.train import train_job
+
+    run = tmp_path_factory.mktemp("by-one") / "run"
+    one = [text for text in TWO if not text.startswith("parallel")]
+    train_job(compose("train", one), run, command=["test"], overrides=one)
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("launcher", "plugin"),
-    [("basic", "hydra"), ("joblib", "hydra_plugins.hydra_joblib_launcher"),
-     ("slurm_local", "hydra_plugins.hydra_submitit_launcher"), ("ray", "hydra_plugins.hydra_ray_launcher")],
+    ("launcher", "plugin", "counts"),
+    [("basic", "hydra", "2"), ("joblib", "hydra_plugins.hydra_joblib_launcher", "1,2"),
+     ("slurm_local", "hydra_plugins.hydra_submitit_launcher", "2"), ("ray", "hydra_plugins.hydra_ray_launcher", "2")],
 )  # fmt: skip
-def test_jobs_of_several_processes_under_every_launcher(tmp_path: Path, launcher: str, plugin: str) -> None:
-    """Their episodes are those of one process."""
+def test_jobs_of_several_processes_under_every_launcher(
+    tmp_path: Path, by_one: Path, launcher: str, plugin: str, counts: str
+) -> None:
+    """Their episodes are those of one process. Two at once have ports of their own."""
     pytest.importorskip(plugin)
-    counts = "parallel.processes=1,2"  # after TWO, whose number it overrules
     two = [text for text in TWO if not text.startswith("parallel.processes")]
     at_once = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-    command = ["-m", "msgrpo_cli", "sweep", *two, counts, f"hydra/launcher={launcher}", *at_once, "--json"]
-    jobs = outcome_of(started(tmp_path, *command))["jobs"]
-    assert [job["status"] for job in jobs] == ["done", "done"]
-    one, other = [Path(job["run"]) / "episodes.jsonl" for job in jobs]
-    assert one.read_bytes() == other.read_bytes()
+    choices = [f"parallel.processes={counts}", f"hydra/launcher={launcher}", *at_once]
+    jobs = outcome_of(started(tmp_path, "-m", "msgrpo_cli", "sweep", *two, *choices, "--json"))["jobs"]
+    assert [job["status"] for job in jobs] == ["done" for _ in counts.split(",")]
+    for job in jobs:
+        assert (Path(job["run"]) / "episodes.jsonl").read_bytes() == (by_one / "episodes.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(("processes", "threads"), [(1, "6"), (2, "3"), (4, "1"), (16, "1")])
