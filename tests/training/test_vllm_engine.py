@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -53,13 +53,16 @@ def serving(**settings: Any) -> Iterator[Server]:
         yield server
 
 
-def trained(count: int, folder: Path, server: Server, *overrides: str, planted: str = "") -> str:
+def served_by(server: Server) -> list[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    place = (f"trainer.vllm_server_base_url={server.url}", f"trainer.vllm_group_port={port}")
+    return [*SMALL, f"trainer.vllm_server_base_url={server.url}", f"trainer.vllm_group_port={port}"]
+
+
+def trained(count: int, folder: Path, server: Server, *overrides: str, planted: str = "") -> str:
     folder.mkdir()
-    return train_on_ranks(count, folder, {"run": [*SMALL, *place, *overrides]}, planted=OVER_GLOO + planted)
+    return train_on_ranks(count, folder, {"run": [*served_by(server), *overrides]}, planted=OVER_GLOO + planted)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +104,31 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+class Served(NamedTuple):
+    """A run, and the server that answered it."""
+
+    run: Path
+    server: Server
+    said: str
+
+
+@pytest.fixture(scope="module")
+def of_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Served]:
+    """Runs that have a server each, by two ranks that are started once."""
+    folder, servers, runs = tmp_path_factory.mktemp("two"), {}, {}
+    with ExitStack() as open_servers:
+        for parallel in ("ddp", "fsdp"):
+            for name, slow, more in ((parallel, SLOW_PUSH, ()), (f"{parallel} with an adapter", 0.0, ADAPTER)):
+                servers[name] = open_servers.enter_context(serving(slow=slow))
+                runs[name] = [*served_by(servers[name]), f"parallel={parallel}", *more]
+        said = train_on_ranks(2, folder, runs, planted=OVER_GLOO)
+    return {name: Served(folder / name, server, said) for name, server in servers.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_ranks_and_one_server_train_as_one(parallel: str, alone: Path, tmp_path: Path) -> None:
-    with serving(slow=SLOW_PUSH) as server:
-        said = trained(2, tmp_path / "two", server, f"parallel={parallel}")
-    run = tmp_path / "two" / "run"
+def test_two_ranks_and_one_server_train_as_one(parallel: str, alone: Path, of_two_ranks: dict[str, Served]) -> None:
+    run, server, said = of_two_ranks[parallel]
     assert (run / "run.json").exists() and json.loads((run / "run.json").read_text())["status"] == "done", said[-3000:]
     assert server.asked.count("/init_weight_transfer_engine") == 1, "the first rank alone"
     assert server.asked.count("/v1/models") == 2, "every rank asks by itself"
@@ -124,10 +146,8 @@ def test_two_ranks_and_one_server_train_as_one(parallel: str, alone: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_an_adapter_is_merged_before_it_is_pushed_by_two_ranks(parallel: str, tmp_path: Path) -> None:
-    with serving() as server:
-        said = trained(2, tmp_path / "two", server, f"parallel={parallel}", *ADAPTER)
-    run = tmp_path / "two" / "run"
+def test_an_adapter_is_merged_before_it_is_pushed_by_two_ranks(parallel: str, of_two_ranks: dict[str, Served]) -> None:
+    run, _, said = of_two_ranks[f"{parallel} with an adapter"]
     assert (run / "run.json").exists() and json.loads((run / "run.json").read_text())["status"] == "done", said[-3000:]
     rows = [row for row in lines(run / "metrics.jsonl") if row["kind"] == "train" and not row["skipped"]]
     assert rows[0]["grad_norm"] > 0 and len(rows) == 2
