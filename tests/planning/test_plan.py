@@ -222,15 +222,15 @@ MEASURE = ROOT / "experiments/plan/measure.py"
 @pytest.mark.slow
 @pytest.mark.skipif(not MEASURE.is_file(), reason="experiments are not part of this copy")
 @pytest.mark.parametrize(("prompt", "lora"), [(128, True), (128, False)])
-def test_memory_is_within_a_fifth_of_what_300m_parameters_take(prompt: int, lora: bool, tmp_path: Path) -> None:
+def test_memory_is_within_a_fifth_of_what_150m_parameters_take(prompt: int, lora: bool, tmp_path: Path) -> None:
     specification = importlib.util.spec_from_file_location("measure", MEASURE)
     assert specification is not None
     assert specification.loader is not None
     measure = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(measure)
-    (tmp_path / "config.json").write_text(json.dumps(measure.ARCHITECTURE))
+    (tmp_path / "config.json").write_text(json.dumps({**measure.ARCHITECTURE, "num_hidden_layers": 12}))
     found = measure.planned_and_measured(tmp_path, prompt, lora=lora, shared=True)
-    assert 2.9e8 < found["parameters"] < 3.1e8
+    assert 1.5e8 < found["parameters"] < 1.7e8
     assert found["planned"] == pytest.approx(found["measured"], rel=0.2)
 
 
