@@ -12,17 +12,26 @@ import pytest
 from support.kills import OVERRIDES, chain, differences, start, straight
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    return straight(tmp_path_factory.mktemp("uninterrupted"))
+
+
 @pytest.mark.slow
-def test_a_run_killed_at_three_random_moments_equals_the_uninterrupted_one(tmp_path: Path) -> None:
-    reference, duration = straight(tmp_path)
+def test_a_run_killed_at_three_random_moments_equals_the_uninterrupted_one(
+    tmp_path: Path, uninterrupted: tuple[Path, float]
+) -> None:
+    reference, duration = uninterrupted
     ended = chain(7, tmp_path, reference, duration, kills=3)
     assert len(ended.kills) == 3 and ended.differences == (), ended
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_asked_to_end_saves_what_it_has_and_goes_on_the_same(tmp_path: Path, number: int, code: int) -> None:
-    reference, _ = straight(tmp_path)
+def test_a_run_asked_to_end_saves_what_it_has_and_goes_on_the_same(
+    tmp_path: Path, uninterrupted: tuple[Path, float], number: int, code: int
+) -> None:
+    reference, _ = uninterrupted
     run = tmp_path / "asked"
     process = start(*OVERRIDES, "hydra.run.dir=asked", folder=tmp_path)
     while not (run / "metrics.jsonl").exists() or '"train"' not in (run / "metrics.jsonl").read_text():
