@@ -115,12 +115,16 @@ class Served(NamedTuple):
 @pytest.fixture(scope="module")
 def of_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Served]:
     """Runs that have a server each, by two ranks that are started once."""
-    folder, servers, runs = tmp_path_factory.mktemp("two"), {}, {}
+    folder = tmp_path_factory.mktemp("two")
+    servers: dict[str, Server] = {}
+    runs: dict[str, list[str]] = {}
     with ExitStack() as open_servers:
         for parallel in ("ddp", "fsdp"):
-            for name, slow, more in ((parallel, SLOW_PUSH, ()), (f"{parallel} with an adapter", 0.0, ADAPTER)):
-                servers[name] = open_servers.enter_context(serving(slow=slow))
-                runs[name] = [*served_by(servers[name]), f"parallel={parallel}", *more]
+            adapted = f"{parallel} with an adapter"
+            servers[parallel] = open_servers.enter_context(serving(slow=SLOW_PUSH))
+            servers[adapted] = open_servers.enter_context(serving())
+            runs[parallel] = [*served_by(servers[parallel]), f"parallel={parallel}"]
+            runs[adapted] = [*served_by(servers[adapted]), f"parallel={parallel}", *ADAPTER]
         said = train_on_ranks(2, folder, runs, planted=OVER_GLOO)
     return {name: Served(folder / name, server, said) for name, server in servers.items()}
 
