@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import pairs
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluation.evaluate import evaluate_subjects
+from msgrpo_cli.evaluation.opponents import SeatedCheckpoint, seated_player
 from msgrpo_cli.evaluation.targets import asked_for
 from msgrpo_cli.rollout.collect import play_update
 from msgrpo_cli.rollout.game_check import check_game
@@ -156,6 +158,27 @@ def test_two_seats_of_one_policy_learn_to_meet(games: Path, tmp_path: Path) -> N
     assert trained[0]["total_reward"] < 0.0 and trained[-1]["total_reward"] > 1.0, "of 2"
     assert trained[-1]["total_reward/seat0"] == trained[-1]["total_reward/seat1"], "a common reward, no penalty left"
     assert trained[-1]["pairs_played"] == 2 * trained[-1]["episodes_played"] == 128
+    _whom_it_was_scored_against_is_kept(tmp_path / "run", games, tmp_path)
+
+
+def _whom_it_was_scored_against_is_kept(run: Path, games: Path, tmp_path: Path) -> None:
+    def asked(target: Path, *overrides: str) -> list[str] | None:
+        [(_, config)] = asked_for(str(target), overrides, config_dirs=[games], allow_modules=["two_meeting", "hiding"])
+        return config.eval.seats
+
+    assert asked(run) == asked(run, "env=hiding") == ["self", "self"]
+    assert asked(run, "eval.seats=null") is asked(run, "env=frozenlake") is None
+    assert asked(run, "eval.seats=[self,random]") == ["self", "random"]
+    moved = tmp_path / "moved"
+    shutil.copytree(run / "checkpoints" / "checkpoint-8", moved)
+    said = json.loads((moved / "msgrpo.json").read_text())
+    (moved / "msgrpo.json").write_text(json.dumps({**said, "seats": ["self", "/gone/checkpoint-1"]}))
+    with pytest.raises(
+        UsageError, match=r"/gone/checkpoint-1 is no checkpoint.*or play against others with eval.seats="
+    ):
+        asked(moved)
+    [who] = {type(seated_player(str(moved)))}
+    assert who is SeatedCheckpoint, "on a seat it is no matter whom it was scored against"
 
 
 def test_commands_show_seats_or_refuse_them(games: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +209,6 @@ def test_what_is_in_the_pool() -> None:
         (["env=cards", "selfplay.seats=[self,nowhere]"], "nowhere is no checkpoint, and none of self, random"),
         (["env=cards", "eval.seats=[self,pool]"], "the pool changes in the course of a run"),
         (["env=cards", "selfplay.pool=2"], "selfplay.pool=2: changes nothing without a pool"),
-        (["env=cards", "parallel=ddp", "parallel.processes=2"], "parallel=ddp: cards has 2 players"),
         (["env=cards", "prompt.examples=2"], "prompt.examples=2: cards has 2 players"),
         (["env=cards", "engine=vllm_server", "selfplay.seats=[self,pool]"], "engine=vllm_server: plays with one set"),
         (

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from msgrpo_cli import RunError, UsageError, evaluate
-from msgrpo_cli.cli.app import main
+from msgrpo_cli.cli.app import app, main
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.evaluation.api_answers import Answer, kept_answers, request_hash
 from msgrpo_cli.games.frozenlake import FrozenLake
@@ -25,6 +26,7 @@ from msgrpo_cli.models.loading import load_model
 from msgrpo_cli.rollout.play import Decision
 from support.model_server import Gate, refusal, served
 from support.places import ROOT
+from support.two_player_games import write_games
 
 TINY = ROOT / "src" / "msgrpo_cli" / "assets" / "tiny"
 KEY = "a-secret-that-nobody-may-see"
@@ -70,6 +72,27 @@ def test_a_served_model_plays_as_it_does_here(server: str) -> None:
     assert asked["valid_action_rate"] == 1.0 and asked["policy"] == "api"
     assert asked["sampling"]["temperature"] == 0.0 and asked["greedy_success_rate"] is None
     assert (asked["random_score"], asked["optimal_score"]) == (here["random_score"], here["optimal_score"])
+
+
+def test_a_served_model_on_another_seat_plays_as_it_does_here(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_games(tmp_path / "games")
+    monkeypatch.setenv("MSGRPO_CONFIG_DIR", str(tmp_path / "games"))
+    chosen = ["model=tiny", "env=meeting", GREEDY, "eval.episodes=4"]
+    (here,) = evaluate(None, *chosen, "eval.seats=[self,self]")
+    seats = f"eval.seats=[self,'api:{TINY}']"
+    (asked,) = evaluate(None, *chosen, seats, f"api.base_url={server}")
+    assert asked["seats"] == ["self", f"api:{TINY}"] and asked["mean_total_reward"] == here["mean_total_reward"] > 0
+    assert f"api:{TINY}: " in (told := capfd.readouterr().err) and " prompt tokens, " in told
+    typed = ["play", "meeting", f"--config-dir={tmp_path / 'games'}", seats, f"api.base_url={server}"]
+    said = CliRunner().invoke(app, typed, input="left\nleft\n").stdout
+    assert f"player 1, api:{TINY}: total reward" in said and "mean of 100" not in said, "it would be asked for all"
+    for refused in (["eval.seats=[self,'api:']"], ["api.retries=1"]):
+        with pytest.raises(UsageError, match=r"names no model of the server|changes nothing without policy=api"):
+            compose("eval", [*chosen, *refused])
+    with pytest.raises(UsageError, match="training asks no server, whose answers cost"):
+        compose("train", ["env=meeting", seats])
 
 
 def test_every_answer_is_that_of_the_model(server: str) -> None:

@@ -15,12 +15,12 @@ from rich.table import Table
 
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import SELF, Completion, Start, pairs
-from msgrpo_cli.evaluation.opponents import seated_player
+from msgrpo_cli.evaluation.servers import asking
 from msgrpo_cli.games.core import KnownDynamics, TextMediatedStochasticGame, is_illegal
 from msgrpo_cli.games.guard import blaming
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.games.seats import SeatView
-from msgrpo_cli.rollout.play import Decision, PlayRules, play_episodes
+from msgrpo_cli.rollout.play import Decision, PlayRules, Policy, play_episodes
 from msgrpo_cli.rollout.players import ExactPlayer, players_of
 from msgrpo_cli.rollout.prompt import PromptTemplate
 from msgrpo_cli.rollout.seating import SeatedPolicy, against_random
@@ -89,21 +89,22 @@ def play_in_terminal(config: RunConfig, seed: int | None = None) -> None:
     if in_terminal:
         print("Arrow keys, or a typed action and Enter; quit or Ctrl-D leaves.\n")
     person = Person(config, _ask_keys if in_terminal else _ask_lines)
-    policy = SeatedPolicy(person, seated_player) if seats else person
-    try:
-        [episode] = play_episodes([start], lambda: make_game(config.env, evaluation=True), policy, rules)
-    except Left:
-        print("the game is left unfinished")
-        return
-    print(f"ended by {episode.ended_by}")
-    for seat, had in enumerate(episode.seats):
-        print(f"player {seat}, {'you' if had.player == SELF else had.player}: total reward {had.total_reward:.3f}")
-    if own := pairs([episode]):
-        _ladder(config, start, sum(pair.total_reward for pair in own) / len(own))
+    with asking(config) as servers:
+        policy = SeatedPolicy(person, servers.player) if seats else person
+        try:
+            [episode] = play_episodes([start], lambda: make_game(config.env, evaluation=True), policy, rules)
+        except Left:
+            print("the game is left unfinished")
+            return
+        print(f"ended by {episode.ended_by}")
+        for seat, had in enumerate(episode.seats):
+            print(f"player {seat}, {'you' if had.player == SELF else had.player}: total reward {had.total_reward:.3f}")
+        if (own := pairs([episode])) and not config.eval.asks_server:  # it would be asked for all of these, too
+            _ladder(config, start, sum(pair.total_reward for pair in own) / len(own), servers.player)
 
 
-def _ladder(config: RunConfig, start: Start, reached: float) -> None:
-    """What the reference players reach from the same start, beside the person."""
+def _ladder(config: RunConfig, start: Start, reached: float, others: Callable[[str], Policy]) -> None:
+    """What the reference players reach from the same start, beside the person; `others` sit on the other seats."""
     game = make_game(config.env, evaluation=True)
     table = Table(box=None, pad_edge=False)
     table.add_column("player")
@@ -113,7 +114,7 @@ def _ladder(config: RunConfig, start: Start, reached: float) -> None:
     for name, player in players_of(game).items():
         if name == "optimal":
             continue
-        policy = SeatedPolicy(player, seated_player) if start.seats else player
+        policy = SeatedPolicy(player, others) if start.seats else player
         episodes = pairs(play_episodes(starts, lambda: make_game(config.env, evaluation=True), policy, PlayRules()))
         mean = sum(episode.total_reward for episode in episodes) / max(1, len(episodes))
         rows.append((f"{name}, mean of {_TIMES}", mean))

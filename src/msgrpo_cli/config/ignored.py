@@ -250,7 +250,7 @@ def read_by_eval(config: RunConfig) -> dict[str, Any]:
             kept: Any = value
         else:
             kept = {name: one for name, one in value.items() if _why_unread(config, f"{section}.{name}") is None}
-        if _why_unread(config, section) is None and kept != {} and not (section == "api" and config.policy != "api"):
+        if _why_unread(config, section) is None and kept != {} and not (section == "api" and not _asks_server(config)):
             read[section] = kept
     return read
 
@@ -264,7 +264,7 @@ def _why_unread(config: RunConfig, key: str) -> str | None:
         return f"in msgrpo eval{_alone(section, read)}"
     if key == "seed" and config.model.init != "random":
         return "in msgrpo eval, but for random weights; eval.seed draws the starts"
-    if config.policy in ("model", "api"):
+    if config.policy == "model" or _asks_server(config):
         return None
     if key == "eval.temperature":
         return f"with policy={config.policy}, which samples no answer"
@@ -272,6 +272,10 @@ def _why_unread(config: RunConfig, key: str) -> str | None:
     if read is None or not name or name in read:
         return None
     return f"with policy={config.policy}{_alone(section, read) if read else ', which asks no model'}"
+
+
+def _asks_server(config: RunConfig) -> bool:
+    return config.policy == "api" or config.eval.asks_server
 
 
 def _alone(section: str, read: Sequence[str]) -> str:
@@ -283,7 +287,7 @@ def _by_eval(config: RunConfig, typed: Sequence[str]) -> list[str]:
     for text, key in _keys(typed).items():
         if (why := _why_unread(config, key)) is not None:
             lines.append(f"{shown(text)}: changes nothing {why}; leave it out")
-        elif key.partition(".")[0] == "api" and config.policy != "api":
+        elif key.partition(".")[0] == "api" and not _asks_server(config):
             lines.append(f"{shown(text)}: changes nothing without policy=api; add that, or leave it out")
     return lines
 

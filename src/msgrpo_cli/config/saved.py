@@ -18,7 +18,7 @@ from msgrpo_cli.errors import UsageError
 
 from .compose import ids_of, make_importable, validated
 from .schema import RunConfig
-from .schema_selfplay import NAMED_SEATS
+from .schema_selfplay import NAMED_SEATS, SERVED
 
 
 def load_saved(path: Path, allow_modules: Collection[str] = ()) -> RunConfig:
@@ -80,7 +80,7 @@ def anchored(config: RunConfig) -> RunConfig:
 
 
 def _anchored_seat(who: str) -> str:
-    return who if who in NAMED_SEATS else str(Path(who).expanduser().absolute())
+    return who if who in NAMED_SEATS or who.startswith(SERVED) else str(Path(who).expanduser().absolute())
 
 
 def _base_of_adapter(folder: Path) -> str | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from .schema_selfplay import Seats
+from .schema_selfplay import SERVED, Seats
 from .section import Count, NonNegative, Section, Seed
 
 SCENARIOS = {"paper": ["snake_8", "snake_20", "frozenlake", "frozenlake_slippery"]}
@@ -40,3 +40,8 @@ class EvalConfig(Section):
     seats: Seats | None = None  # not in runs of before it existed
     """Who sits on each seat of a game of several players; they are moved on by one from start to start. Null: `self`
     against random play."""
+
+    @property
+    def asks_server(self) -> bool:
+        """Whether a model of a server sits on a seat."""
+        return any(who.startswith(SERVED) for who in self.seats or ())

@@ -12,9 +12,11 @@ from pydantic import Field
 from .section import Positive, Section
 
 NAMED_SEATS = ("self", "random", "greedy", "search", "pool")
-"""Whoever else sits somewhere is a checkpoint, by its path."""
+"""Whoever else sits somewhere is a checkpoint, by its path, or a model of a server."""
+SERVED = "api:"
+"""Before the name that the server of the `api` section has for a model."""
 Seats = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
-"""Who sits on each seat: one of `NAMED_SEATS`, or the path of a checkpoint."""
+"""Who sits on each seat: one of `NAMED_SEATS`, the path of a checkpoint, or `api:` and the name of a model."""
 
 
 class SelfPlayConfig(Section):

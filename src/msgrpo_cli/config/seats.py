@@ -17,7 +17,7 @@ from msgrpo_cli.rollout.players import players_of
 from msgrpo_cli.rollout.seating import POOL, REFERENCES
 
 from .schema import RunConfig, stages
-from .schema_selfplay import NAMED_SEATS
+from .schema_selfplay import NAMED_SEATS, SERVED
 
 _POOL_ENGINES = ("single", "continuous_batching")
 
@@ -81,12 +81,25 @@ def _unfit(key: str, seats: Sequence[str], game: TextMediatedStochasticGame, con
     for who in dict.fromkeys(seats):
         if who in REFERENCES and who not in able:
             lines.append(f"{said}: {config.env.name} has no player {who}; take {', '.join(able)} or a checkpoint")
+        elif who.startswith(SERVED):
+            lines += _of_server(said, who, key, config)
         elif who not in NAMED_SEATS and not (Path(who).expanduser() / "msgrpo.json").is_file():
             lines.append(
                 f"{said}: {who} is no checkpoint, and none of {', '.join(NAMED_SEATS)}; give the path of a checkpoint, "
                 "such as RUN/checkpoints/checkpoint-10"
             )
     return lines
+
+
+def _of_server(said: str, who: str, key: str, config: RunConfig) -> list[str]:
+    if who == SERVED:
+        return [f"{said}: names no model of the server; such as {SERVED}gpt-4o-mini"]
+    if key == "eval.seats" and config.api is not None:
+        return []
+    return [
+        f"{said}: training asks no server, whose answers cost and cannot be played again; give {who} to msgrpo eval, "
+        "msgrpo play or msgrpo lab crossplay"
+    ]
 
 
 def _pool_problems(config: RunConfig) -> list[str]:
@@ -111,8 +124,6 @@ def _pool_problems(config: RunConfig) -> list[str]:
 def _not_with_several(config: RunConfig, players: int) -> list[str]:
     """What works for games of one player alone, as yet."""
     game, lines = f"{config.env.name} has {players} players", []
-    if config.parallel.name != "none":
-        lines.append(f"parallel={config.parallel.name}: {game}, whose episodes one process plays; give parallel=none")
     if config.prompt.examples or config.prompt.example_turns:
         lines.append(f"prompt.examples={config.prompt.examples}: {game}, which has no worked turns; leave it at 0")
     return lines

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from msgrpo_cli.common.console import end_progress, talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
-from msgrpo_cli.config.prompt import prompt_of
 from msgrpo_cli.config.saved import config_hash
 from msgrpo_cli.config.schema import ModelConfig, RolloutConfig, RunConfig
 from msgrpo_cli.config.schema_prompt import PromptConfig
@@ -32,12 +31,10 @@ from msgrpo_cli.runs.checkpoint import base_of
 from msgrpo_cli.runs.resume import stored_base
 from msgrpo_cli.runs.trained_prompts import trained_prompts
 
-from .api_answers import kept_answers
-from .api_policy import ApiPolicy
-from .api_server import retries_told
 from .evaluator import Evaluator, Played
 from .ladder import References, render
 from .record import evaluate_policy, record_evaluation
+from .servers import Servers, asking
 from .targets import Subject
 
 _PLAYERS: dict[str, type[Policy]] = {
@@ -68,6 +65,11 @@ def evaluate_subjects(asked: Sequence[tuple[Subject, RunConfig]], *, as_json: bo
 
 
 def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Played, References]:
+    with asking(config) as servers:
+        return _evaluated(subject, config, told, servers)
+
+
+def _evaluated(subject: Subject, config: RunConfig, told: set[str], servers: Servers) -> tuple[Played, References]:
     evaluator = Evaluator(
         game_factory(config.env, evaluation=True),
         play_rules(config, evaluation=True),
@@ -76,6 +78,7 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
         episodes=config.eval.episodes,
         on_progress=tally(config.env.name, "episodes, of") if config.policy != "api" else lambda *_: None,
         seats=config.eval.seats,
+        player=servers.player,
     )
     if config.eval.split not in (None, evaluator.split):
         why = "the starts of {} are few or lead to one another, so none is held out; all are played"
@@ -84,7 +87,7 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
     loaded = load_policy(config, config.model) if config.policy == "model" and not subject.checkpoint else None
     references = evaluator.references()
     if config.policy == "api":
-        return _ask_server(config, evaluator), references
+        return _ask_server(config, evaluator, servers), references
     if config.policy != "model":
         _refuse_unknown(config, evaluator)
         try:
@@ -120,31 +123,16 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
     return played, references
 
 
-def _ask_server(config: RunConfig, evaluator: Evaluator) -> Played:
+def _ask_server(config: RunConfig, evaluator: Evaluator, servers: Servers) -> Played:
     """Scored as sampled alone: decoding greedily as well would cost as much again."""
-    assert config.api is not None
-    sampling = sampling_of(config.rollout)
-    if config.eval.temperature is not None:
-        sampling = replace(sampling, temperature=config.eval.temperature)
-    template = prompt_of(config)
     most, said = config.eval.episodes * config.env.max_steps, tally(config.env.name, "answers, at most", stays=True)
-    with kept_answers(_answers_folder(config)) as kept, retries_told():
-        policy = ApiPolicy(
-            config.model.path, template, sampling, config.api, kept, on_answer=lambda answers: said(answers, most)
-        )
-        print(f"{config.env.name}: asking {policy.usage.base_url}\nanswers are kept in {kept.path}", file=sys.stderr)
-        try:
-            played = evaluator.evaluate("api", policy, sampling=sampling.to_json())
-        except KeyboardInterrupt:
-            print(policy.progress, file=sys.stderr)
-            raise
+    policy = servers.policy(config.model.path, config.model.name, lambda answers: said(answers, most))
+    try:
+        played = evaluator.evaluate("api", policy, sampling=policy.sampling.to_json())
+    except KeyboardInterrupt:
+        print(policy.progress, file=sys.stderr)
+        raise
     return replace(played, evaluation=replace(played.evaluation, usage=policy.usage.to_json()))
-
-
-def _answers_folder(config: RunConfig) -> Path:
-    if config.api is not None and config.api.answers is not None:
-        return Path(config.api.answers).expanduser()
-    return Path("outputs") / "api" / f"{config.model.name}-{config.env.name}"
 
 
 def _refuse_unknown(config: RunConfig, evaluator: Evaluator) -> None:
@@ -200,6 +188,7 @@ def _overridden(metadata: dict[str, Any], config: RunConfig) -> dict[str, Any]:
         "model": (_read_with(model), _read_with(config.model)),
         "rollout": (_sampled_with(RolloutConfig.model_validate(metadata["rollout"])), _sampled_with(config.rollout)),
         "algo": ({"invalid_action": metadata["invalid_action"]}, {"invalid_action": config.algo.invalid_action}),
+        "eval": ({"seats": metadata.get("seats")}, {"seats": config.eval.seats}),
     }
     return {
         f"{section}.{key}": [before[key], now[key]]

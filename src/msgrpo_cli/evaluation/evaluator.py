@@ -53,8 +53,11 @@ class Evaluator:
         on_progress: Callable[[int, int], None] = lambda finished, total: None,
         play: PlayEpisodes = play_episodes,
         seats: Sequence[str] | None = None,
+        player: Callable[[str], Policy] = seated_player,
     ) -> None:
+        """`player`: who sits on a seat by this name."""
         self._play = play
+        self._player = player
         self._make_game = make_game
         self._rules = rules
         self._on_progress = on_progress
@@ -73,7 +76,7 @@ class Evaluator:
     def play(self, policy: Policy) -> list[Episode]:
         """Play every start, with regret against exact play where the game allows it."""
         if self.seats:
-            policy = SeatedPolicy(policy, seated_player)
+            policy = SeatedPolicy(policy, self._player)
         return self._play(self.starts, self._make_game, policy, self._rules, self._exact, self._on_progress)
 
     def _seats_of(self, number: int) -> tuple[str, ...]:

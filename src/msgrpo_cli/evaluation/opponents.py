@@ -22,6 +22,8 @@ from msgrpo_cli.rollout.play import Decision, Policy
 from msgrpo_cli.rollout.seating import REFERENCES
 from msgrpo_cli.runs.checkpoint import is_checkpoint
 
+_ALONE = "eval.seats=null"  # whom it was scored against is no matter here, and may be gone
+
 
 def is_opponent(path: str) -> bool:
     """Whether a path is a checkpoint of a run."""
@@ -77,7 +79,7 @@ def _loaded(path: str) -> tuple[Policy, Observation]:
 
     quiet_libraries()
     with hydra_app.apart_from_the_callers():
-        [(_, config)] = asked_for(path, [], allow_modules=list(sys.modules))  # what is imported already runs no more
+        [(_, config)] = asked_for(path, [_ALONE], allow_modules=list(sys.modules))  # what is there runs no more
     if config.prompt.history:
         raise UsageError(f"{path}: plays with prompt.history={config.prompt.history}; an opponent sees no history")
     return load_policy(config, config.model, merge=True), config.prompt.observation

@@ -15,8 +15,9 @@ from typing import Any
 from msgrpo_cli.config.compose import compose, ids_of, options_of
 from msgrpo_cli.config.saved import write_checkpoint_options
 from msgrpo_cli.config.schema import RunConfig
+from msgrpo_cli.config.seats import seat_problems
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.games.registry import check_allowed
+from msgrpo_cli.games.registry import check_allowed, make_game
 from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.gguf import is_gguf
@@ -169,7 +170,7 @@ def _configs(
             chosen.append("model=checkpoint")
         first = compose("eval", [*chosen, *overrides], [*options, *config_dirs])
         if not first.eval.scenarios:
-            return [first]
+            return [_seated(first, subject, overrides)]
         if both := [text for text in overrides if text.startswith("env=")]:
             raise UsageError(f"{both[0]}: eval.scenarios chooses the games; leave one of them out")
         known = options_of("env", config_dirs)
@@ -179,7 +180,24 @@ def _configs(
                     f"eval.scenarios={first.eval.scenarios}: no '{scenario}' in config group 'env' "
                     f"(available: {', '.join(known)})"
                 )
-        return [
+        composed = [
             compose("eval", [*chosen, f"env={scenario}", *overrides], [*options, *config_dirs])
             for scenario in first.eval.scenarios
         ]
+        return [_seated(config, subject, overrides) for config in composed]
+
+
+def _seated(config: RunConfig, subject: Subject, overrides: Sequence[str]) -> RunConfig:
+    """With whoever sat on the other seats in the run's own evaluations, where the game has as many."""
+    seats = subject.metadata.get("seats") if subject.checkpoint else None
+    if seats is None or any(text.lstrip("+~").startswith("eval.seats") for text in overrides):
+        return config
+    if not (isinstance(seats, list) and seats and all(isinstance(who, str) for who in seats)):
+        raise UsageError(f"{subject.checkpoint}/msgrpo.json: broken: its seats are not what a run saves")
+    if make_game(config.env).players != len(seats):
+        return config
+    config = config.model_copy(update={"eval": config.eval.model_copy(update={"seats": seats})})
+    if problems := seat_problems(config):
+        said = [f"{subject.checkpoint}: {line}; or play against others with eval.seats=[...]" for line in problems]
+        raise UsageError("\n".join(said))
+    return config

@@ -76,6 +76,11 @@ class SeatedPolicy:
             answers.update(zip(of_player, said, strict=True))
         return [answers[number] for number in range(len(decisions))]
 
+    @staticmethod
+    def own_of(policy: Policy) -> Policy:
+        """Who sits where it is `self`, of a policy with others beside it; else the policy."""
+        return policy.own if isinstance(policy, SeatedPolicy) else policy
+
     def unchanged(self) -> AbstractContextManager[Any]:
         """As the policy's own."""
         return self.own.unchanged() if isinstance(self.own, Remembering) else nullcontext()

@@ -42,7 +42,8 @@ _RESUMED_FROM = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_stat
 def metadata_of(
     config: RunConfig, run: Run, update: int, score: dict[str, Any] | None, *, interim: bool = False
 ) -> dict[str, Any]:
-    """What `msgrpo eval` needs of the run: game, prompt, sampling, base model, and the score on validation.
+    """What `msgrpo eval` needs of the run: game, who sits on its seats, prompt, sampling, base model, and the score on
+    validation.
 
     `interim`: taken because the run was asked to end, so it goes once a regular one follows.
     """
@@ -58,6 +59,7 @@ def metadata_of(
         "base": named_base(config.model, run) if config.lora.enabled else None,
         "rollout": config.rollout.model_dump(),
         "invalid_action": config.algo.invalid_action,
+        **({} if config.eval.seats is None else {"seats": config.eval.seats}),
         "score": score,
     }
 

@@ -68,7 +68,13 @@ class _Loaded:
     policy: LanguageAgentPolicy
     reference: PreTrainedModel | None
     generator: Generator
+    ranks: Ranks
+    pool: CheckpointPool = field(init=False)
     trainer: MSGRPOTrainer = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = (self.config, self.run, self.model, self.tokenizer, self.stored_policy, self.ranks)
+        self.pool = CheckpointPool(*parts)
 
     def stored_policy(self, path: Path) -> LanguageAgentPolicy:
         """The policy of a checkpoint, as read back from disk."""
@@ -93,7 +99,7 @@ def connected(
     """
     loaded = _loaded(config, run, display, ranks)
     config, policy, leader = loaded.config, loaded.policy, Leader(ranks)
-    validation = _evaluator(config, config.eval.split or "validation", display, leader)
+    validation = _evaluator(loaded, config.eval.split or "validation", display, leader)
     recorder = Recorder(
         config, run, policy, validation, display, stopping, curriculum, ModelCards(config, run), trained
     )
@@ -108,7 +114,7 @@ def connected(
         loaded.trainer,
         recorder,
         validation,
-        final=_evaluator(config, config.eval.split or "test", display, leader),
+        final=_evaluator(loaded, config.eval.split or "test", display, leader),
         stored_policy=leader.remembering(loaded.stored_policy),
         ranks=ranks,
     )
@@ -125,6 +131,7 @@ def following(config: RunConfig, run: Run, display: Display, stage: int, ranks: 
         game_factory(config.env, evaluation=True),
         play_rules(config, evaluation=True),
         ExactPlayer(),
+        loaded.pool.player,
         curriculum,
         _telling(display, "evaluation"),
     )
@@ -166,7 +173,7 @@ def _loaded(config: RunConfig, run: Run, display: Display, ranks: Ranks) -> _Loa
     for env, name in zip(*_stages(config), strict=True):
         game = game_factory(env, evaluation=False)()
         policy.check(game, config.prompt.observation, config.prompt.history, name)
-    loaded = _Loaded(config, run, arguments, model, tokenizer, policy, reference, generator)
+    loaded = _Loaded(config, run, arguments, model, tokenizer, policy, reference, generator, ranks)
     return loaded
 
 
@@ -183,11 +190,11 @@ def _connect_trainer(
     on_checkpoint: Callable[[Path, int], None],
     on_update: Callable[[FinishedUpdate], AfterUpdate],
 ) -> None:
-    config, run = loaded.config, loaded.run
+    config = loaded.config
     shared = {} if ranks.alone and config.parallel.name != "fsdp" else {"play": shared_play(ranks)}
     games = [game_factory(env, evaluation=False) for env in _stages(config)[0]]
     rules, rules_of_play, judge = update_rules(config), play_rules(config, evaluation=False), ExactPlayer()
-    pool = CheckpointPool(config, run, loaded.model, loaded.tokenizer, loaded.stored_policy)
+    pool = loaded.pool
     seats = rules.seating
 
     def played(update: int) -> PlayedUpdate:
@@ -228,7 +235,8 @@ def _kept_with_the_run(config: RunConfig, run: Run, conversation: Conversation) 
     return whole
 
 
-def _evaluator(config: RunConfig, split: Split, display: Display, leader: Leader) -> Evaluator:
+def _evaluator(loaded: _Loaded, split: Split, display: Display, leader: Leader) -> Evaluator:
+    config = loaded.config
     return Evaluator(
         game_factory(config.env, evaluation=True),
         play_rules(config, evaluation=True),
@@ -238,6 +246,7 @@ def _evaluator(config: RunConfig, split: Split, display: Display, leader: Leader
         on_progress=_telling(display, "evaluation"),
         play=leader.evaluating(),
         seats=config.eval.seats,
+        player=loaded.pool.player,
     )
 
 

@@ -1,14 +1,19 @@
-"""The pool of earlier checkpoints that sit on seats: when one joins, who may be drawn, and how they are read back.
+"""Who sits on the seats that are not trained; of them the pool of earlier checkpoints: when one joins, who may be
+drawn, and how they are read back.
 
-Knows where a run keeps them, and its scores on validation. Knows nothing about games, seats or losses. What may be
-drawn for an update follows from its number and the rows of the run alone, so a run that goes on draws the same.
+Knows where a run keeps them, its scores on validation, and ranks. Knows nothing about games or losses. What may be
+drawn for an update follows from its number and the rows of the run alone, so a run that goes on draws the same. Of
+several ranks the first writes, drops and says who may be drawn; then each reads the weights that its own games ask for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -17,8 +22,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from msgrpo_cli.common.files import remove_directory, whole_directory
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.evaluation.opponents import seated_player
-from msgrpo_cli.models.adapters import name_base
+from msgrpo_cli.evaluation.opponents import SeatedCheckpoint, seated_player
+from msgrpo_cli.models.adapters import name_base, policy_of
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.seating import POOL
@@ -26,6 +31,12 @@ from msgrpo_cli.runs import checkpoint
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.metrics import read_rows
 from msgrpo_cli.runs.pretrained import local_path
+
+from .parallel.ranks import ALONE, Ranks
+from .parallel.sharding import is_shared_out, whole_weights
+
+Drawable = tuple[tuple[str, float], ...]
+"""Names of the pool's members, each with the weight that it is drawn with."""
 
 
 def members(update: int, every: int, most: int) -> list[int]:
@@ -50,38 +61,56 @@ class CheckpointPool:
     tokenizer: PreTrainedTokenizerBase
     stored_policy: Callable[[Path], LanguageAgentPolicy]
     """The policy of a checkpoint, as read back from disk."""
-    _loaded: dict[str, Policy] = field(default_factory=dict)
+    ranks: Ranks = ALONE
+    _read: dict[str, Policy] = field(default_factory=dict)
+    """Whoever sits somewhere and has come to decide on this rank."""
 
-    def before(self, update: int) -> tuple[tuple[str, float], ...]:
+    def before(self, update: int) -> Drawable:
         """Keep the present weights where they join, drop those that nobody asks for any more, and say who may be drawn
-        in this update, with weights."""
+        in this update. All ranks ask."""
         rules = self.config.selfplay
         if (update - 1) % rules.every == 0:
             self._keep(update - 1)
         there = members(update, rules.every, rules.pool)
-        self._drop(there)
-        self._loaded = {name: self._loaded[name] for name in map(_name, there) if name in self._loaded}
-        weights = [1.0] * len(there) if rules.choose == "uniform" else by_rank(self._scores(there))
-        return tuple(zip(map(_name, there), weights, strict=True))
+        drawable = self.ranks.told(partial(self._drawable, there))
+        gone = {name for name in self._read if _of_pool(name)} - {*map(_name, there)}
+        self._read = {name: policy for name, policy in self._read.items() if name not in gone}
+        return drawable
 
     def player(self, name: str) -> Policy:
         """Who sits on a seat by this name, one of the pool among them."""
-        if not name.startswith(f"{POOL}/"):
-            return seated_player(name)
-        if name not in self._loaded:
-            path = self.run.path / name
-            if (damage := checkpoint.damage(path, read="model") if path.exists() else f"{path}: missing") is not None:
-                raise RunError(f"{damage}; the pool needs it to go on as before: start anew with msgrpo train --from")
-            with torch.random.fork_rng():  # what is drawn while weights are made must not move what training draws
-                self._loaded[name] = self.stored_policy(path)
-        return self._loaded[name]
+        if name not in self._read:
+            with self.ranks.beat.reading(), _drawing_nothing():
+                self._read[name] = self._stored(name) if _of_pool(name) else seated_player(name)
+            seated = self._read[name]
+            policy = seated.policy if isinstance(seated, SeatedCheckpoint) else seated
+            if not self.ranks.alone and isinstance(policy, LanguageAgentPolicy):
+                self.ranks.beat.follow(policy.model)
+        return self._read[name]
+
+    def _stored(self, name: str) -> Policy:
+        path = self.run.path / name
+        if (damage := checkpoint.damage(path, read="model") if path.exists() else f"{path}: missing") is not None:
+            raise RunError(f"{damage}; the pool needs it to go on as before: start anew with msgrpo train --from")
+        return self.stored_policy(path)
+
+    def _drawable(self, there: list[int]) -> Drawable:
+        """On the first rank alone: it has written the rows that hold the scores."""
+        self._drop(there)
+        weights = [1.0] * len(there) if self.config.selfplay.choose == "uniform" else by_rank(self._scores(there))
+        return tuple(zip(map(_name, there), weights, strict=True))
 
     def _keep(self, update: int) -> None:
+        whole = whole_weights(self.model) if is_shared_out(policy_of(self.model)) else None  # all ranks gather them
+        self.ranks.told(partial(self._write, update, whole))
+
+    def _write(self, update: int, weights: Mapping[str, Any] | None) -> None:
+        """`weights`: None for the model's own."""
         final = self.run.path / _name(update)
         self.run.pool.mkdir(exist_ok=True)
         metadata = checkpoint.metadata_of(self.config, self.run, update, None)
         with whole_directory(final) as folder:
-            self.model.save_pretrained(str(folder))
+            self.model.save_pretrained(str(folder), state_dict=weights)  # type: ignore[arg-type]
             self.tokenizer.save_pretrained(folder)
             if self.config.lora.enabled:
                 base = checkpoint.base_of(final, metadata)
@@ -109,3 +138,13 @@ class CheckpointPool:
 
 def _name(update: int) -> str:
     return f"{POOL}/update-{update}"
+
+
+def _of_pool(name: str) -> bool:
+    return name.startswith(f"{POOL}/")
+
+
+def _drawing_nothing() -> AbstractContextManager[None]:
+    """Around what makes weights, which draws numbers: those that training draws stay the same."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    return torch.random.fork_rng(devices=devices)

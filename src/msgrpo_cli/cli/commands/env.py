@@ -121,7 +121,7 @@ def _installed(names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in missing]
 
 
-def game_config(arguments: Sequence[str] | None, folders: list[Path] | None) -> RunConfig:
+def game_config(arguments: Sequence[str] | None, folders: list[Path] | None, primary: str = "train") -> RunConfig:
     """The config of the one game that a command line names."""
     from msgrpo_cli.config.compose import compose
 
@@ -129,7 +129,7 @@ def game_config(arguments: Sequence[str] | None, folders: list[Path] | None) -> 
     if len(names) > 1:
         raise UsageError(f"{names[1]}: a second game, after {names[0]}; overrides look like KEY=VALUE")
     overrides = [text for text in arguments or [] if is_override(text)]
-    return compose("train", [*(f"env={name}" for name in names), *overrides], folders or [])
+    return compose(primary, [*(f"env={name}" for name in names), *overrides], folders or [])
 
 
 def _show_list(games: Sequence[dict[str, Any]]) -> None:

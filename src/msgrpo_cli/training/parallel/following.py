@@ -17,6 +17,7 @@ from msgrpo_cli.errors import Interrupted
 from msgrpo_cli.models.factory import at_temperature
 from msgrpo_cli.models.policy import LanguageAgentPolicy
 from msgrpo_cli.rollout.play import GameFactory, Judge, PlayEpisodes, PlayRules, Policy, play_episodes
+from msgrpo_cli.rollout.seating import SeatedPolicy
 
 from ..curriculum import Curriculum
 from ..end_of_update import AfterUpdate, FinishedUpdate
@@ -100,9 +101,10 @@ class Leader:
         together = shared_play(self.ranks)
 
         def play(starts: Sequence[Start], make_game: GameFactory, policy: Policy, *more: Any) -> list[Episode]:
-            if not isinstance(policy, LanguageAgentPolicy):
+            own = SeatedPolicy.own_of(policy)
+            if not isinstance(own, LanguageAgentPolicy):
                 return play_episodes(starts, make_game, policy, *more)
-            self.ranks.tell(Evaluate(starts, policy.sampling.temperature, self.stored.get(id(policy.model))))
+            self.ranks.tell(Evaluate(starts, own.sampling.temperature, self.stored.get(id(own.model))))
             return together(starts, make_game, policy, *more)
 
         return play
@@ -142,6 +144,8 @@ class Follower:
     rules: PlayRules
     """Of evaluations."""
     judge: Judge
+    player: Callable[[str], Policy]
+    """Who else sits on a seat, of several players."""
     curriculum: Curriculum
     on_progress: Callable[[int, int], None]
     trainer: Trains = field(init=False)
@@ -181,7 +185,9 @@ class Follower:
         return None
 
     def _evaluate(self, words: Evaluate) -> None:
-        policy = at_temperature(self._policy_of(words.checkpoint), words.temperature)
+        policy: Policy = at_temperature(self._policy_of(words.checkpoint), words.temperature)
+        if words.starts and words.starts[0].seats:
+            policy = SeatedPolicy(policy, self.player)
         shared_play(self.ranks)(words.starts, self.make_game, policy, self.rules, self.judge, self.on_progress)
 
     def _policy_of(self, checkpoint: Path | None) -> LanguageAgentPolicy:

@@ -82,6 +82,16 @@ class Heartbeat:
         """Every pass of this model (transformers' `PreTrainedModel`) counts as moving."""
         model.get_input_embeddings().register_forward_hook(self._passed)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within, the rank reads weights in the midst of another phase."""
+        before = self.phase, self._finished, self._total
+        self.at("loading")
+        try:
+            yield
+        finally:
+            self.at(*before)
+
     def _passed(self, *_: Any) -> None:
         """A method, for models are copied and pickled with their hooks."""
         self.moved()

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from msgrpo_cli.episode import Episode, Start
-from msgrpo_cli.errors import Interrupted
+from msgrpo_cli.errors import Interrupted, RunError
 from msgrpo_cli.models.generation import OwnWeights
 from msgrpo_cli.rollout.play import GameFactory, Judge, PlayEpisodes, PlayRules, Policy, play_episodes
+from msgrpo_cli.rollout.seating import SeatedPolicy
 
 from .ranks import Ranks
 from .sharding import read_alone
@@ -34,10 +35,11 @@ def shared_play(ranks: Ranks) -> PlayEpisodes:
         on_progress: OnProgress = lambda finished, total: None,
     ) -> list[Episode]:
         """This rank's share, then everybody's, in the order of `starts`."""
-        together = together_in(policy)
+        own = SeatedPolicy.own_of(policy)
+        together = together_in(own)
         mine = [starts[number] for number in share(starts, ranks.rank // together, ranks.count // together)]
 
-        with _ready(policy):
+        with _ready(own):
             if together == 1:
                 of_each = ranks.gather(lambda: play_episodes(mine, make_game, policy, rules, judge, on_progress))
             else:
@@ -47,7 +49,9 @@ def shared_play(ranks: Ranks) -> PlayEpisodes:
                 of_each = ranks.gather(lambda: telling.unless_left(episodes))[::together]
         numbers = [number for part in range(len(of_each)) for number in share(starts, part, len(of_each))]
         played = dict(zip(numbers, (episode for part in of_each for episode in part), strict=True))
-        return [played[number] for number in range(len(starts))]
+        episodes = [played[number] for number in range(len(starts))]
+        ranks.gather(lambda: _same_starts(episodes, starts))
+        return episodes
 
     return play
 
@@ -56,6 +60,21 @@ def share(starts: Sequence[Start], part: int, count: int) -> list[int]:
     """The numbers of the starts that one of `count` parts of the ranks plays."""
     groups = {group: number for number, group in enumerate(dict.fromkeys(start.group for start in starts))}
     return [number for number, start in enumerate(starts) if groups[start.group] % count == part]
+
+
+def _same_starts(episodes: Sequence[Episode], starts: Sequence[Start]) -> None:
+    """Raises RunError where a rank played other starts, or with others on the seats, than this one would have."""
+    for episode, start in zip(episodes, starts, strict=True):
+        if episode.start != start:
+            raise RunError(
+                f"the processes have come to different games: {_told(episode.start)} was played where another process "
+                f"has {_told(start)}; go on with --resume from the last checkpoint"
+            )
+
+
+def _told(start: Start) -> str:
+    seats = f" with {', '.join(start.seats)}" if start.seats else ""
+    return f"member {start.member} of group {start.group}, seed {start.seed}{seats}"
 
 
 def together_in(policy: Policy) -> int:
