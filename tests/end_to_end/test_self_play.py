@@ -138,6 +138,18 @@ def test_two_checkpoints_play_each_other(run: Path, games: Path, capsys: pytest.
     capsys.readouterr()
 
 
+def test_checkpoints_and_players_play_everybody(run: Path, games: Path) -> None:
+    """In the game of the first checkpoint, each with its own prompt."""
+    first, last = (str(run / "checkpoints" / f"checkpoint-{number}") for number in (1, 3))
+    typed = ["lab", "crossplay", first, last, "random", "eval.episodes=3", "--json", f"--config-dir={games}"]
+    done = CliRunner().invoke(app, [*typed, "--allow-module=hiding"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["env"] == "hiding" and len(found["pairs"]) == 3
+    assert {one["player"] for one in found["ratings"]} == {first, last, "random"}
+    assert all(sum(pair[count] for count in ("wins", "draws", "losses")) == 6 for pair in found["pairs"])
+
+
 def test_two_seats_of_one_policy_learn_to_meet(games: Path, tmp_path: Path) -> None:
     overrides = [
         "experiment=smoke",

@@ -358,7 +358,8 @@ def understand(line: str) -> None:
             _check_sweep(overrides, folders)
     elif words[:1] in (("env",), ("play",)):
         names = [text for text in texts if not is_override(text)]
-        _compose("train", (*(f"env={name}" for name in names), *overrides), tuple(folders))
+        primary = "eval" if words == ("play",) else "train"
+        _compose(primary, (*(f"env={name}" for name in names), *overrides), tuple(folders))
     else:
         _compose("eval" if words == ("eval",) else "train", tuple(overrides), tuple(folders))
 

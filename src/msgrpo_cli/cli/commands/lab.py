@@ -1,8 +1,8 @@
 """`msgrpo lab credit`: which credit tells the truth, in a table, a plot and one JSON object. `msgrpo lab policy`: the
-exact value of a policy. `msgrpo lab nash`: how far one is from an equilibrium.
+exact value of a policy. `msgrpo lab nash`: how far one is from an equilibrium. `msgrpo lab crossplay`: who beats whom.
 
 Knows options and how figures are shown. Knows nothing of how it is measured: `training/bench/credit`,
-`evaluation/exact_policy` and `evaluation/exact_profile` do.
+`evaluation/exact_policy`, `evaluation/exact_profile` and `evaluation/crossplay` do.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from rich.console import Console
 from rich.table import Table
 
 from msgrpo_cli.common.console import talk_on_stderr
-from msgrpo_cli.common.numbers import estimate, interval, percent
 from msgrpo_cli.errors import UsageError
 
 from ..exit import ending
 from ..options import AllowModules, AsJson, ConfigDirs, Overrides, Verbose, at_least, is_override, only_overrides
+from ..policies import equilibrium_told, policy_told
 
 if TYPE_CHECKING:
     from msgrpo_cli.config.schema import RunConfig
     from msgrpo_cli.evaluation.targets import Subject
 
-app = typer.Typer(rich_markup_mode=None, help="Look at credits, and at a policy, exactly.")
+app = typer.Typer(rich_markup_mode=None, help="Look at credits and policies, exactly or against each other.")
 
 Batches = Annotated[
     int,
@@ -197,7 +197,7 @@ def policy(
         if as_json:
             print(json.dumps(found if len(found) > 1 else found[0], allow_nan=False))
         else:
-            print("\n\n".join(map(_told, found)))
+            print("\n\n".join(map(policy_told, found)))
             if out is not None:
                 print(f"what it says in every state is written to {out}")
 
@@ -231,9 +231,56 @@ def nash(
         if as_json:
             print(json.dumps(found if len(found) > 1 else found[0], allow_nan=False))
         else:
-            print("\n\n".join(map(_of_equilibrium, found)))
+            print("\n\n".join(map(equilibrium_told, found)))
             if out is not None:
                 print(f"what it says in every information set is written to {out}")
+
+
+Players = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PLAYER...|KEY=VALUE",
+        help="Runs, checkpoints, random, greedy, search, or api:NAME of a server's model.",
+    ),
+]
+GamesFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write every game there, as JSON.")]
+
+
+@app.command()
+def crossplay(
+    arguments: Players = None,
+    out: GamesFile = None,
+    config_dir: ConfigDirs = None,
+    allow_module: AllowModules = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let everybody play everybody, and rate them.
+
+    In a game of two players, on the same starts, both ways round: mean rewards of every pair, and Bradley-Terry ratings
+    with their uncertainty. Such as: msgrpo lab crossplay RUN RUN/checkpoints/checkpoint-60 random
+    """
+    with ending(verbose):
+        from msgrpo_cli.common.files import write_json
+
+        players = [text for text in arguments or [] if not is_override(text)]
+        overrides = [text for text in arguments or [] if is_override(text)]
+        with talk_on_stderr():
+            from msgrpo_cli.evaluation.crossplay import contest, measure_crossplay
+
+            asked = contest(players, overrides, config_dirs=config_dir or [], allow_modules=allow_module or [])
+            found = measure_crossplay(asked)
+            games = found.pop("of_games")
+            if out is not None:
+                write_json(out, {**found, "of_games": games})
+        if as_json:
+            print(json.dumps(found, allow_nan=False))
+        else:
+            from ..crossplay import show_crossplay
+
+            show_crossplay(found)
+            if out is not None:
+                print(f"every game is written to {out}")
 
 
 def _asked(
@@ -255,57 +302,4 @@ def _asked(
         all_checkpoints=every,
         config_dirs=config_dirs or [],
         allow_modules=allow_modules or [],
-    )
-
-
-def _of_equilibrium(found: Mapping[str, Any]) -> str:
-    """A policy's distance from an equilibrium, for people."""
-    table = Table(box=None, header_style="", pad_edge=False)
-    for name in ("seat", "value", "sampled", "best response", "gains"):
-        table.add_column(name, justify="left" if name == "seat" else "right", no_wrap=True)
-    for seat, (exact, sampled) in enumerate(zip(found["seats"], found["sampled"]["seats"], strict=True)):
-        gain = exact["best_response"] - exact["value"]
-        seen = estimate(sampled["mean_total_reward"], sampled["mean_total_reward_ci95"])
-        table.add_row(str(seat), f"{exact['value']:.3f}", seen, f"{exact['best_response']:.3f}", f"{gain:.3f}")
-    console = Console(highlight=False, width=80)
-    with console.capture() as shown:
-        console.print(table)
-    uncovered, random = found["uncovered"], found["random"]
-    return "\n".join(
-        [
-            f"{found['checkpoint'] or found['model']} on every seat of {found['env']}: {found['information_sets']} "
-            f"information sets, {found['nodes']} nodes",
-            *(line.rstrip() for line in shown.get().splitlines()),
-            f"NashConv {found['nash_conv']:.4f}, exploitability {found['exploitability']:.4f}; of uniform play "
-            f"{random['nash_conv']:.4f} and {random['exploitability']:.4f}; 0 in an equilibrium.",
-            f"Uncovered, answers other than a bare action: {percent(uncovered['mean'])} on average over information "
-            f"sets, {percent(uncovered['worst'])} at worst; they count as invalid, and play {found['invalid_action']}.",
-        ]
-    )
-
-
-def _told(found: Mapping[str, Any]) -> str:
-    """A policy's worth, for people."""
-    sampled, uncovered = found["sampled"], found["uncovered"]
-    low, high = found["value"]
-    whose = found["checkpoint"] or found["model"]
-    rows = {
-        "random play, exact": estimate(found["random"]),
-        "computed, between": interval((low, high)),
-        "  uncovered answers invalid": estimate(found["value_if_invalid"]),
-        f"sampled, {sampled['episodes']} episodes": estimate(
-            sampled["mean_total_reward"], sampled["mean_total_reward_ci95"]
-        ),
-        "optimal play, exact": estimate(found["optimal"]),
-    }
-    width = max(map(len, rows))
-    return "\n".join(
-        [
-            f"{whose} on {found['env']}: {found['distinct_initial_states']} distinct starts ({found['split']}), "
-            f"{found['states']} states",
-            *(f"{name:<{width}}  {value}" for name, value in rows.items()),
-            f"Uncovered, answers other than a bare action: {percent(uncovered['mean'])} of all decisions, "
-            f"{percent(uncovered['worst'])} at worst.",
-            f"Known to be invalid: {percent(found['invalid'])}. The sample's interval allows for other starts, too.",
-        ]
     )
