@@ -289,6 +289,7 @@ def test_the_examples_are_read() -> None:
 
 LINES = _lines()
 NEEDS = {
+    "babyai": "minigrid",
     "textarena": "textarena",
     "openspiel": "pyspiel",
     "openspiel_seats": "pyspiel",

@@ -4,5 +4,5 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-EXTRAS = {"textarena": "textarena", "openspiel": "pyspiel", "openspiel_seats": "pyspiel"}
-"""Games that need an extra of the same name, and the module that it brings."""
+EXTRAS = {"babyai": "minigrid", "openspiel": "pyspiel", "openspiel_seats": "pyspiel", "textarena": "textarena"}
+"""Games that need an extra, and the module that it brings."""

@@ -16,6 +16,7 @@ gymnasium.register("msgrpo/Blackjack-v0", entry_point="msgrpo_cli.games.blackjac
 gymnasium.register("msgrpo/Mix-v0", entry_point="msgrpo_cli.games.mix:Mix")
 gymnasium.register("msgrpo/Snake-v0", entry_point="msgrpo_cli.games.snake.game:Snake")
 gymnasium.register("msgrpo/GuessNumber-v0", entry_point="msgrpo_cli.games.guess_number:GuessNumber")
+gymnasium.register("msgrpo/BabyAI-v0", entry_point="msgrpo_cli.games.babyai:BabyAI")
 gymnasium.register("msgrpo/Minesweeper-v0", entry_point="msgrpo_cli.games.minesweeper:Minesweeper")
 gymnasium.register("msgrpo/Sokoban-v0", entry_point="msgrpo_cli.games.sokoban:Sokoban")
 gymnasium.register("msgrpo/OpenSpiel-v0", entry_point="msgrpo_cli.games.openspiel:OpenSpielGame")

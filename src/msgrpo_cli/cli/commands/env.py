@@ -30,6 +30,7 @@ app = typer.Typer(rich_markup_mode=None, help="List, show or check the games.")
 _SHOWN = 4  # actions of a game in the list
 _FORMS = {
     "gym": "any gymnasium environment with discrete actions",
+    "babyai": "any level of BabyAI",
     "textarena": "any single-player game of TextArena",
     "openspiel": "a seat of any game of OpenSpiel",
     "openspiel_seats": "all seats of any game of OpenSpiel",
@@ -37,6 +38,7 @@ _FORMS = {
 }
 """Files of conf/env that are there to be filled in: examples, not games of their own."""
 _EXTRAS = {
+    "babyai": ("minigrid", "minigrid", "minigrid"),
     "textarena": ("TextArena", "textarena", "textarena"),
     "openspiel": ("OpenSpiel", "pyspiel", "openspiel"),
     "openspiel_seats": ("OpenSpiel", "pyspiel", "openspiel"),
