@@ -9,10 +9,8 @@ import pytest
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.evaluation.exact_policy import canonical_answers, check, measure_policies
+from msgrpo_cli.evaluation.exact_policy import check, measure_policies
 from msgrpo_cli.evaluation.targets import Subject
-from msgrpo_cli.games.frozenlake import FrozenLake
-from support.parts import agent, small_model
 
 LAKES = ["env=frozenlake", "eval.episodes=60", "trainer.use_cpu=true"]
 
@@ -74,20 +72,6 @@ def test_a_prefix_belongs_to_the_answer(tiny: dict[str, Any]) -> None:
     found = measured("prompt.answer_prefix=<action>")
     assert found["value"][0] == pytest.approx(tiny["value"][0], abs=0.02)
     assert found["uncovered"]["mean"] < 0.02
-
-
-class Shouting(FrozenLake):
-    """Hears upper case alone."""
-
-    def parse(self, text: str) -> str | None:
-        return super().parse(text) if text == text.upper() else None
-
-
-def test_a_game_that_reads_the_bare_answer_otherwise_is_refused() -> None:
-    game = Shouting()
-    game.reset(seed=0)
-    with pytest.raises(UsageError, match=r"Shouting: the answer .* is read as None, not as left"):
-        canonical_answers(agent(*small_model()), game)
 
 
 @pytest.mark.parametrize(

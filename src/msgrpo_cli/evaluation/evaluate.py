@@ -14,17 +14,14 @@ from typing import Any
 
 from rich.console import Console
 
-from msgrpo_cli.common.console import end_progress, talk_on_stderr, tally
+from msgrpo_cli.common.console import talk_on_stderr, tally
 from msgrpo_cli.common.files import read_json, strict
 from msgrpo_cli.config.saved import config_hash
 from msgrpo_cli.config.schema import ModelConfig, RolloutConfig, RunConfig
 from msgrpo_cli.config.schema_prompt import PromptConfig
 from msgrpo_cli.episode import Episode
 from msgrpo_cli.errors import RunError, UsageError
-from msgrpo_cli.models.factory import at_temperature, game_factory, load_policy, play_rules, sampling_of
-from msgrpo_cli.models.loading import quiet_libraries
-from msgrpo_cli.models.precision import check_precision
-from msgrpo_cli.models.surroundings import neutral_surroundings
+from msgrpo_cli.models.factory import at_temperature, game_factory, load_policy, sampling_of
 from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.players import ExactPlayer, GreedyPlayer, RandomPlayer, SearchPlayer, players_of
 from msgrpo_cli.runs.checkpoint import base_of
@@ -33,6 +30,7 @@ from msgrpo_cli.runs.trained_prompts import trained_prompts
 
 from .evaluator import Evaluator, Played
 from .ladder import References, render
+from .parts import evaluator_of, loading
 from .record import evaluate_policy, record_evaluation
 from .servers import Servers, asking
 from .targets import Subject
@@ -47,15 +45,9 @@ _PLAYERS: dict[str, type[Policy]] = {
 
 def evaluate_subjects(asked: Sequence[tuple[Subject, RunConfig]], *, as_json: bool) -> list[dict[str, Any]]:
     """Score, print a table (or one JSON value) to stdout, store results in the run; returns the JSON objects."""
-    quiet_libraries()
-    for _, config in asked:
-        check_precision(config)
-    with talk_on_stderr(), neutral_surroundings(lambda line: print(line, file=sys.stderr)):
+    with talk_on_stderr(), loading([config for _, config in asked]):
         told: set[str] = set()
-        try:
-            results = [_evaluate(subject, config, told) for subject, config in asked]
-        finally:
-            end_progress()
+        results = [_evaluate(subject, config, told) for subject, config in asked]
     objects = [played.evaluation.to_json() for played, _ in results]
     if as_json:
         print(json.dumps(strict(objects if len(objects) > 1 else objects[0]), allow_nan=False))
@@ -70,14 +62,11 @@ def _evaluate(subject: Subject, config: RunConfig, told: set[str]) -> tuple[Play
 
 
 def _evaluated(subject: Subject, config: RunConfig, told: set[str], servers: Servers) -> tuple[Played, References]:
-    evaluator = Evaluator(
-        game_factory(config.env, evaluation=True),
-        play_rules(config, evaluation=True),
-        split=config.eval.split or "test",
-        seed=config.eval.seed,
-        episodes=config.eval.episodes,
-        on_progress=tally(config.env.name, "episodes, of") if config.policy != "api" else lambda *_: None,
-        seats=config.eval.seats,
+    counts_answers = config.policy == "api"  # instead of episodes
+    evaluator = evaluator_of(
+        config,
+        "test",
+        (lambda *_: None) if counts_answers else tally(config.env.name, "episodes, of"),
         player=servers.player,
     )
     if config.eval.split not in (None, evaluator.split):
@@ -172,8 +161,7 @@ def _base_episodes(subject: Subject, config: RunConfig, evaluator: Evaluator) ->
     except (RunError, UsageError) as error:
         Console(stderr=True).print(f"the base cannot be scored beside its checkpoint: {error}", markup=False)
         return None
-    temperature = config.eval.temperature
-    sampled = policy if temperature is None else at_temperature(policy, temperature)
+    sampled = at_temperature(policy, config.eval.temperature)
     played = evaluator.evaluate("model", sampled, sampling=sampled.sampling.to_json())
     if run is not None:
         record_evaluation(run, played, 0, name)

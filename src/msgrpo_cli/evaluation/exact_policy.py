@@ -1,36 +1,30 @@
 """`msgrpo lab policy`: what a model's policy is worth, computed from the probabilities of its answers in every state.
 
 Knows policies, games that can be put into their states, and bounds of values. Knows nothing about training, the command
-line or how figures are shown.
-
-An action's *canonical answer* is its tag and nothing else, `<action>left</action>`. Other answers name it as well (in
-upper case, with words before the tag): what they weigh together is the *uncovered* mass, of which nothing is assumed.
+line or how figures are shown. What an answer weighs, and which are left over: `exact_answers`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from msgrpo_cli.common.console import end_progress, tally
+from msgrpo_cli.common.console import tally
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import PlaceableDynamics, TextMediatedStochasticGame
-from msgrpo_cli.models.answer_mass import Masses
 from msgrpo_cli.models.beginnings import Tokens
-from msgrpo_cli.models.factory import at_temperature, game_factory, load_policy, play_rules
-from msgrpo_cli.models.loading import quiet_libraries
+from msgrpo_cli.models.factory import game_factory, play_rules
 from msgrpo_cli.models.policy import LanguageAgentPolicy
-from msgrpo_cli.models.precision import check_precision
-from msgrpo_cli.models.surroundings import neutral_surroundings
 from msgrpo_cli.rollout.play import Decision, GameFactory, PlayRules
 from msgrpo_cli.rollout.value_bounds import READINGS, Known, Place, Worth, layers, worth
 
 from .evaluator import Evaluator
+from .exact_answers import asked_policy, canonical_answers, check_asked, known_of, measured, weighed
+from .parts import evaluator_of
 from .scores import score
 from .targets import Subject
 
@@ -45,15 +39,7 @@ class _Asked:
 
 def measure_policies(asked: Sequence[tuple[Subject, RunConfig]]) -> list[dict[str, Any]]:
     """What `measure_policy` returns, of each; everything is checked before anything is loaded."""
-    quiet_libraries()
-    for _, config in asked:
-        check(config)
-        check_precision(config)
-    with neutral_surroundings(lambda line: print(line, file=sys.stderr)):
-        try:
-            return [measure_policy(*one) for one in asked]
-        finally:
-            end_progress()
+    return measured(asked, check, measure_policy)
 
 
 def measure_policy(subject: Subject, config: RunConfig) -> dict[str, Any]:
@@ -61,17 +47,8 @@ def measure_policy(subject: Subject, config: RunConfig) -> dict[str, Any]:
 
     Raises UsageError where the state's text does not decide alone, or the game cannot be put into its states.
     """
-    evaluator = Evaluator(
-        game_factory(config.env, evaluation=True),
-        play_rules(config, evaluation=True),
-        split=config.eval.split or "test",
-        seed=config.eval.seed,
-        episodes=config.eval.episodes,
-        on_progress=tally(config.env.name, "episodes, of"),
-    )
-    policy = load_policy(config, config.model)
-    if config.eval.temperature is not None:
-        policy = at_temperature(policy, config.eval.temperature)
+    evaluator = evaluator_of(config, "test", tally(config.env.name, "episodes, of"))
+    policy = asked_policy(config)
     rules, make_game = play_rules(config, evaluation=True), game_factory(config.env, evaluation=True)
     return {
         "env": config.env.name,
@@ -91,22 +68,6 @@ def check(config: RunConfig) -> None:
         raise UsageError(
             f"env={config.env.name}: a game without place(), state() and transitions(), so its policy cannot be asked "
             "in every state; take env=frozenlake"
-        )
-
-
-def check_asked(config: RunConfig) -> None:
-    """Raises UsageError where a state's text does not decide what is said, or its probabilities are not computed."""
-    if config.policy != "model":
-        raise UsageError(f"policy={config.policy}: only a model's answers have probabilities; leave policy out")
-    if config.prompt.history:
-        raise UsageError(
-            f"prompt.history={config.prompt.history}: then the state alone does not decide what is said; "
-            "take prompt.history=0"
-        )
-    if config.rollout.repetition_penalty != 1.0:
-        raise UsageError(
-            f"rollout.repetition_penalty={config.rollout.repetition_penalty}: the prompt's own words change what is "
-            "said next then, which is not computed here; take rollout.repetition_penalty=1.0"
         )
 
 
@@ -175,11 +136,7 @@ def _ask(
         text = texts[taken, state] = game.describe(rules.observation)
         ids = policy.prompt_ids(Decision(game, text, ("lab", taken)))
         number[taken, state] = prompts.setdefault(ids, len(prompts))
-    weighed, said = list(prompts), tally("lab policy", "prompts, of")
-    masses: list[Masses] = []
-    for first in range(0, len(weighed), rows):
-        masses += policy.weigh(weighed[first : first + rows], answers, rows)
-        said(len(masses), len(weighed))
+    masses = weighed(policy, list(prompts), answers, rows, "lab policy")
     known: dict[tuple[int, tuple[str, ...]], Known] = {}
     found: dict[Place, _Asked] = {}
     for (taken, state), text in texts.items():
@@ -190,34 +147,6 @@ def _ask(
             known[prompt, moves] = known_of(policy, Decision(game, text, ("lab", taken)), moves, masses[prompt])
         found[taken, state] = _Asked(text, known[prompt, moves])
     return found
-
-
-def canonical_answers(policy: LanguageAgentPolicy, game: TextMediatedStochasticGame) -> list[Tokens]:
-    """Of every action, without the end of turn. Raises UsageError where the game does not read it as that action."""
-    answers = []
-    for action in game.actions or ():
-        tag, talk = f"<action>{action}</action>", policy.conversation
-        answer = tuple(talk.answer_ids(tag if tag.startswith(talk.answer_prefix) else talk.answer_prefix + tag)[:-1])
-        found = policy.meaning(Decision(game, "", ("lab",)), answer)
-        if found != action:
-            raise UsageError(
-                f"{type(game).__name__}: the answer {talk.text(answer)!r} is read as {found}, not as {action}, so its "
-                "probability tells nothing; take a parse() that reads <action> tags, or another prompt.answer_prefix"
-            )
-        answers.append(answer)
-    return answers
-
-
-def known_of(policy: LanguageAgentPolicy, asked: Decision, moves: Sequence[str], masses: Masses) -> Known:
-    """What the masses of answers tell of the moves of one state."""
-    shares, invalid = dict.fromkeys(moves, 0.0), 0.0
-    for answer, mass in masses.items():
-        action = policy.meaning(asked, answer)
-        if action in shares:
-            shares[action] += mass
-        else:
-            invalid += mass
-    return Known(shares, invalid)
 
 
 def _of_answers(exact: Worth, asked: dict[Place, _Asked]) -> dict[str, Any]:

@@ -1,20 +1,18 @@
 """`msgrpo lab nash`: how far a model's policy, on every seat, is from an equilibrium of a game that is a tree.
 
 Knows policies, games that have a tree, and how trees are solved. Knows nothing about training, the command line or how
-figures are shown. What an answer weighs, and which are left over, is as in `exact_policy`; here an answer that names no
-move, known to be one or left over, plays what `algo.invalid_action` says.
+figures are shown. What an answer weighs, and which are left over: `exact_answers`; here an answer that names no move,
+known to be one or left over, plays what `algo.invalid_action` says.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from msgrpo_cli.common.console import end_progress, tally
 from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Start
@@ -22,11 +20,8 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.seats import MultiPlayerGame
 from msgrpo_cli.games.tree import HasTree
 from msgrpo_cli.models.beginnings import Tokens
-from msgrpo_cli.models.factory import at_temperature, game_factory, load_policy, play_rules
-from msgrpo_cli.models.loading import quiet_libraries
+from msgrpo_cli.models.factory import game_factory, play_rules
 from msgrpo_cli.models.policy import LanguageAgentPolicy
-from msgrpo_cli.models.precision import check_precision
-from msgrpo_cli.models.surroundings import neutral_surroundings
 from msgrpo_cli.rollout.play import LISTED, Decision, GameFactory, PlayRules, play_episodes
 from msgrpo_cli.rollout.tree_values import (
     ExtensiveForm,
@@ -37,7 +32,7 @@ from msgrpo_cli.rollout.tree_values import (
 )
 from msgrpo_cli.rollout.value_bounds import Known
 
-from .exact_policy import canonical_answers, check_asked, known_of
+from .exact_answers import asked_policy, canonical_answers, check_asked, known_of, measured, weighed
 from .targets import Subject
 
 
@@ -54,15 +49,7 @@ class _Said:
 
 def measure_profiles(asked: Sequence[tuple[Subject, RunConfig]]) -> list[dict[str, Any]]:
     """What `measure_profile` returns, of each; everything is checked before anything is loaded."""
-    quiet_libraries()
-    for _, config in asked:
-        check(config)
-        check_precision(config)
-    with neutral_surroundings(lambda line: print(line, file=sys.stderr)):
-        try:
-            return [measure_profile(*one) for one in asked]
-        finally:
-            end_progress()
+    return measured(asked, check, measure_profile)
 
 
 def check(config: RunConfig) -> None:
@@ -100,9 +87,7 @@ def measure_profile(subject: Subject, config: RunConfig) -> dict[str, Any]:
         raise UsageError(f"env={config.env.name}: {problem}, so it cannot be solved; take a smaller game") from problem
     if (turns := form.turns) > game.max_steps:
         raise UsageError(f"env.max_steps={game.max_steps}: games of up to {turns} turns would be cut; give {turns}")
-    policy = load_policy(config, config.model)
-    if config.eval.temperature is not None:
-        policy = at_temperature(policy, config.eval.temperature)
+    policy = asked_policy(config)
     with policy.unchanged():
         said = _ask(policy, game, form.places, rules, config.rollout.max_live_episodes)
         sampled = _sampled(policy, game_factory(config.env, evaluation=True), rules, config)
@@ -164,11 +149,7 @@ def _ask(
             text = view.describe(rules.observation)
             ids = policy.prompt_ids(Decision(view, text, ("lab", seat)))
             asked.append((seat, key, node, text, prompts.setdefault(ids, len(prompts))))
-    weighed, told = list(prompts), tally("lab nash", "prompts, of")
-    masses = []
-    for first in range(0, len(weighed), rows):
-        masses += policy.weigh(weighed[first : first + rows], answers, rows)
-        told(len(masses), len(weighed))
+    masses = weighed(policy, list(prompts), answers, rows, "lab nash")
     found = {}
     for seat, key, node, text, prompt in asked:
         game.stand_at(node)

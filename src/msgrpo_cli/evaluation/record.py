@@ -70,7 +70,7 @@ def evaluate_policy(
     `trained`: what it was trained on, where that is known.
     """
     with policy.unchanged():  # what is said to a text does not depend on the temperature
-        sampled = policy if temperature is None else at_temperature(policy, temperature)
+        sampled = at_temperature(policy, temperature)
         return evaluator.evaluate(
             "model",
             sampled,

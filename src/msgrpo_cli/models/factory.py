@@ -125,8 +125,10 @@ def load_policy(
     return language_agent(config, model, tokenizer or own, generator or single(config))
 
 
-def at_temperature(policy: LanguageAgentPolicy, temperature: float) -> LanguageAgentPolicy:
-    """The same policy at another temperature; they share model and encoded prompts."""
+def at_temperature(policy: LanguageAgentPolicy, temperature: float | None) -> LanguageAgentPolicy:
+    """The same policy at another temperature (None: at its own); they share model and encoded prompts."""
+    if temperature is None:
+        return policy
     other = copy.copy(policy)
     other.sampling = replace(policy.sampling, temperature=temperature)
     return other

@@ -20,7 +20,7 @@ from msgrpo_cli.config.prompt import with_example_turns
 from msgrpo_cli.config.saved import config_hash, saved_text
 from msgrpo_cli.config.schema import EnvConfig, RunConfig, stage_names, stages
 from msgrpo_cli.errors import RunError
-from msgrpo_cli.evaluation.evaluator import Evaluator
+from msgrpo_cli.evaluation.parts import evaluator_of
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.adapters import policy_of
 from msgrpo_cli.models.conversation import Conversation
@@ -33,7 +33,6 @@ from msgrpo_cli.rollout.collect import PlayedUpdate, play_update
 from msgrpo_cli.rollout.play import Policy
 from msgrpo_cli.rollout.players import ExactPlayer
 from msgrpo_cli.rollout.seating import SeatedPolicy
-from msgrpo_cli.rollout.split import Split
 from msgrpo_cli.rollout.trained_prompts import TrainedPrompts
 from msgrpo_cli.runs.directory import Run
 from msgrpo_cli.runs.model_card import ModelCards
@@ -99,7 +98,8 @@ def connected(
     """
     loaded = _loaded(config, run, display, ranks)
     config, policy, leader = loaded.config, loaded.policy, Leader(ranks)
-    validation = _evaluator(loaded, config.eval.split or "validation", display, leader)
+    told, player = _telling(display, "evaluation"), loaded.pool.player
+    validation = evaluator_of(config, "validation", told, leader.evaluating(), player)
     recorder = Recorder(
         config, run, policy, validation, display, stopping, curriculum, ModelCards(config, run), trained
     )
@@ -114,7 +114,7 @@ def connected(
         loaded.trainer,
         recorder,
         validation,
-        final=_evaluator(loaded, config.eval.split or "test", display, leader),
+        final=evaluator_of(config, "test", told, leader.evaluating(), player),
         stored_policy=leader.remembering(loaded.stored_policy),
         ranks=ranks,
     )
@@ -233,21 +233,6 @@ def _kept_with_the_run(config: RunConfig, run: Run, conversation: Conversation) 
         write_text(run.config, saved_text(whole))
         run.update_record(config_hash=config_hash(whole))
     return whole
-
-
-def _evaluator(loaded: _Loaded, split: Split, display: Display, leader: Leader) -> Evaluator:
-    config = loaded.config
-    return Evaluator(
-        game_factory(config.env, evaluation=True),
-        play_rules(config, evaluation=True),
-        split=split,
-        seed=config.eval.seed,
-        episodes=config.eval.episodes,
-        on_progress=_telling(display, "evaluation"),
-        play=leader.evaluating(),
-        seats=config.eval.seats,
-        player=loaded.pool.player,
-    )
 
 
 def _telling(display: Display, phase: str) -> Callable[[int, int], None]:
