@@ -39,6 +39,7 @@ def tally(name: str, of_what: str, *, stays: bool = False) -> Callable[[int, int
     last = time.monotonic()
 
     def said(finished: int, total: int) -> None:
+        """Says it where it was silent for `PLAIN_EVERY` seconds; takes its line away at the end."""
         nonlocal last
         if finished >= total:
             end_progress()

@@ -8,7 +8,7 @@ Knows options and how figures are shown. Knows nothing of how it is measured: `t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -184,22 +184,12 @@ def policy(
     bounds where answers are left over. The starts are those of msgrpo eval: eval.episodes, eval.split, eval.seed.
     """
     with ending(verbose):
-        from msgrpo_cli.common.files import write_json
-
         asked = _asked(arguments, every, config_dir, allow_module)
         with talk_on_stderr():
             from msgrpo_cli.evaluation.exact_policy import measure_policies
 
             found = measure_policies(asked)
-            states = [one.pop("of_states") for one in found]
-            if out is not None:
-                write_json(out, [{**one, "of_states": rows} for one, rows in zip(found, states, strict=True)])
-        if as_json:
-            print(json.dumps(found if len(found) > 1 else found[0], allow_nan=False))
-        else:
-            print("\n\n".join(map(policy_told, found)))
-            if out is not None:
-                print(f"what it says in every state is written to {out}")
+        _show_measured(found, "state", policy_told, out, as_json)
 
 
 @app.command()
@@ -218,22 +208,34 @@ def nash(
     on every seat, from the probability of every action in every information set.
     """
     with ending(verbose):
-        from msgrpo_cli.common.files import write_json
-
         asked = _asked(arguments, every, config_dir, allow_module)
         with talk_on_stderr():
             from msgrpo_cli.evaluation.exact_profile import measure_profiles
 
             found = measure_profiles(asked)
-            sets = [one.pop("of_information_sets") for one in found]
-            if out is not None:
-                write_json(out, [{**one, "of_information_sets": rows} for one, rows in zip(found, sets, strict=True)])
-        if as_json:
-            print(json.dumps(found if len(found) > 1 else found[0], allow_nan=False))
-        else:
-            print("\n\n".join(map(equilibrium_told, found)))
-            if out is not None:
-                print(f"what it says in every information set is written to {out}")
+        _show_measured(found, "information set", equilibrium_told, out, as_json)
+
+
+def _show_measured(
+    found: Sequence[Mapping[str, Any]],
+    place: str,
+    told: Callable[[Mapping[str, Any]], str],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """What was measured; what is said in every `place` goes to the file `out` alone."""
+    from msgrpo_cli.common.files import write_json
+
+    if out is not None:
+        write_json(out, found)
+    long = f"of_{place.replace(' ', '_')}s"
+    short = [{key: value for key, value in one.items() if key != long} for one in found]
+    if as_json:
+        print(json.dumps(short if len(short) > 1 else short[0], allow_nan=False))
+    else:
+        print("\n\n".join(map(told, short)))
+        if out is not None:
+            print(f"what it says in every {place} is written to {out}")
 
 
 Players = Annotated[
