@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from msgrpo_cli.algo.episode_sampling import (
+    Draw,
     EpisodeSampling,
     draw_episodes,
     effective_sample_size,
@@ -17,6 +20,12 @@ from support.chance import NORMAL_LIMIT, fits
 from support.groups import group_advantages
 
 SAMPLINGS: tuple[EpisodeSampling, ...] = ("all", "uniform", "absolute_advantage", "variance_filter", "dynamic")
+
+
+def drawn_of(advantage_GK: np.ndarray, sampling: EpisodeSampling, rng: np.random.Generator, **rules: Any) -> Draw:
+    """Of groups of one size; flattened, E = G K."""
+    groups, size = advantage_GK.shape
+    return draw_episodes(advantage_GK.reshape(-1), np.repeat(np.arange(groups), size), sampling, rng, **rules)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +108,8 @@ def test_exactly_as_many_are_drawn_as_were_asked_for() -> None:
         advantages[0, 0] = 1.0
         fraction = rng.uniform(0.02, 1.0)
         wanted = max(1, int(np.floor(fraction * 32 + 0.5)))
-        uniform = draw_episodes(advantages, "uniform", rng, fraction=fraction)
-        weighted = draw_episodes(advantages, "absolute_advantage", rng, fraction=fraction)
+        uniform = drawn_of(advantages, "uniform", rng, fraction=fraction)
+        weighted = drawn_of(advantages, "absolute_advantage", rng, fraction=fraction)
         assert uniform.drawn_E.sum() == wanted
         assert weighted.drawn_E.sum() == min(wanted, np.count_nonzero(advantages))
         assert not weighted.drawn_E[advantages.reshape(-1) == 0].any()
@@ -112,12 +121,12 @@ def test_exactly_as_many_are_drawn_as_were_asked_for() -> None:
 def test_the_share_is_rounded_half_up_and_never_nothing(episodes: int, fraction: float, drawn: int) -> None:
     advantages = np.arange(1.0, episodes + 1).reshape(1, -1)
     for sampling in ("uniform", "absolute_advantage"):
-        draw = draw_episodes(advantages, sampling, np.random.default_rng(0), fraction=fraction)
+        draw = drawn_of(advantages, sampling, np.random.default_rng(0), fraction=fraction)
         assert draw.drawn_E.sum() == drawn
 
 
 def test_all_takes_everything() -> None:
-    draw = draw_episodes(np.array([[1.0, 0.0], [0.0, 0.0]]), "all", np.random.default_rng(0), fraction=0.25)
+    draw = drawn_of(np.array([[1.0, 0.0], [0.0, 0.0]]), "all", np.random.default_rng(0), fraction=0.25)
     assert draw.drawn_E.tolist() == [True] * 4
     assert draw.factor_E.tolist() == [1.0] * 4
 
@@ -126,8 +135,8 @@ def test_equal_absolute_advantages_are_drawn_as_uniformly() -> None:
     signs = np.where(np.random.default_rng(0).random((2, 8)) < 0.5, 0.3, -0.3)
     drawn = []
     for seed in range(200):
-        uniform = draw_episodes(signs, "uniform", np.random.default_rng(seed), fraction=0.4)
-        weighted = draw_episodes(signs, "absolute_advantage", np.random.default_rng(seed), fraction=0.4)
+        uniform = drawn_of(signs, "uniform", np.random.default_rng(seed), fraction=0.4)
+        weighted = drawn_of(signs, "absolute_advantage", np.random.default_rng(seed), fraction=0.4)
         assert uniform.drawn_E.tolist() == weighted.drawn_E.tolist()
         drawn.append(weighted.drawn_E)
     assert len({tuple(one.tolist()) for one in drawn}) > 100
@@ -136,7 +145,7 @@ def test_equal_absolute_advantages_are_drawn_as_uniformly() -> None:
 
 def test_the_same_generator_draws_the_same() -> None:
     advantages = np.random.default_rng(0).normal(size=(2, 8))
-    draws = [draw_episodes(advantages, "absolute_advantage", np.random.default_rng(5), fraction=0.5) for _ in range(2)]
+    draws = [drawn_of(advantages, "absolute_advantage", np.random.default_rng(5), fraction=0.5) for _ in range(2)]
     assert draws[0].drawn_E.tolist() == draws[1].drawn_E.tolist()
 
 
@@ -145,7 +154,7 @@ def test_rare_wins_are_pushed_up() -> None:
     advantages = group_advantages(np.array([[1.0] * 2 + [0.0] * 14]))
     means = []
     for seed in range(100):
-        draw = draw_episodes(advantages, "absolute_advantage", np.random.default_rng(seed), fraction=0.25)
+        draw = drawn_of(advantages, "absolute_advantage", np.random.default_rng(seed), fraction=0.25)
         assert draw.drawn_E[:2].all()
         means.append(advantages.reshape(-1)[draw.drawn_E].mean())
     assert means == pytest.approx([1.0976] * 100, abs=1e-4)  # (2 * 2.5610 - 2 * 0.3659) / 4
@@ -159,9 +168,7 @@ def test_rare_wins_are_pushed_up() -> None:
 def test_exponent(exponent: float, probability: list[float]) -> None:
     rng = np.random.default_rng(6)
     advantages = np.array([[1.0, -1.0, 0.0, 2.0]])
-    draws = [
-        draw_episodes(advantages, "absolute_advantage", rng, fraction=0.25, exponent=exponent) for _ in range(4000)
-    ]
+    draws = [drawn_of(advantages, "absolute_advantage", rng, fraction=0.25, exponent=exponent) for _ in range(4000)]
     counts = np.sum([draw.drawn_E for draw in draws], axis=0)
     assert counts[2] == 0
     assert fits(counts[[0, 1, 3]].tolist(), probability)
@@ -171,11 +178,11 @@ def test_scope_of_the_group_draws_from_each_group() -> None:
     advantages = np.array([[9.0, -9.0, 9.0, -9.0], [0.1, -0.1, 0.1, -0.1], [0.0, 0.0, 0.0, 0.0]])
     for seed in range(50):
         rng = np.random.default_rng(seed)
-        draw = draw_episodes(advantages, "absolute_advantage", rng, fraction=0.5, scope="group")
+        draw = drawn_of(advantages, "absolute_advantage", rng, fraction=0.5, scope="group")
         assert draw.drawn_E.reshape(3, 4).sum(axis=1).tolist() == [2, 2, 0]
-        draw = draw_episodes(advantages, "uniform", rng, fraction=0.5, scope="group")
+        draw = drawn_of(advantages, "uniform", rng, fraction=0.5, scope="group")
         assert draw.drawn_E.reshape(3, 4).sum(axis=1).tolist() == [2, 2, 0]
-        draw = draw_episodes(advantages, "absolute_advantage", rng, fraction=1 / 3, scope="update")
+        draw = drawn_of(advantages, "absolute_advantage", rng, fraction=1 / 3, scope="update")
         counts = draw.drawn_E.reshape(3, 4).sum(axis=1).tolist()
         assert counts in ([4, 0, 0], [3, 1, 0]), "each large one is all but certain: p = 4 * 9 / 36.4"
 
@@ -183,11 +190,11 @@ def test_scope_of_the_group_draws_from_each_group() -> None:
 def test_inverse_probability_by_hand() -> None:
     """w = 1, 1, 2 and m = 2 of n = 4: m / (n p) = 1, 1, 1/2."""
     advantages = np.array([[1.0, -1.0, 2.0, 0.0]])
-    draw = draw_episodes(
+    draw = drawn_of(
         advantages, "absolute_advantage", np.random.default_rng(0), fraction=0.5, correction="inverse_probability"
     )
     assert draw.factor_E == pytest.approx(np.array([1.0, 1.0, 0.5, 1.0]))
-    plain = draw_episodes(advantages, "absolute_advantage", np.random.default_rng(0), fraction=0.5)
+    plain = drawn_of(advantages, "absolute_advantage", np.random.default_rng(0), fraction=0.5)
     assert plain.factor_E.tolist() == [1.0] * 4
 
 
@@ -196,7 +203,7 @@ def test_inverse_probability_makes_the_mean_unbiased() -> None:
     corrected, plain = [], []
     rng = np.random.default_rng(7)
     for _ in range(6000):
-        draw = draw_episodes(advantages, "absolute_advantage", rng, fraction=0.5, correction="inverse_probability")
+        draw = drawn_of(advantages, "absolute_advantage", rng, fraction=0.5, correction="inverse_probability")
         values = advantages.reshape(-1)
         corrected.append(float((values * draw.factor_E)[draw.drawn_E].mean()))
         plain.append(float(values[draw.drawn_E].mean()))
@@ -207,7 +214,7 @@ def test_inverse_probability_makes_the_mean_unbiased() -> None:
 
 
 def test_correction_of_uniform_draws_is_nothing() -> None:
-    draw = draw_episodes(
+    draw = drawn_of(
         np.arange(1.0, 9.0).reshape(2, 4), "uniform", np.random.default_rng(0), fraction=0.5,
         correction="inverse_probability",
     )  # fmt: skip
@@ -217,7 +224,7 @@ def test_correction_of_uniform_draws_is_nothing() -> None:
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_without_signal_nothing_is_drawn(sampling: EpisodeSampling) -> None:
     for scope in ("update", "group"):
-        draw = draw_episodes(np.zeros((2, 4)), sampling, np.random.default_rng(0), fraction=0.5, scope=scope)
+        draw = drawn_of(np.zeros((2, 4)), sampling, np.random.default_rng(0), fraction=0.5, scope=scope)
         assert draw.drawn_E.tolist() == [False] * 8
 
 
@@ -234,8 +241,12 @@ REWARDS = np.array([[1.0, 0.0, 0.0, 0.0], [0.5] * 4, [3.0, -3.0, 0.0, 0.0], [0.0
 
 @pytest.mark.parametrize(("fraction", "kept"), [(0.25, {2}), (0.5, {2, 3}), (0.75, {0, 2, 3}), (1.0, {0, 2, 3})])
 def test_the_groups_whose_rewards_differ_most(fraction: float, kept: set[int]) -> None:
-    draw = draw_episodes(
-        group_advantages(REWARDS), "variance_filter", np.random.default_rng(0), fraction=fraction, reward_GK=REWARDS
+    draw = drawn_of(
+        group_advantages(REWARDS),
+        "variance_filter",
+        np.random.default_rng(0),
+        fraction=fraction,
+        reward_E=REWARDS.reshape(-1),
     )
     assert set(np.flatnonzero(draw.drawn_E) // 4) == kept
     assert draw.drawn_E.sum() == 4 * len(kept), "whole groups"
@@ -244,12 +255,12 @@ def test_the_groups_whose_rewards_differ_most(fraction: float, kept: set[int]) -
 
 def test_of_groups_that_differ_as_much_the_first_are_kept() -> None:
     rewards = np.array([[1.0, 0.0]] * 4)
-    draw = draw_episodes(group_advantages(rewards), "variance_filter", np.random.default_rng(0), fraction=0.5)
+    draw = drawn_of(group_advantages(rewards), "variance_filter", np.random.default_rng(0), fraction=0.5)
     assert draw.drawn_E.tolist() == [True] * 4 + [False] * 4
 
 
 def test_dynamic_takes_every_group_that_differs() -> None:
-    draw = draw_episodes(group_advantages(REWARDS), "dynamic", np.random.default_rng(0), fraction=0.1)
+    draw = drawn_of(group_advantages(REWARDS), "dynamic", np.random.default_rng(0), fraction=0.1)
     assert draw.drawn_E.reshape(4, 4).all(axis=1).tolist() == [True, False, True, True]
     assert draw.factor_E.tolist() == [1.0] * 16
 
@@ -257,6 +268,6 @@ def test_dynamic_takes_every_group_that_differs() -> None:
 def test_all_takes_every_episode_also_of_a_group_without_signal() -> None:
     advantages = np.array([[1.0, -1.0], [0.0, 0.0]])
     for scope in ("update", "group"):
-        draw = draw_episodes(advantages, "all", np.random.default_rng(0), scope=scope)
+        draw = drawn_of(advantages, "all", np.random.default_rng(0), scope=scope)
         assert draw.drawn_E.all()
-        assert not draw_episodes(advantages * 0, "all", np.random.default_rng(0), scope=scope).drawn_E.any()
+        assert not drawn_of(advantages * 0, "all", np.random.default_rng(0), scope=scope).drawn_E.any()

@@ -161,32 +161,6 @@ def reward_spread(reward_GK: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
 
 
 def draw_episodes(
-    advantage_GK: np.ndarray,
-    sampling: EpisodeSampling,
-    rng: np.random.Generator,
-    *,
-    fraction: float = 1.0,
-    exponent: float = 1.0,
-    scope: SamplingScope = "update",
-    correction: SamplingCorrection = "none",
-    reward_GK: np.ndarray | None = None,
-) -> Draw:
-    """`draw_from_groups` where all groups have one size: shape (G, K), flattened to E = G K."""
-    groups, size = advantage_GK.shape
-    return draw_from_groups(
-        advantage_GK.reshape(-1),
-        np.repeat(np.arange(groups), size),
-        sampling,
-        rng,
-        fraction=fraction,
-        exponent=exponent,
-        scope=scope,
-        correction=correction,
-        reward_E=None if reward_GK is None else reward_GK.reshape(-1),
-    )
-
-
-def draw_from_groups(
     advantage_E: np.ndarray,
     group_E: np.ndarray,
     sampling: EpisodeSampling,

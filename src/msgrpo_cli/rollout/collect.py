@@ -22,7 +22,7 @@ from msgrpo_cli.algo.episode_sampling import (
     EpisodeSampling,
     SamplingCorrection,
     SamplingScope,
-    draw_from_groups,
+    draw_episodes,
     effective_sample_size,
 )
 from msgrpo_cli.common.seeding import generator
@@ -148,7 +148,7 @@ def play_update(
         raise GameError(f"game {play_rules.env}: in no episode of update {update} a seat of self came to decide")
     reward_E = np.array([episode.total_reward for episode in trained])
     advantages = step_advantages(trained, group_E, rules.credit, rules.credit_rules)
-    draw = draw_from_groups(
+    draw = draw_episodes(
         means([np.abs(advantage_T) for advantage_T in advantages]),
         group_E,
         rules.episode_sampling,

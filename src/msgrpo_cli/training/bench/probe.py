@@ -114,15 +114,17 @@ def judged(update: int, rules: UpdateRules, *others: Any) -> PlayedUpdate:
 
 def worth_training(played: PlayedUpdate, rules: UpdateRules) -> PlayedUpdate:
     """The same episodes, every other one of them with the advantage 1, the rest with -1, and drawn by the rules."""
-    advantage_GK = np.where(np.arange(len(played.episodes)) % 2, 1.0, -1.0).reshape(-1, rules.group_size)
+    number_E = np.arange(len(played.episodes))
+    advantage_E = np.where(number_E % 2, 1.0, -1.0)
     draw = draw_episodes(
-        advantage_GK,
+        advantage_E,
+        number_E // rules.group_size,
         rules.episode_sampling,
         generator((rules.seed, played.update, "draw")),
         fraction=rules.sample_fraction,
         scope=rules.sampling_scope,
     )
-    alike = [np.full(len(one.steps), worth) for one, worth in zip(played.episodes, advantage_GK.flat, strict=True)]
+    alike = [np.full(len(one.steps), worth) for one, worth in zip(played.episodes, advantage_E, strict=True)]
     return replace(played, advantages=tuple(alike), draw=draw)
 
 
