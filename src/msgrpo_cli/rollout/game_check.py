@@ -13,7 +13,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from itertools import combinations, islice
@@ -23,7 +22,6 @@ from os import environ, pathsep
 from msgrpo_cli.common.checklist import Check
 from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.common.text import begin_alike, one_line
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.guard import NeverReturned, returning_within
@@ -36,7 +34,20 @@ from .players import RandomPlayer, players_of
 from .seat_checks import OF_ONE_PLAYER, SEAT_CHECKS
 from .start_checks import group_starts, seeds_differ
 from .tables import trace_of_turns
-from .visits import OBSERVATIONS, SEEDS, Fault, Game, again, drawn, played, steps_of, visits
+from .visits import (
+    OBSERVATIONS,
+    SEEDS,
+    Fault,
+    Game,
+    again,
+    drawn,
+    ends_told,
+    mean_told,
+    played,
+    speed_of,
+    steps_of,
+    visits,
+)
 
 _PAIRS, _CONTINUED = 400, 6
 _STRINGS = 10_000
@@ -260,25 +271,18 @@ def _ends(env: GameSpec) -> str:
         if not (terminated or truncated):
             raise Fault(f"the episode with seed {seed} goes on after max_steps={game.max_steps} steps")
         ends[str(info["ended_by"])] += 1
-    return f"all of {SEEDS} episodes: " + ", ".join(f"{reason} {count}" for reason, count in sorted(ends.items()))
+    return ends_told(ends)
 
 
 def _values(env: GameSpec) -> str:
     """Random and best known play on the same starts, with 95 % intervals."""
-    said = []
-    for name, player in players_of(make_game(env)).items():
-        episodes = played(env, player)
-        rewards = [episode.total_reward for episode in episodes]
-        interval = mean_interval(rewards)
-        shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-        said.append(f"{name} {sum(rewards) / len(rewards):.3f}{shown}")
-    return ", ".join(said)
+    players = players_of(make_game(env)).items()
+    rewards = {name: [episode.total_reward for episode in played(env, player)] for name, player in players}
+    return ", ".join(f"{name} {mean_told(of_player)}" for name, of_player in rewards.items())
 
 
 def _speed(env: GameSpec) -> str:
-    began = time.perf_counter()
-    steps = sum(len(episode.steps) for episode in played(env, RandomPlayer()))
-    return f"{steps / (time.perf_counter() - began):.0f} steps a second"
+    return f"{speed_of(lambda: played(env, RandomPlayer())):.0f} steps a second"
 
 
 CHECKS: dict[str, Callable[[GameSpec], str]] = {

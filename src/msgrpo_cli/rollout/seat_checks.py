@@ -6,21 +6,20 @@ Knows games, seats and reference players. Knows nothing about single games, mode
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 
 from msgrpo_cli.common.numbers import counted
 from msgrpo_cli.common.seeding import generator
-from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.games.core import legal_moves
 from msgrpo_cli.games.guard import reason
 from msgrpo_cli.games.registry import GameSpec
 from msgrpo_cli.games.seats import MultiPlayerGame, utility_problem
 
 from .players import RandomPlayer, players_of
+from .start_checks import MEMBERS_STARTED, distinct_starts, share_their_start
 from .tables import Place, against_random_play, bring, drawn_turn, made, places
-from .visits import OBSERVATIONS, SEEDS, Fault
+from .visits import OBSERVATIONS, SEEDS, Fault, ends_told, mean_told, speed_of
 
 _ALIKE, _CONTINUED = 200, 6
 _TRIED = 100  # places in which every legal move is played
@@ -29,28 +28,14 @@ _ROUNDING = 1e-9
 
 def _group_starts(env: GameSpec) -> str:
     """Members of a group share the whole start."""
-    games = [made(env) for _ in range(3)]
-    for seed in range(SEEDS):
-        starts = set()
-        for number, game in enumerate(games):
-            game.reset(seed=seed)
-            seen = [game.seen_by(seat).describe(shown) for seat in range(game.players) for shown in OBSERVATIONS]
-            starts.add((game.state_key(), *seen))
-            game.np_random = generator(("member", seed, number))
-            game.take_turn(drawn_turn(game, generator(("member", seed, number, "actions"))))
-        if len(starts) > 1:
-            raise Fault(f"members of a group start differently with seed {seed}; new_game must draw from its rng alone")
-    return f"members share their whole start, {SEEDS} seeds"
 
+    def seen(game: MultiPlayerGame) -> list[str]:
+        return [game.seen_by(seat).describe(shown) for seat in range(game.players) for shown in OBSERVATIONS]
 
-def _seeds_differ(env: GameSpec) -> str:
-    game, keys = made(env), set()
-    for seed in range(SEEDS):
-        game.reset(seed=seed)
-        keys.add(game.state_key())
-    if len(keys) == 1 and game.initial_states == "many":
-        raise Fault(f"{SEEDS} seeds give one start; use rng in new_game, or say initial_states = 'few'")
-    return f"{counted(len(keys), 'start')} from {SEEDS} seeds, initial_states {game.initial_states}"
+    def go_on(game: MultiPlayerGame, seed: int, number: int) -> None:
+        game.take_turn(drawn_turn(game, generator(("member", seed, number, "actions"))))
+
+    return share_their_start([made(env) for _ in range(MEMBERS_STARTED)], seen, go_on)
 
 
 def _state_key(env: GameSpec) -> str:
@@ -233,7 +218,7 @@ def _ends(env: GameSpec) -> str:
                 raise Fault(f"the episode with seed {seed} goes on after max_steps={game.max_steps} turns")
             *_, ended_by = game.take_turn(drawn_turn(game, rng))
         ends[ended_by] += 1
-    return f"all of {SEEDS} episodes: " + ", ".join(f"{why} {count}" for why, count in sorted(ends.items()))
+    return ends_told(ends)
 
 
 def _values(env: GameSpec) -> str:
@@ -243,22 +228,17 @@ def _values(env: GameSpec) -> str:
         found = against_random_play(env, player)
         for seat in range(game.players):
             rewards = [pair.total_reward for pair in found if pair.seat == seat]
-            interval = mean_interval(rewards) if len(rewards) > 1 else None
-            shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-            mean = f"{sum(rewards) / len(rewards):.3f}" if rewards else "never decides"
-            said.append(f"{name} on seat {seat} {mean}{shown}")
+            said.append(f"{name} on seat {seat} {mean_told(rewards) if rewards else 'never decides'}")
     return ", ".join(said)
 
 
 def _speed(env: GameSpec) -> str:
-    began = time.perf_counter()
-    steps = sum(len(pair.steps) for pair in against_random_play(env, RandomPlayer()))
-    return f"{steps / (time.perf_counter() - began):.0f} decisions of one seat a second"
+    return f"{speed_of(lambda: against_random_play(env, RandomPlayer())):.0f} decisions of one seat a second"
 
 
 SEAT_CHECKS: dict[str, Callable[[GameSpec], str]] = {
     "group starts": _group_starts,
-    "seeds differ": _seeds_differ,
+    "seeds differ": distinct_starts,
     "state key": _state_key,
     "what seats see": _seen,
     "legal moves": _legal,

@@ -1,18 +1,21 @@
 """How a game is played to be looked at: at random, by reference players, and back to a state that was visited; and the
-word for a promise that is then seen to be broken.
+words for what is then seen, and for a promise that is seen to be broken.
 
 Knows games and reference players. Knows nothing about what is looked for, models or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from msgrpo_cli.common.seeding import Key, generator
+from msgrpo_cli.common.statistics import mean_interval
 from msgrpo_cli.episode import Episode, Start
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame, legal_moves
 from msgrpo_cli.games.registry import GameSpec, make_game
@@ -92,3 +95,21 @@ def played(
     """The same starts for every player, with the rewards of evaluation."""
     starts = [Start(seed, seed, 0, ("reference", seed)) for seed in range(episodes)]
     return play_episodes(starts, lambda: make_game(env, evaluation=True), player, PlayRules(env.name, observation))
+
+
+def ends_told(ends: Counter[str]) -> str:
+    """How the episodes of all seeds ended."""
+    return f"all of {SEEDS} episodes: " + ", ".join(f"{why} {count}" for why, count in sorted(ends.items()))
+
+
+def mean_told(rewards: Sequence[float]) -> str:
+    """Their mean, with its 95 % interval where there are several."""
+    interval = mean_interval(rewards) if len(rewards) > 1 else None
+    return f"{sum(rewards) / len(rewards):.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def speed_of(play: Callable[[], Sequence[Episode]]) -> float:
+    """Decisions a second."""
+    began = time.perf_counter()
+    steps = sum(len(episode.steps) for episode in play())
+    return steps / (time.perf_counter() - began)
