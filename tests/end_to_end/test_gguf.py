@@ -145,6 +145,18 @@ BAD = {
         lambda file: write_gguf(file, small_model(), keys=lambda writer: writer.add_uint16("split.count", 3)),
         "one of 3 parts; llama-gguf-split --merge makes one file of them",
     ),
+    "layers": (
+        lambda file: write_gguf(file, small_model(), keys=lambda writer: writer.add_block_count(3)),
+        "its header and its tensors disagree: llama.block_count says 3 layers, and there are tensors of 2; ",
+    ),
+    "heads": (
+        lambda file: write_gguf(file, small_model(), keys=lambda writer: writer.add_head_count(3)),
+        "its header and its tensors disagree: blk.0.attn_q.weight is 32 x 32, where its header asks for 30 x 32 (",
+    ),
+    "context": (
+        lambda file: write_gguf(file, small_model(), keys=lambda writer: writer.add_context_length(0)),
+        "its header and its tensors disagree: llama.context_length is 0, where a whole number from 1 is meant",
+    ),
 }
 
 
@@ -157,7 +169,8 @@ def test_a_bad_file_is_refused_before_anything_is_written(
     file = write_gguf(tmp_path / "bad.gguf", small_model())
     make, said = BAD[name]
     make(file)
-    for line in (["train", *SHORT, f"model.path={file}"], ["eval", str(file)], ["plan", *SHORT, f"model.path={file}"]):
+    train = ["train", *SHORT, f"model.path={file}"]
+    for line in (train, [*train, "--dry-run"], ["eval", str(file)], ["plan", *train[1:]]):
         assert command(monkeypatch, *line) == 2, line
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith(f"error: model.path={file}: {said}")

@@ -17,6 +17,8 @@ from typing import Any
 
 from msgrpo_cli.errors import UsageError
 
+from .gguf_shape import contradiction
+
 _SUFFIX = ".gguf"
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _FETCHED = {"SmolLM2-135M-Instruct.Q4_1.gguf": "experiments/smollm2/fetch.sh"}
@@ -95,6 +97,12 @@ def check_file(path: str) -> None:
         end = max(end, header.start + place + math.prod(shape) // block * stored)
     if size < end:
         raise UsageError(f"model.path={path}: damaged: {size} bytes, its header says {end}")
+    shapes = {name: shape for name, (shape, _, _) in header.tensors.items()}
+    if (why := contradiction(header.architecture, header.metadata, shapes)) is not None:
+        raise UsageError(
+            f"model.path={path}: its header and its tensors disagree: {why}; convert the model anew, or take another "
+            "file"
+        )
 
 
 def settings_of(file: Path) -> dict[str, Any]:
