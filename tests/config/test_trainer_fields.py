@@ -84,3 +84,28 @@ def test_mistakes(name: str, value: Any, reason: str) -> None:
 def test_what_is_taken() -> None:
     assert trainer_fields.problems({"learning_rate": None, "beta": 0, "bf16": None, "epsilon_high": 0.28}) == []
     assert trainer_fields.problems({"lr_scheduler_type": "cosine", "importance_sampling_level": "sequence"}) == []
+
+
+def test_what_recomputes_activations_gets_what_torch_takes_and_nothing_else() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    said = "trainer.gradient_checkpointing_kwargs."
+    wrong = {
+        "use_rentrant": (
+            False,
+            f"{said}use_rentrant: unknown key: torch's checkpoint takes use_reentrant, preserve_rng_",
+        ),
+        "debug": ("yes", f"{said}debug=yes: must be true or false"),
+        "determinism_check": ("nine", f"{said}determinism_check=nine: not one of default, none"),
+    }
+    for name, (value, begins) in wrong.items():
+        [line] = trainer_fields.problems({"gradient_checkpointing_kwargs": {name: value}})
+        assert line.startswith(begins)
+    [line] = trainer_fields.problems({"gradient_checkpointing_kwargs": {"use_reentrant": True, "debug": True}})
+    assert line == f"{said}debug=true: torch takes it with use_reentrant=false alone"
+    taken: dict[str, Any] = {
+        "use_reentrant": False, "preserve_rng_state": False, "determinism_check": "none", "debug": False,
+        "early_stop": False,
+    }  # fmt: skip
+    assert trainer_fields.problems({"gradient_checkpointing_kwargs": taken}) == []
+    assert checkpoint(lambda value: value + 1, 1, **taken) == 2, "torch takes each of them"

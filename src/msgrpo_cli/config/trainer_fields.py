@@ -16,6 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from msgrpo_cli.common.text import did_you_mean
+
 from .trainer_refused import REASONS, owner
 
 FILE = Path(__file__).with_name("trainer_fields.json")
@@ -73,6 +75,15 @@ _OPTIMIZERS = {
 _NO_SUCH_VALUES = {
     ("lr_scheduler_type", "reduce_lr_on_plateau"): "it waits for evaluations of TRL's own, and there are none",
 }
+_CHECKPOINTING: Mapping[str, type] = {
+    "use_reentrant": bool,
+    "preserve_rng_state": bool,
+    "determinism_check": str,
+    "debug": bool,
+    "early_stop": bool,
+}
+"""What torch.utils.checkpoint.checkpoint takes, but for its context_fn, which is a function."""
+_DETERMINISM = ("default", "none")
 _TRACKERS = {"trackio": "trackio", "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -160,6 +171,8 @@ def _problem(name: str, value: Any) -> str | None:
         return f"{key}=true: the package {_PACKAGES[name]} is not installed"
     if (why := _NO_SUCH_VALUES.get((name, str(value)))) is not None:
         return f"{key}={value}: not supported: {why}"
+    if name == "gradient_checkpointing_kwargs":
+        return _checkpointing_problem(value or {})
     return _tracker_problem(value) if name == "report_to" else None
 
 
@@ -191,6 +204,21 @@ def _words(value: float, lowest: float, highest: float) -> str:
 
 def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
+
+
+def _checkpointing_problem(settings: Mapping[str, Any]) -> str | None:
+    for name, value in settings.items():
+        key = f"trainer.gradient_checkpointing_kwargs.{name}"
+        if name not in _CHECKPOINTING:
+            known = ", ".join(_CHECKPOINTING)
+            return f"{key}: unknown key: torch's checkpoint takes {known}{did_you_mean(str(name), _CHECKPOINTING)}"
+        if name == "determinism_check" and value not in _DETERMINISM:
+            return f"{key}={_shown(value)}: not one of {', '.join(_DETERMINISM)}"
+        if not isinstance(value, _CHECKPOINTING[name]):
+            return f"{key}={_shown(value)}: must be true or false"
+    if settings.get("use_reentrant") and settings.get("debug"):
+        return "trainer.gradient_checkpointing_kwargs.debug=true: torch takes it with use_reentrant=false alone"
+    return None
 
 
 def _tracker_problem(value: Any) -> str | None:
