@@ -157,6 +157,16 @@ def test_with_damaged_checkpoints_only_a_run_does_not_start_over(straight: Path,
     assert {name: (run / name).read_bytes() for name in before} == before
 
 
+def test_a_finished_run_without_its_checkpoints_does_not_start_over(straight: Path, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(straight, tmp_path / "run"))
+    config = compose("train", OVERRIDES)
+    shutil.rmtree(run.checkpoints)
+    with pytest.raises(UsageError, match=r"run/checkpoints: no checkpoint, and the run is done, .*put its checkpoints"):
+        resume_point(config, run, lambda reason: None)
+    run.update_record(status="interrupted")  # before its first checkpoint
+    assert resume_point(config, run, lambda reason: None).update == 0
+
+
 def test_a_run_in_use_is_refused_and_stays_as_it_is(straight: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(straight, run)

@@ -73,9 +73,15 @@ class ResumePoint:
 
 
 def resume_point(config: RunConfig, run: Run, on_damage: Callable[[str], None]) -> ResumePoint:
-    """Look where the run stands; damaged checkpoints are told. Raises RunError where there are only such."""
+    """Look where the run stands; damaged checkpoints are told. Raises RunError where there are only such, UsageError
+    where a run that ended has none."""
     last = checkpoint.last_whole(run, on_damage)
     scored = base_is_scored(config, run)
+    if last is None and is_run(run.path) and run.record().get("status") == "done":
+        raise UsageError(
+            f"{run.checkpoints}: no checkpoint, and the run is done, so it would start again at update 0 and overwrite "
+            "what it holds; put its checkpoints back, or start anew with msgrpo train"
+        )
     if last is None:
         return ResumePoint(None, 0, scored, False)
     update = checkpoint.update_of(last)
