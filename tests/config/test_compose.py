@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from msgrpo_cli.config.compose import compose, options_of, validated
+from msgrpo_cli.config.compose import compose, lost_system, options_of, validated
 from msgrpo_cli.config.ignored import ignored, read_by_eval
 from msgrpo_cli.config.saved import as_yaml, config_hash, dumped, load_saved, saved_text, write_checkpoint_options
 from msgrpo_cli.errors import UsageError
@@ -517,3 +517,38 @@ def test_a_tag_is_a_text_whether_or_not_the_shell_took_its_quotes(value: str) ->
 def test_a_section_that_is_given_one_value_names_its_keys() -> None:
     with pytest.raises(UsageError, match=r"^lora=default: a section of keys; .* such as lora\.enabled="):
         compose("train", ["lora=default"])
+
+
+@pytest.mark.parametrize("overrides", [["prompt=think"], ["prompt=paper", "model=tiny"]])
+def test_a_chosen_prompt_that_loses_its_system_text_is_told(overrides: list[str]) -> None:
+    said = lost_system(compose("train", overrides), overrides)
+    assert said is not None and said.startswith(
+        f"{overrides[0]}: its prompt.system is not read: model=tiny puts nothing in its place; leave {overrides[0]} out"
+    )
+    typed = [*overrides, "prompt.system=mine"]
+    assert lost_system(compose("train", typed), typed) is None, "whoever types the text knows"
+
+
+@pytest.mark.parametrize("overrides", [["prompt=think", "model=qwen0.5b"], ["model=tiny"]])
+def test_a_prompt_that_keeps_its_system_text_or_was_not_chosen_is_not_told(overrides: list[str]) -> None:
+    assert lost_system(compose("train", overrides), overrides) is None
+
+
+@pytest.mark.parametrize("empty", ["hydra.run.dir=", "hydra.run.dir=''", "hydra.run.dir=null"])
+def test_an_empty_run_directory_is_refused(empty: str) -> None:
+    with pytest.raises(UsageError, match=r"^hydra\.run\.dir=.*: empty; name a directory, or leave it out$"):
+        compose("train", [empty])
+
+
+def test_patience_of_one_process_names_who_has_it() -> None:
+    with pytest.raises(UsageError, match=r"^parallel\.patience=5: parallel=none is one process, .* give parallel=ddp"):
+        compose("train", ["parallel.patience=5"])
+    assert compose("train", ["parallel=ddp", "parallel.patience=5"]).parallel.patience == 5
+
+
+def test_a_prefix_that_is_a_whole_action_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"^prompt\.answer_prefix=<action>up</action>: frozenlake reads it as the whole"
+    ):
+        compose("train", ["prompt.answer_prefix='<action>up</action>'"])
+    assert compose("train", ["prompt.answer_prefix='I go <action>'"]).prompt.answer_prefix == "I go <action>"

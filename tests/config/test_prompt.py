@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gymnasium
+import numpy as np
 import pytest
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.config.prompt import prompt_of, with_example_turns
+from msgrpo_cli.config.schema import EnvConfig
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game
 
 TURNS = "prompt.example_turns=[{game: frozenlake, state: 'P G', action: right}]"
@@ -75,3 +79,36 @@ def test_turns_of_ones_own_are_shown_as_they_are() -> None:
 def test_what_cannot_be_is_refused_by_its_key(overrides: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         compose("train", overrides)
+
+
+class Speech(TextMediatedStochasticGame):
+    """Takes any words and lists none, so that nobody is known who plays it."""
+
+    actions = None
+
+    def __init__(self, max_steps: int = 3) -> None:
+        super().__init__(max_steps)
+
+    def new_game(self, rng: np.random.Generator) -> None: ...
+
+    def play(self, action: str) -> tuple[float, str | None]:
+        return 0.0, None
+
+    def describe(self, observation: Observation = "full") -> str:
+        return "speak"
+
+    def rules(self) -> str:
+        return "Speak."
+
+    def state_key(self) -> bytes:
+        return b""
+
+
+def test_a_game_that_nobody_plays_asks_for_the_turns_themselves() -> None:
+    gymnasium.register("me/Speech-v0", entry_point=Speech)
+    config = compose("train", ["prompt.examples=1"])
+    speech = config.model_copy(update={"env": EnvConfig(name="speech", id="me/Speech-v0", max_steps=3)})
+    with pytest.raises(
+        UsageError, match=r"^prompt\.examples_by=greedy: speech has no player; give the turns \(prompt\."
+    ):
+        with_example_turns(speech)

@@ -149,6 +149,7 @@ RUN_ROWS = [
         "RUNS/no-record/run.json: not readable as JSON (Expecting ':' delimiter: line 1 column 10 (char 9))",
     ),
     ("train --resume RUNS/listed-record max_updates=9", 2, "RUNS/listed-record/run.json: broken: not an object"),
+    ("eval RUNS/listed-record", 2, "RUNS/listed-record/run.json: broken: not an object"),
     (f"eval RUNS/no-env/{LAST}", 2, f"RUNS/no-env/{LAST}/msgrpo.json: broken: its env is not what a run saves"),
     (f"eval RUNS/no-metadata/{LAST}", 2, f"RUNS/no-metadata/{LAST}/msgrpo.json: broken: not an object"),
     (

@@ -203,3 +203,11 @@ def test_a_prefix_ends_the_prompt_and_begins_the_answer() -> None:
     assert begun.ends == plain.ends
     with pytest.raises(UsageError, match=r"prompt\.answer_prefix=<action>: the answer up does not begin so"):
         begun.answer_ids("up")
+
+
+@pytest.mark.parametrize("prefix", ["<|im_end|>", "<think></think><|im_end|>\n<|im_start|>assistant\n"])
+def test_a_prefix_that_ends_the_turn_is_refused(prefix: str) -> None:
+    with pytest.raises(
+        UsageError, match=r"^prompt\.answer_prefix=.*: holds <\|im_(end|start)\|>, with which a turn ends"
+    ):
+        Conversation(tokenizer(CHATML), answer_prefix=prefix)

@@ -19,13 +19,15 @@ from pydantic import ValidationError
 
 from msgrpo_cli.common.secrets import refuse_in_config
 from msgrpo_cli.common.text import reason_of
-from msgrpo_cli.errors import UsageError
+from msgrpo_cli.errors import UsageError, shown
 
 from . import engines, trainer_fields
 from .ignored import ignored
 from .problems import missing_values, validation_mistakes
 from .schema import MIX, RunConfig, stages
 
+_ANYTHING = " xq 7351"
+"""What a model might say, and no game reads as an action."""
 _PACKAGE = Path(str(files("msgrpo_cli")))
 
 
@@ -67,6 +69,33 @@ def compose(primary: str, overrides: Sequence[str], config_dirs: Sequence[Path] 
     if lines := ignored(primary, config, overrides):
         raise UsageError("\n".join(lines))
     return config
+
+
+def lost_system(config: RunConfig, typed: Sequence[str], config_dirs: Sequence[Path] = ()) -> str | None:
+    """A line where the system text of the prompt that `typed` chooses is not the config's; None where all is as typed.
+
+    Another file may set it: `model=tiny` has a system text of its own, which is none.
+    """
+    from . import hydra_app
+
+    given = dict(text.lstrip("+").partition("=")[::2] for text in typed)
+    if "prompt" not in given or "prompt.system" in given:
+        return None
+    alone = hydra_app.look(
+        config_dir(), "train", ["model=any", f"prompt={given['prompt']}"], config_folders(config_dirs)
+    )
+    if hydra_app.unresolved(alone)["prompt"].get("system") == config.prompt.system:
+        return None
+    now = "nothing" if config.prompt.system is None else f"{config.prompt.system.strip()[:60]!r}"
+    setter = (
+        f"experiment={given['experiment']} or model={config.model.name}"
+        if "experiment" in given
+        else (f"model={config.model.name}")
+    )
+    return (
+        f"prompt={given['prompt']}: its prompt.system is not read: {setter} puts {now} in its place; leave "
+        f"prompt={given['prompt']} out, take another model, or give the text itself (prompt.system=...)"
+    )
 
 
 def with_games(data: dict[str, Any], config_dirs: Sequence[Path]) -> dict[str, Any]:
@@ -160,6 +189,16 @@ def _prompt_problems(config: RunConfig) -> list[str]:
         prompt_of(config).check(game, config.prompt.history)
     except ValueError as problem:
         return [f"prompt: {problem}; it may use rules, actions, legal, max_steps and observation"]
+    if (begun := config.prompt.answer_prefix) is not None:
+        for env in config.env.games:
+            game = make_game(env)
+            game.reset(seed=0)
+            read = game.parse(begun)
+            if read is not None and game.parse(f"{begun}{_ANYTHING}") == read:
+                return [
+                    f"prompt.answer_prefix={shown(begun)}: {env.name} reads it as the whole action {read}, whatever "
+                    "the model says then; end it before the action, as in prompt.answer_prefix='<action>'"
+                ]
     return []
 
 

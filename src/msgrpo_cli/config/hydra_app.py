@@ -51,6 +51,7 @@ _PLAIN_NAME = re.compile(r"[+~]{0,2}[A-Za-z_][A-Za-z0-9_@./-]*=[^\[\]{},()$=]*['
 """An override whose value has quotes or letters that Hydra's grammar does not know: such a value is a text."""
 _SHOWN = 80  # characters of an override that is too long to be repeated
 _MOST_JOBS = 10_000
+_DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
 _user_folders: list[Path] = []  # read by the plugin, which Hydra instantiates without arguments
 
 
@@ -328,6 +329,8 @@ def _refuse_sweeps(overrides: Sequence[str], folders: Sequence[Path]) -> None:
             raise UsageError(f"{text}: several values where one is meant; use msgrpo sweep (or -m) to run each")
         if not key:
             raise UsageError(f"{text}: not an override KEY=VALUE")
+        if key in _DIRECTORIES and not str(override.value() or "").strip():
+            raise UsageError(f"{text}: empty; name a directory, or leave it out")
         if not override.is_delete() and any((folder / key).is_dir() for folder in folders):
             _refuse_no_choice(text, key, override.value())
 

@@ -17,6 +17,10 @@ from . import trainer_fields
 
 _LAUNCHERS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
 """Which extra brings a launcher."""
+_OF_OTHERS = {
+    "parallel.patience": "parallel=none is one process, which waits for none; give parallel=ddp, or leave it out"
+}
+"""Keys that some choices of their group have not."""
 
 
 def missing_option(config_file: str | None, options: Sequence[str] | None) -> str:
@@ -41,6 +45,8 @@ def composition_mistake(problem: BaseException, overrides: Sequence[str]) -> str
         return one_line(problem)
     given = {text.lstrip("+~").partition("=")[0]: text for text in overrides}
     text = given.get(key) or next((text for name, text in given.items() if name.startswith(f"{key}.")), key)
+    if key in _OF_OTHERS:
+        return f"{text}: {_OF_OTHERS[key]}"
     parent = getattr(cause, "parent_node", None)
     prefix = key.rpartition(".")[0]
     known = [f"{prefix}.{name}" if prefix else str(name) for name in parent] if parent is not None else []

@@ -55,7 +55,10 @@ def _drawn(block: str, count: int, by: str, seed: int, observation: Observation)
     env = EnvConfig.model_validate_json(block)
     able = players_of(make_game(env))
     if by not in able:
-        raise UsageError(f"prompt.examples_by={by}: {env.name} has no such player; it has {', '.join(able)}")
+        others = (
+            f"no such player; it has {', '.join(able)}" if able else "no player; give the turns (prompt.example_turns)"
+        )
+        raise UsageError(f"prompt.examples_by={by}: {env.name} has {others}, or prompt.examples=0")
     try:
         return worked_turns(lambda: make_game(env), count, able[by], seed, observation)
     except ValueError as problem:

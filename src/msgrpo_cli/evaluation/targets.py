@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgrpo_cli.config.compose import compose, ids_of, options_of
+from msgrpo_cli.config.compose import compose, ids_of, lost_system, options_of
 from msgrpo_cli.config.saved import write_checkpoint_options
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.config.seats import seat_problems
@@ -100,6 +100,8 @@ def _subjects(target: str | None, overrides: Sequence[str], every: bool) -> tupl
         raise UsageError(f"model: {target} brings its own model; leave model= out, or leave the checkpoint out")
     found, run_path = checkpoint.find_checkpoint(target)
     run = Run(run_path) if run_path else None
+    if run is not None:
+        run.record()  # says where it is broken or newer, before anything is written
     if not every:
         return [_subject(found, run)], list(overrides)
     if run is None:
@@ -169,6 +171,8 @@ def _configs(
             options.append(write_checkpoint_options(Path(folder), sections))
             chosen.append("model=checkpoint")
         first = compose("eval", [*chosen, *overrides], [*options, *config_dirs])
+        if (lost := lost_system(first, overrides, config_dirs)) is not None:
+            print(f"warning: {lost}", file=sys.stderr)
         if not first.eval.scenarios:
             return [_seated(first, subject, overrides)]
         if both := [text for text in overrides if text.startswith("env=")]:

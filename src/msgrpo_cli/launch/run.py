@@ -17,7 +17,15 @@ from typing import Any
 
 from msgrpo_cli.common.text import one_line
 from msgrpo_cli.config import hydra_app
-from msgrpo_cli.config.compose import compose, config_dir, config_folders, make_importable, validated, with_games
+from msgrpo_cli.config.compose import (
+    compose,
+    config_dir,
+    config_folders,
+    lost_system,
+    make_importable,
+    validated,
+    with_games,
+)
 from msgrpo_cli.config.saved import load_saved, saved_text
 from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.config.trainer_fields import fields
@@ -113,9 +121,15 @@ def sound(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | 
 
 
 def composed(overrides: Sequence[str], config_dirs: Sequence[Path], source: Path | None = None) -> RunConfig:
-    """The composed config, with the weights of `source`, whose path `model=any` need not be told twice."""
+    """The composed config, with the weights of `source`, whose path `model=any` need not be told twice.
+
+    Says on stderr where a prompt that was chosen has lost its system text.
+    """
     named = [] if source is None else [f"model.path={hydra_app.quoted(str(source))}"]
-    return with_weights(compose("train", [*overrides, *named], config_dirs), source)
+    config = compose("train", [*overrides, *named], config_dirs)
+    if (lost := lost_system(config, overrides, config_dirs)) is not None:
+        print(f"warning: {lost}", file=sys.stderr)
+    return with_weights(config, source)
 
 
 def refuse_players(config: RunConfig) -> None:

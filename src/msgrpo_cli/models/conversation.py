@@ -13,7 +13,7 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from msgrpo_cli.errors import UsageError
+from msgrpo_cli.errors import UsageError, shown
 from msgrpo_cli.rollout.prompt import Messages
 
 PLAIN_TEMPLATE = (
@@ -52,7 +52,8 @@ def _on(told: Mapping[str, str], template: str) -> str:
 
 
 class Conversation:
-    """Messages to ids and back. Raises UsageError where the template fails, or `end_of_turn` names no single token."""
+    """Messages to ids and back. Raises UsageError where the template fails, `end_of_turn` names no single token, or
+    `answer_prefix` holds one that ends a turn."""
 
     def __init__(
         self,
@@ -96,6 +97,12 @@ class Conversation:
         """Every one of these ids ends an answer."""
         self._ends = frozenset(self.ends)
         self._turns = self._ends | self._special.intersection(*tails[1:])
+        if closed := sorted(self._turns.intersection(self._prefix_ids)):
+            end = tokenizer.convert_ids_to_tokens(closed[0])
+            raise UsageError(
+                f"prompt.answer_prefix={shown(self.answer_prefix)}: holds {end}, with which a turn ends, so that the "
+                "model's words stand behind its answer; leave that out"
+            )
         for shape in _SHAPES:
             self._try(shape)
         self.reads_the_clock = bool(self._told)
