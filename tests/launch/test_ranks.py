@@ -151,6 +151,7 @@ def test_all_leave_together_whoever_is_asked(tmp_path: Path, six_updates_by_one:
     whom.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=A_MINUTE)
     assert process.returncode == 143, err
+    assert "parallel=ddp: 2 processes train together" in err
     assert record(run)["status"] == "interrupted"
     assert f"go on with: msgrpo train --resume {run}" in err
     last = f"checkpoint-{updates(run)[-1]}"

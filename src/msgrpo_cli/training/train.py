@@ -155,6 +155,9 @@ def _train(
             tell(f"{run.path}: already at {point.update} of {config.max_updates} updates; {why}")
             return _summary(run, best)
         tell(f"run {run.path}")
+        if not ranks.alone:
+            machines = f" on {config.parallel.nodes} machines" if config.parallel.nodes > 1 else ""
+            tell(f"parallel={config.parallel.name}: {ranks.count} processes{machines} train together")
         if before is not None:
             for line in differences(before, run.record()):
                 tell(f"warning: {line}")
