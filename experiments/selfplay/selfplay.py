@@ -20,7 +20,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from compare import Experiment, beside_the_first, compared, draw_curves, lines_of, run_all, spread  # noqa: E402
+from compare import Experiment, beside_the_first, compared, draw_curves, lines_of, over_seeds, run_all, spread  # noqa: E402
 
 COLUMNS = (
     "game", "arm", "seed", "updates", "base", "last", "least", "reached", "curve", "uncovered", "base_reward", "reward",
@@ -98,15 +98,17 @@ def table(experiment: Experiment, found: Mapping[str, Any]) -> str:
             text += ["not run", ""]
             continue
         text += [
-            "| arm | seeds | exploitability, last checkpoint | best run | a quarter of the base's by update "
-            "| reward against random play, base and best | training s | against the first |",
-            "|" + "---|" * 8,
+            "| arm | seeds | exploitability, last checkpoint | best run | least on the way "
+            "| a quarter of the base's by update "
+            "| reward against random play, base and last | training s | last, against the first |",
+            "|" + "---|" * 9,
         ]
         for arm, last in found[game].items():
             mine = [x for x in lines_of(experiment) if (x["game"], x["arm"]) == (game, arm)]
             rewards = [np.mean([float(x[column]) for x in mine]) for column in ("base_reward", "reward")]
+            least = spread(over_seeds([float(x["least"]) for x in mine]))
             cells = [
-                arm, str(last["seeds"]), spread(last), f"{last['worst']:.3f}", _reached(mine),
+                arm, str(last["seeds"]), spread(last), f"{last['worst']:.3f}", least, _reached(mine),
                 " and ".join(f"{reward:.3f}" for reward in rewards),
                 f"{np.median([float(x['training_seconds']) for x in mine]):.0f}", compared(last["difference"]),
             ]  # fmt: skip
