@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from msgrpo_cli.cli.app import app
+from msgrpo_cli.cli.crossplay import show_crossplay
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.evaluation.crossplay import contest, measure_crossplay
 
@@ -135,6 +138,12 @@ def test_the_command_shows_and_writes_it(games: Path, tmp_path: Path) -> None:
     found = json.loads(CliRunner().invoke(app, [*typed, "--json"]).stdout)
     assert found["players"][0] == {"player": "greedy", "seated": "greedy", "valid_action_rate": 1.0}
     assert "of_games" not in found
+    path = "runs/of/some/length/checkpoints/checkpoint-20"
+    with redirect_stdout(io.StringIO()) as shown:
+        show_crossplay(json.loads(json.dumps(found).replace('"greedy"', f'"{path}"')))
+    lines = shown.getvalue().splitlines()
+    assert f"A  {path}" in lines and sum(path in line for line in lines) == 1, "long names have letters"
+    assert any(line.startswith("A       search") for line in lines)
     shared = CliRunner().invoke(app, [*typed, "env.shared=true"]).stdout
     assert "No ratings" in shared
 

@@ -5,7 +5,9 @@ Knows figures and rich. Knows nothing about how they were measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import count
+from string import ascii_uppercase
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +16,7 @@ from rich.text import Text
 
 from msgrpo_cli.common.numbers import NONE, counted, estimate, number, percent
 
+_NAME = 12  # letters of a name that fit into both tables at 80 columns
 _NO_RATINGS = "No ratings: both players of this game always get the same."
 
 
@@ -24,17 +27,27 @@ def show_crossplay(found: Mapping[str, Any]) -> None:
     console.print(
         f"{found['env']}: every pair plays {starts} both ways round; intervals of 95 %", markup=False, soft_wrap=True
     )
-    console.print(_pairs(found))
+    short = _short([one["player"] for one in found["players"]])
+    for name, letter in short.items():
+        if letter != name:
+            console.print(f"{letter}  {name}", markup=False, soft_wrap=True)
+    console.print(_pairs(found, short))
     if found["ratings"] is None:
         console.print(_NO_RATINGS)
         return
-    console.print(_ratings(found))
+    console.print(_ratings(found, short))
     console.print(
         "Rating: Bradley and Terry, in Elo's points around 0, by who got more; +-: standard error.", soft_wrap=True
     )
 
 
-def _pairs(found: Mapping[str, Any]) -> Table:
+def _short(names: Sequence[str]) -> dict[str, str]:
+    """Letters for names that would fill a table; the others as they are."""
+    letters = (letter * times for times in count(1) for letter in ascii_uppercase)
+    return {name: name if len(name) <= _NAME else next(letters) for name in names}
+
+
+def _pairs(found: Mapping[str, Any], short: Mapping[str, str]) -> Table:
     table = Table(box=None, header_style="", pad_edge=False)
     for name in ("player", "against"):
         table.add_column(name, overflow="fold")
@@ -47,11 +60,11 @@ def _pairs(found: Mapping[str, Any]) -> Table:
         for player, other, won, lost in ways:
             both, of_seats = pair["mean_total_reward"][player], pair["by_seat"][player]
             figures = [estimate(both["mean"], both["ci95"]), *(number(one["mean"]) for one in of_seats)]
-            table.add_row(Text(player), Text(other), *figures, f"{won}-{pair['draws']}-{lost}")
+            table.add_row(Text(short[player]), Text(short[other]), *figures, f"{won}-{pair['draws']}-{lost}")
     return table
 
 
-def _ratings(found: Mapping[str, Any]) -> Table:
+def _ratings(found: Mapping[str, Any], short: Mapping[str, str]) -> Table:
     valid = {one["player"]: one["valid_action_rate"] for one in found["players"]}
     table = Table(box=None, header_style="", pad_edge=False)
     table.add_column("player", overflow="fold")
@@ -60,7 +73,7 @@ def _ratings(found: Mapping[str, Any]) -> Table:
     for one in found["ratings"]:
         share, ends = valid[one["player"]], one["interval"]
         table.add_row(
-            Text(one["player"]),
+            Text(short[one["player"]]),
             f"{one['rating']:.0f}",
             f"{one['standard_error']:.0f}",
             NONE if ends is None else f"[{ends[0]:.0f}, {ends[1]:.0f}]",
