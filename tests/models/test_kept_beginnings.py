@@ -168,9 +168,11 @@ def test_logits_take_no_more_than_their_room_and_what_beginnings_leave(model: An
     assert kept.logits.size > 0
     budget = held + kept.logits.size // 2
     kept.fit(budget)
-    held = kept.size
-    assert held and held + kept.logits.size <= budget
-    answered(model, decision(3), kept)
+    left = budget - kept.size
+    assert kept.size and kept.logits.size <= left
+    for number in range(4, 7):
+        answered(model, decision(number), kept)
+        assert kept.logits.size <= left, "between two fits, too"
     kept.fit(0)
     assert not kept.logits.size and not any(tuple(prompt) in kept.logits for prompt in decision(3).prompts)
 
@@ -182,3 +184,7 @@ def test_logits_come_back_in_the_order_that_is_asked_for() -> None:
     assert torch.equal(kept.after([(3,), (1, 2), (1,)]), torch.stack([second[0], first[1], first[0]]))
     kept.fit(second.numel() * 4)
     assert (3,) in kept and (1,) not in kept, "the oldest goes first"
+    kept.keep([(4,)], torch.randn(1, 5))
+    assert (4,) in kept and (3,) not in kept, "and makes way for what comes"
+    kept.keep([(5,), (6,)], first)
+    assert (4,) in kept and (5,) not in kept, "what would not fit alone is not kept"

@@ -39,8 +39,8 @@ class _Block:
 class KeptBeginnings:
     """What `model` read, for as long as its weights stay the same.
 
-    The empty beginning is always there. `fit` brings the memory down to a budget, `room` is what logits may take of it
-    in between.
+    The empty beginning is always there. `fit` brings the memory down to a budget, of which logits have what keys and
+    values leave, from then on; before the first time they may take `room`.
     """
 
     model: PreTrainedModel
@@ -69,7 +69,7 @@ class KeptBeginnings:
         self.common = common
         self._blocks.clear()
         self._places.clear()
-        self.logits.fit(0)
+        self.logits.clear()
 
     def longest(self, prompt: Tokens) -> int:
         """Tokens of the longest kept beginning of this prompt that is shorter than it."""

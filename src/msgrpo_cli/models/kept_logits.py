@@ -16,10 +16,7 @@ from .beginnings import Tokens
 
 @dataclass
 class KeptLogits:
-    """Logits of the token after each of some texts, in at most `room` bytes.
-
-    What comes when the room is full is not kept; `fit` makes room, the oldest first.
-    """
+    """Logits of the token after each of some texts, in at most `room` bytes: the oldest make way."""
 
     room: int
     _blocks: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -37,9 +34,10 @@ class KeptLogits:
         return text in self._places
 
     def keep(self, texts: Sequence[Tokens], logits: torch.Tensor) -> None:
-        """Keep these rows, shape (texts, vocabulary); they are held, not copied."""
-        if self.size + _size(logits) > self.room:
+        """Keep these rows, shape (texts, vocabulary); they are held, not copied. None that would not fit alone."""
+        if _size(logits) > self.room:
             return
+        self._drop(self.room - _size(logits))
         self._made += 1
         self._blocks[self._made] = logits
         self._places |= {text: (self._made, row) for row, text in enumerate(texts)}
@@ -49,11 +47,21 @@ class KeptLogits:
         places = [self._places[text] for text in texts]
         return torch.stack([self._blocks[number][row] for number, row in places])
 
-    def fit(self, budget: int) -> None:
-        """Drop the oldest, down to so many bytes."""
-        while self._blocks and self.size > budget:
-            del self._blocks[next(iter(self._blocks))]
-        self._places = {text: place for text, place in self._places.items() if place[0] in self._blocks}
+    def fit(self, room: int) -> None:
+        """From here on there are so many bytes; drop the oldest, down to them."""
+        self.room = max(0, room)
+        self._drop(self.room)
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._drop(0)
+
+    def _drop(self, budget: int) -> None:
+        size, before = self.size, len(self._blocks)
+        while self._blocks and size > budget:
+            size -= _size(self._blocks.pop(next(iter(self._blocks))))
+        if len(self._blocks) < before:
+            self._places = {text: place for text, place in self._places.items() if place[0] in self._blocks}
 
 
 def _size(logits: torch.Tensor) -> int:
