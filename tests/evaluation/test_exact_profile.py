@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from msgrpo_cli.evaluation.exact_profile import _played, check, measure_profiles
 from msgrpo_cli.evaluation.targets import Subject
 from msgrpo_cli.rollout.play import PlayRules
 from msgrpo_cli.rollout.value_bounds import Known
+from support.places import ROOT
 from support.small_qwen import small_qwen
 
 KUHN = ["env=openspiel_seats", "trainer.use_cpu=true", "eval.episodes=40", "prompt.observation=compact"]
@@ -79,6 +82,34 @@ def test_what_cannot_be_computed_is_refused(overrides: list[str], said: str) -> 
     with pytest.raises(UsageError) as raised:
         check(compose("eval", [*KUHN, *overrides]))
     assert str(raised.value).startswith(said)
+
+
+def test_a_user_s_game_says_its_tree(letters: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one of docs/games.md: to hide and to seek alike everywhere is its equilibrium; who always goes left loses."""
+    page = (ROOT / "docs" / "games.md").read_text(encoding="utf-8")
+    for name in ("hiding", "hiding_tree"):
+        [module] = re.findall(rf"```python\n(# {name}.py.*?)```", page, re.DOTALL)
+        (tmp_path / f"{name}.py").write_text(module)
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "hiding_tree.yaml").write_text(
+        "name: hiding_tree\nid: hiding_tree:me/HidingTree-v0\nmax_steps: 2\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    try:
+        words = ["env=hiding_tree", "model=any", letters, "rollout=short", "rollout.max_prompt_tokens=500"]
+        played = ["prompt=action_only", "trainer.use_cpu=true", "eval.episodes=40", "algo.invalid_action=first"]
+        config = compose("eval", [*words, *played], config_dirs=[tmp_path])
+        [found] = measure_profiles([(Subject(), config)])
+    finally:
+        for name in ("hiding", "hiding_tree"):
+            sys.modules.pop(name, None)
+    assert (found["nodes"], found["information_sets"]) == (1 + 3 * (1 + 16 + 256), 2 * 3 * (1 + 8))
+    assert found["random"]["nash_conv"] == pytest.approx(0.0, abs=1e-12)
+    # both always go left: the seeker finds the prize, of 2 on average, in both turns, and could not do better
+    assert [one["value"] for one in found["seats"]] == pytest.approx([-4.0, 4.0], abs=0.1)
+    assert [one["best_response"] for one in found["seats"]] == pytest.approx([4.0, 4.0], abs=0.1)
+    texts = {one["observation"] for one in found["of_information_sets"]}
+    assert "You hide, for a prize of 3. Found so far: [False]." in texts and len(texts) == 2 * 3 * 3
 
 
 def test_a_game_that_the_step_limit_would_cut_is_refused(letters: str) -> None:
