@@ -96,6 +96,22 @@ def test_attention_that_is_not_seen_through_is_found_out() -> None:
     assert sees_common(sharp_model())
 
 
+@pytest.mark.parametrize(("error", "same"), [(1e-4, True), (0.1, False)])
+def test_rounding_that_a_model_blows_up_is_no_fault(error: float, same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted error of this share in every layer: as small as one that a trained model's own numbers make, or not."""
+
+    def errs(*arguments: Any, **others: Any) -> Any:
+        output, weights = common_beginning._attend(*arguments, **others)
+        return output * (1 + error), weights
+
+    monkeypatch.setattr(common_beginning, "_APART", 0.0)  # numbers of no size have no rounding
+    AttentionInterface.register(common_beginning._NAME, errs)
+    try:
+        assert sees_common(sharp_model()) == same
+    finally:
+        AttentionInterface.register(common_beginning._NAME, common_beginning._attend)
+
+
 def test_what_would_change_the_weights_is_not_passed_over() -> None:
     model = sharp_model()
     ids = torch.tensor([[7, 8, 9]])

@@ -27,7 +27,8 @@ from .caches import cache_name, has_plain_cache, held
 _NAME = "common_beginning"
 _KINDS = ("sdpa", "eager")
 _PROBE = (3, 4)  # tokens of the beginning and behind it
-_APART, _APART_IN_HALF = 1e-4, 0.05  # of the largest logit
+_APART, _APART_IN_HALF = 1e-4, 0.05  # of the largest number
+_OF_BEGINNING = 0.01  # of what the beginning does: a trained model blows up rounding, but does not leave it out
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def _reads_the_same(model: PreTrainedModel) -> bool:
     try:
         with torch.no_grad():
             whole = body(input_ids=ids, position_ids=places).last_hidden_state[:, first:]
+            alone = body(input_ids=ids[:, first:], position_ids=places[:, first:]).last_hidden_state
             with behind(model, read_common(model, tuple(ids[0, :first].tolist()))):
                 two = ids[:, first:].repeat(2, 1), places[:, first:].repeat(2, 1)
                 apart = body(input_ids=two[0], position_ids=two[1], attention_mask=torch.ones_like(two[0]))
@@ -122,9 +124,14 @@ def _reads_the_same(model: PreTrainedModel) -> bool:
         return False  # of whatever has no such layers, positions or caches
     finally:
         model.train(was_training)
-    near = _APART if whole.dtype == torch.float32 and not torch.is_autocast_enabled("cpu") else _APART_IN_HALF
-    off = (apart.last_hidden_state - whole).abs().max()
-    return bool(off <= near * whole.abs().max())
+    exact = whole.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    largest, off = whole.abs().max(), (apart.last_hidden_state - whole).abs().max()
+    near = (
+        torch.maximum(_APART * largest, _OF_BEGINNING * (alone - whole).abs().max())
+        if exact
+        else _APART_IN_HALF * largest
+    )
+    return bool(off <= near)
 
 
 def _attend(
