@@ -116,18 +116,20 @@ def test_an_env_file_is_named_as_its_run_directories(env: str) -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_command_line_beats_the_experiment_and_the_experiment_the_model(experiment: str) -> None:
+    seats = experiment.startswith("selfplay_")  # whose seats are those of a game of two
     config = compose(
         "train",
         [
             f"experiment={experiment}",
-            "env=frozenlake_8x8",
+            "env.game=leduc_poker" if seats else "env=frozenlake_8x8",
             "model=qwen0.5b",
             "prompt=action_only",
             "max_updates=3",
             "trainer.learning_rate=2e-5",
         ],
     )
-    assert (config.env.name, config.model.name, config.prompt.name) == ("frozenlake_8x8", "qwen0.5b", "action_only")
+    assert config.env.keys["game"] == "leduc_poker" if seats else config.env.name == "frozenlake_8x8"
+    assert (config.model.name, config.prompt.name) == ("qwen0.5b", "action_only")
     assert (config.max_updates, config.trainer["learning_rate"]) == (3, 2e-5)
 
 

@@ -13,7 +13,7 @@ from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.models.demonstrations import SHARES
-from msgrpo_cli.models.embedded import make_tokenizer
+from msgrpo_cli.models.embedded import RECIPES, make_tokenizer
 from support.places import ROOT
 
 SHIPPED = sorted(file.parent for file in (ROOT / "src/msgrpo_cli/assets").glob("*/tokenizer.json"))
@@ -124,7 +124,7 @@ def test_unknown_words_are_unknown(loaded: PreTrainedTokenizerBase) -> None:
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=[folder.name for folder in SHIPPED])
 def test_shipped_tokenizers_are_made_by_the_recipe(folder: Path) -> None:
-    shipped, made = AutoTokenizer.from_pretrained(folder), make_tokenizer()
+    shipped, made = AutoTokenizer.from_pretrained(folder), make_tokenizer(RECIPES[folder.name].words)
     assert shipped.get_vocab() == made.get_vocab()
     for game in (*lakes(4, True), *lakes(8, False)):
         assert prompt_ids(shipped, game) == prompt_ids(made, game)
