@@ -153,7 +153,7 @@ def test_the_command_shows_and_writes_it(games: Path, tmp_path: Path) -> None:
     [
         (["random"], ["env=lots"], "players random: give two or more different ones"),
         (["random", "random"], ["env=lots"], "give two or more different ones"),
-        (["random", "greedy"], ["env=frozenlake"], "env=frozenlake: has 1 player; take a game of two"),
+        (["random", "greedy"], ["env=frozenlake"], "env=frozenlake: has 1 player as it is configured"),
         (["random", "nobody"], ["env=lots"], "nobody"),
         (["random", "greedy"], ["env=lots", "eval.seats=[self,random]"], "who plays is named"),
         (["random", "greedy"], ["env=lots", "rollout.temperature=1"], "rollout.temperature=1: changes nothing"),

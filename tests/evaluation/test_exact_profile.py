@@ -84,6 +84,11 @@ def test_what_cannot_be_computed_is_refused(overrides: list[str], said: str) -> 
     assert str(raised.value).startswith(said)
 
 
+def test_a_model_without_words_for_the_game_is_refused() -> None:
+    with pytest.raises(UsageError, match="model: it has no word for the action 'pass' of this game; take a model that"):
+        measure_profiles([(Subject(), compose("eval", KUHN))])
+
+
 def test_a_user_s_game_says_its_tree(letters: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one of docs/games.md: to hide and to seek alike everywhere is its equilibrium; who always goes left loses."""
     page = (ROOT / "docs" / "games.md").read_text(encoding="utf-8")

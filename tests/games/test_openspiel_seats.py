@@ -13,6 +13,7 @@ pytest.importorskip("pyspiel")
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.episode import Start, pairs
 from msgrpo_cli.errors import UsageError
+from msgrpo_cli.games.guard import checked_legal
 from msgrpo_cli.games.openspiel_seats import OpenSpielSeats
 from msgrpo_cli.games.registry import GameBlock
 from msgrpo_cli.rollout.game_check import _result, checks_of
@@ -51,6 +52,20 @@ def test_games_of_many_kinds_pass_the_checks(game: str, steps: int, arguments: A
         if name not in ("repeats", "speed", "values"):  # two further processes, a clock, hundreds of episodes
             result = _result(name, check, env)
             assert result.passed, (name, result)
+
+
+@pytest.mark.parametrize("game", ["checkers", "chess"])
+def test_seats_that_share_some_words_have_them_in_one_order(game: str) -> None:
+    """What one seat calls first another may call last; legal moves stand as in the list of all."""
+    made, rng = OpenSpielSeats(game, 40), np.random.default_rng(0)
+    made.reset(seed=0)
+    assert len(set(made.actions)) == len(made.actions)
+    for _ in range(40):
+        [seat] = made.movers()
+        moves = checked_legal(made.legal_for(seat), made.actions)
+        _, ended, cut, _ = made.take_turn({seat: str(rng.choice(moves))})
+        if ended or cut:
+            break
 
 
 def test_what_has_no_seats_is_refused() -> None:

@@ -40,6 +40,19 @@ def test_prompts_are_counted_by_the_tokenizer_where_there_is_one() -> None:
     assert by_letters((("user", "abc"),)) == by_letters((("user", "abc"),)) != by_letters((("user", "abd"),))
 
 
+def test_of_several_players_those_that_self_plays_are_trained() -> None:
+    """In turn each of at most 9 turns is one decision, and half of them are those of the other seat."""
+    pytest.importorskip("pyspiel")
+    from msgrpo_cli.planning.dry_run import derived
+
+    config = compose("train", ["experiment=selfplay_tictactoe", "algo.sample_fraction=0.5"])
+    play, known = expected_play(config, play_sample(config, None)), derived(config)
+    assert (play.decisions_at_most, play.rows_at_most) == (256 * 9, 128 * 9)
+    assert known["decisions_per_update_at_most"] == play.decisions_at_most
+    assert 7 < play.decisions / 256 <= 9
+    assert play.rows == pytest.approx(play.decisions / 4)
+
+
 def test_no_tokenizer_of_a_model_that_is_only_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert encoder(compose("train", ["model=qwen3b"])) is None

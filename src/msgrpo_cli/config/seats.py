@@ -13,6 +13,7 @@ from msgrpo_cli.episode import SELF
 from msgrpo_cli.errors import UsageError, shown
 from msgrpo_cli.games.core import TextMediatedStochasticGame
 from msgrpo_cli.games.registry import make_game
+from msgrpo_cli.games.seats import MultiPlayerGame
 from msgrpo_cli.rollout.players import players_of
 from msgrpo_cli.rollout.seating import POOL, REFERENCES
 
@@ -46,11 +47,15 @@ def refuse_several(config: RunConfig, command: str) -> None:
         )
 
 
-def seats_counted(config: RunConfig) -> tuple[int, int]:
-    """How many seats the game has, and on how many of them `self` sits in training."""
-    players = make_game(config.env).players
-    seats = config.selfplay.seats
-    return players, players if seats is None else seats.count(SELF)
+def seats_counted(config: RunConfig) -> tuple[int, int, int]:
+    """How many seats the game has, on how many of them `self` sits in training, and how many decide in the first turn
+    (one where they move in turn)."""
+    game = make_game(config.env)
+    players, seats, at_once = game.players, config.selfplay.seats, 1
+    if isinstance(game, MultiPlayerGame):
+        game.reset(seed=0)
+        at_once = len(game.movers())
+    return players, players if seats is None else seats.count(SELF), at_once
 
 
 def _of_one_player(config: RunConfig) -> list[str]:

@@ -95,7 +95,7 @@ def _check(players: Sequence[str], config: RunConfig) -> None:
     game = game_factory(config.env, evaluation=True)()
     if not isinstance(game, MultiPlayerGame) or game.players != _SEATS:
         has = "1 player" if game.players == 1 else f"{game.players} players"
-        raise UsageError(f"env={config.env.name}: has {has}; take a game of two, such as env=openspiel_seats")
+        raise UsageError(f"env={config.env.name}: has {has} as it is configured; crossplay is of two")
     able = players_of(game)
     for name in players:
         if name in REFERENCES and name not in able:

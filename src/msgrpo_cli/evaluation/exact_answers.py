@@ -65,6 +65,11 @@ def canonical_answers(policy: LanguageAgentPolicy, game: TextMediatedStochasticG
     for action in game.actions or ():
         tag, talk = f"<action>{action}</action>", policy.conversation
         answer = tuple(talk.answer_ids(tag if tag.startswith(talk.answer_prefix) else talk.answer_prefix + tag)[:-1])
+        if talk.tokenizer.unk_token_id is not None and talk.tokenizer.unk_token_id in answer:
+            raise UsageError(
+                f"model: it has no word for the action {action!r} of this game; take a model that reads it, such as "
+                "model=tiny_seats for tic-tac-toe and Kuhn poker, or one with letters"
+            )
         found = policy.meaning(Decision(game, "", ("lab",)), answer)
         if found != action:
             raise UsageError(

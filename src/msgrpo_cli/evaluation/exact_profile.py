@@ -7,6 +7,7 @@ known to be one or left over, plays what `algo.invalid_action` says.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,10 +82,11 @@ def measure_profile(subject: Subject, config: RunConfig) -> dict[str, Any]:
     """
     game, rules = _made(config), play_rules(config, evaluation=True)
     assert isinstance(game, HasTree)
+    print(f"lab nash: spelling out {config.env.name}", file=sys.stderr)
     try:
         form = expand(game.tree())
     except ValueError as problem:
-        raise UsageError(f"env={config.env.name}: {problem}, so it cannot be solved; take a smaller game") from problem
+        raise UsageError(f"env={config.env.name}: it cannot be solved: {problem}") from problem
     if (turns := form.turns) > game.max_steps:
         raise UsageError(f"env.max_steps={game.max_steps}: games of up to {turns} turns would be cut; give {turns}")
     policy = asked_policy(config)

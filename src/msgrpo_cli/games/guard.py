@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
 from types import TracebackType
@@ -19,6 +19,7 @@ from typing import Any
 from msgrpo_cli.errors import RunError, UsageError
 
 _LARGEST = 1e100
+_SHOWN = 20  # words of a list in a message
 """Of a reward; larger ones overflow in sums of squares."""
 AT_START = "at the start of the episode with seed {}"
 AT_STEP = "at step {} of the episode with seed {}"
@@ -143,10 +144,15 @@ def checked_legal(legal: Any, actions: tuple[str, ...] | None) -> tuple[str, ...
     if not legal:
         raise BrokenPromise("legal() is empty in a state that asks for a move; end the game there, or leave one move")
     if strange := [move for move in legal if move not in actions]:
-        raise BrokenPromise(f"legal() holds {strange[0]!r}, which is none of actions={actions!r}")
+        raise BrokenPromise(f"legal() holds {strange[0]!r}, which is none of actions={_few(actions)}")
     if list(legal) != [action for action in actions if action in legal]:
-        raise BrokenPromise(f"legal() returned {legal!r}; each once, in the order of actions={actions!r}")
+        raise BrokenPromise(f"legal() returned {_few(legal)}; each once, in the order of actions={_few(actions)}")
     return legal
+
+
+def _few(words: Sequence[str]) -> str:
+    """The first of many."""
+    return repr(words) if len(words) <= _SHOWN else f"({', '.join(map(repr, words[:_SHOWN]))}, ... {len(words)} in all)"
 
 
 def checked_metrics(metrics: Any) -> tuple[tuple[str, float], ...]:

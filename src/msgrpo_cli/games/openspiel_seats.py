@@ -45,6 +45,7 @@ class OpenSpielSeats(MultiPlayerGame):
             raise ValueError(f"game={game}: has one seat; take env=openspiel env.game={game}")
         words = (word for seat in range(self.players) for word in self.board.words_of(seat))
         self.actions = tuple(dict.fromkeys(words))
+        self._order = {word: number for number, word in enumerate(self.actions)}
         super().__init__(max_steps)
         self.initial_states, self._success_from, self._rules = initial_states, success_from, rules
         self.utility = _UTILITIES.get(self.board.utility, "general")
@@ -66,7 +67,7 @@ class OpenSpielSeats(MultiPlayerGame):
         return rewards, ended
 
     def legal_for(self, player: int) -> tuple[str, ...]:
-        return self.board.legal(player) or self.board.words_of(player)
+        return tuple(sorted(self.board.legal(player) or self.board.words_of(player), key=self._order.__getitem__))
 
     def describe_to(self, player: int, observation: Observation = "full") -> str:
         return self.board.describe(observation, player)

@@ -36,7 +36,7 @@ def derived(config: RunConfig) -> dict[str, Any]:
     drawn = _drawn(config)
     passes = algo.optimizer_steps * int(config.trainer.get("num_iterations", 1))
     count = config.parallel.all_processes
-    players, own = seats_counted(config)
+    _, own, at_once = seats_counted(config)
     return {
         "learning_rate": config.trainer.get("learning_rate"),
         **({} if count == 1 else {"processes": count}),
@@ -44,8 +44,8 @@ def derived(config: RunConfig) -> dict[str, Any]:
         "episodes_played_per_update_at_most": played,
         "episodes_drawn_per_update_at_most": drawn,
         "rows_per_update_at_most": drawn * own * config.env.max_steps,
-        "decisions_per_update_at_most": played * players * config.env.max_steps,
-        "decisions_at_most": played * players * config.env.max_steps * config.max_updates,
+        "decisions_per_update_at_most": played * at_once * config.env.max_steps,
+        "decisions_at_most": played * at_once * config.env.max_steps * config.max_updates,
         "optimizer_steps_at_most": passes * config.max_updates,
         "parameters": (parameters := parameter_count(config.model)),
         "trainable_parameters": adapter_count(config.model, config.lora) if config.lora.enabled else parameters,

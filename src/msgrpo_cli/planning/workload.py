@@ -229,15 +229,16 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
     """A whole update like the sample, shared out among so many processes; a further pass over the model costs as much
     as so many tokens."""
     algo, rollout = config.algo, config.rollout
-    length, (players, own) = sample.episode_length, seats_counted(config)
-    expected = lengthened(length, players * config.env.max_steps, noise=config.model.init == "random")
+    length, (players, own, at_once) = sample.episode_length, seats_counted(config)
+    expected = lengthened(length, at_once * config.env.max_steps, noise=config.model.init == "random")
+    trained = expected * own / players
     played = algo.groups_per_update * algo.group_size
     share = algo.fraction if EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share else 1.0
     drawn = max(1, math.floor(share * played + 0.5))
     longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
     drawn_from = (share, algo.share_prompts)
     distinct = sample.once(("distinct", *drawn_from), lambda: _distinct(sample, *drawn_from))
-    step = drawn * expected * distinct / algo.optimizer_steps / processes
+    step = drawn * trained * distinct / algo.optimizer_steps / processes
     most, width = max(1, int(config.trainer["per_device_train_batch_size"])), None if sample.measured else longest
     alone = _actions_alone(config)
     uneven = config.model.init != "random" and not algo.share_prompts  # random weights never end an answer early
@@ -245,8 +246,8 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
     cut = (min(most, math.ceil(step)), width, a_pass, uneven, processes, rollout.max_new_tokens)
     return ExpectedPlay(
         decisions=played * expected,
-        decisions_at_most=played * players * config.env.max_steps,
-        rows=drawn * expected,
+        decisions_at_most=played * at_once * config.env.max_steps,
+        rows=drawn * trained,
         rows_at_most=drawn * own * config.env.max_steps,
         episode_length=length,
         prompt_tokens=min(sample.prompt_tokens, longest),
