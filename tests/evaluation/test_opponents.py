@@ -1,4 +1,4 @@
-"""A saved checkpoint as an opponent inside Snake."""
+"""A saved checkpoint as an opponent inside Snake, and on a seat of another game."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 from msgrpo_cli.common.seeding import generator
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.errors import UsageError
-from msgrpo_cli.evaluation.opponents import checkpoint_opponent
+from msgrpo_cli.evaluation.opponents import SeatedCheckpoint, checkpoint_opponent
+from msgrpo_cli.games.frozenlake import FrozenLake
 from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.games.snake.game import Snake
+from msgrpo_cli.rollout.play import Decision
+from msgrpo_cli.rollout.players import RandomPlayer
 from msgrpo_cli.training.train import train_job
 
 
@@ -74,3 +77,15 @@ def test_a_checkpoint_that_reads_a_history_is_no_opponent(opponent: str, tmp_pat
     (copy / "msgrpo.json").write_text(json.dumps(metadata))
     with pytest.raises(UsageError, match=r"prompt\.history=2; an opponent sees no history"):
         checkpoint_opponent(str(copy))
+
+
+def test_a_checkpoint_of_another_game_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may sit there, and what it says may be nothing that can be played."""
+    game = FrozenLake()
+    game.reset(seed=1)
+    asked = [Decision(game, "", ("seat", number)) for number in range(2)]
+    for actions, lines in ((game.actions, 0), (("hit", "stick"), 1)):
+        seated = SeatedCheckpoint(RandomPlayer(), "compact", "runs/other", actions)
+        assert len(seated.act(asked)) == len(seated.act(asked)) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == lines and all("runs/other: was trained in a game with other actions" in one for one in said)

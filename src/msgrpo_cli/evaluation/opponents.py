@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from msgrpo_cli.config.schema import RunConfig
 from msgrpo_cli.episode import Completion
 from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.core import Observation, TextMediatedStochasticGame, legal_moves
+from msgrpo_cli.games.registry import make_game
 from msgrpo_cli.games.snake.opponents import Opponent
 from msgrpo_cli.rollout.play import Decision, Policy
 from msgrpo_cli.rollout.seating import REFERENCES
@@ -36,9 +38,19 @@ class SeatedCheckpoint:
 
     policy: Policy
     observation: Observation
+    path: str
+    actions: tuple[str, ...] | None
+    """Of the game that it was trained in."""
+    _told: list[str] = field(default_factory=list)
 
     def act(self, decisions: Sequence[Decision]) -> list[Completion]:
         """One answer for each decision."""
+        if decisions and not self._told and decisions[0].game.actions != self.actions:
+            self._told.append(
+                f"warning: {self.path}: was trained in a game with other actions than the one that is played; what it "
+                "says may name none of them"
+            )
+            print(self._told[0], file=sys.stderr)
         return self.policy.act([replace(one, observation=one.game.describe(self.observation)) for one in decisions])
 
 
@@ -50,7 +62,8 @@ def seated_player(name: str) -> Policy:
     """
     if name in REFERENCES:
         return REFERENCES[name]()
-    return SeatedCheckpoint(*_loaded(name))
+    policy, config = _loaded(name)
+    return SeatedCheckpoint(policy, config.prompt.observation, name, make_game(config.env).actions)
 
 
 @lru_cache(maxsize=2)
@@ -59,7 +72,8 @@ def checkpoint_opponent(path: str) -> Opponent:
 
     Loads the weights.
     """
-    policy, observation = _loaded(path)
+    policy, config = _loaded(path)
+    observation = config.prompt.observation
 
     def choose(game: TextMediatedStochasticGame, rng: np.random.Generator) -> str:
         key = ("opponent", int(rng.integers(2**62)))
@@ -70,7 +84,7 @@ def checkpoint_opponent(path: str) -> Opponent:
     return choose
 
 
-def _loaded(path: str) -> tuple[Policy, Observation]:
+def _loaded(path: str) -> tuple[Policy, RunConfig]:
     from msgrpo_cli.config import hydra_app
     from msgrpo_cli.models.factory import load_policy
     from msgrpo_cli.models.loading import quiet_libraries
@@ -82,4 +96,4 @@ def _loaded(path: str) -> tuple[Policy, Observation]:
         [(_, config)] = asked_for(path, [_ALONE], allow_modules=list(sys.modules))  # what is there runs no more
     if config.prompt.history:
         raise UsageError(f"{path}: plays with prompt.history={config.prompt.history}; an opponent sees no history")
-    return load_policy(config, config.model, merge=True), config.prompt.observation
+    return load_policy(config, config.model, merge=True), config
