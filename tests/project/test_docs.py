@@ -293,6 +293,7 @@ NEEDS = {
     "textarena": "textarena",
     "openspiel": "pyspiel",
     "openspiel_seats": "pyspiel",
+    "experiment=selfplay": "pyspiel",
     "tensorboard": "tensorboard",
     "hydra/launcher=joblib": "hydra_plugins.hydra_joblib_launcher",
     "hydra/launcher=slurm": "hydra_plugins.hydra_submitit_launcher",
