@@ -231,8 +231,7 @@ def expected_play(config: RunConfig, sample: Sample, cost_of_a_pass: int = PASS,
     algo, rollout = config.algo, config.rollout
     length, (players, own, at_once) = sample.episode_length, seats_counted(config)
     expected = lengthened(length, at_once * config.env.max_steps, noise=config.model.init == "random")
-    trained = expected * own / players
-    played = algo.groups_per_update * algo.group_size
+    played, trained = algo.groups_per_update * algo.group_size, expected * own / players
     share = algo.fraction if EPISODE_SAMPLINGS[algo.episode_sampling].takes_a_share else 1.0
     drawn = max(1, math.floor(share * played + 0.5))
     longest = sample.longest_prompt if sample.measured else rollout.max_prompt_tokens
