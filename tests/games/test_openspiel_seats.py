@@ -16,6 +16,7 @@ from msgrpo_cli.errors import UsageError
 from msgrpo_cli.games.guard import checked_legal
 from msgrpo_cli.games.openspiel_seats import OpenSpielSeats
 from msgrpo_cli.games.registry import GameBlock
+from msgrpo_cli.launch.run import sound
 from msgrpo_cli.rollout.game_check import _result, checks_of
 from msgrpo_cli.rollout.play import PlayRules, play_episodes
 from msgrpo_cli.rollout.players import RandomPlayer
@@ -90,3 +91,10 @@ def test_it_trains_by_self_play_against_a_pool(tmp_path: Path) -> None:
     outcome = train_job(compose("train", overrides), tmp_path / "run", command=["test"], overrides=overrides)
     assert outcome["status"] == "done" and outcome["updates"] == 2
     assert {path.name for path in (tmp_path / "run" / "pool").iterdir()} == {"update-0", "update-1"}
+
+
+def test_a_step_limit_that_cuts_games_before_they_pay_is_told_before_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    sound(["experiment=selfplay_kuhn"], [])
+    assert capsys.readouterr().err == ""
+    sound(["experiment=selfplay_tictactoe", "env.max_steps=8"], [])
+    assert "env.max_steps=8: games of up to 9 steps are cut there" in capsys.readouterr().err

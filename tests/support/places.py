@@ -4,5 +4,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-EXTRAS = {"babyai": "minigrid", "openspiel": "pyspiel", "openspiel_seats": "pyspiel", "textarena": "textarena"}
+EXTRAS = {
+    "babyai": "minigrid",
+    "openspiel": "pyspiel",
+    "openspiel_seats": "pyspiel",
+    "textarena": "textarena",
+    "textarena_seats": "textarena",
+}
 """Games that need an extra, and the module that it brings."""

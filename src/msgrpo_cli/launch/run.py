@@ -158,9 +158,13 @@ def check_schedule(config: RunConfig) -> None:
 
 
 def check_starts(config: RunConfig) -> None:
-    """Raise UsageError where the game has no start to train on, or none to evaluate on."""
-    asked = config.eval.split
-    check_parts(make_game(config.env), ("train", asked or "validation", asked or "test"))
+    """Raise UsageError where the game has no start to train on, or none to evaluate on. Says on stderr where the step
+    limit cuts games that would have ended by themselves: what they pay at their end is never paid."""
+    asked, game = config.eval.split, make_game(config.env)
+    check_parts(game, ("train", asked or "validation", asked or "test"))
+    if game.longest is not None and game.max_steps < game.longest:
+        cut = f"env.max_steps={game.max_steps}: games of up to {game.longest} steps are cut there"
+        print(f"warning: {cut}, and what they pay at their end is not paid; give {game.longest}", file=sys.stderr)
 
 
 def start(

@@ -195,7 +195,7 @@ def test_poison_shortens_and_a_banana_counts_double(symbol: str, worth: float, l
     assert game.play("right") == (pytest.approx(worth - 0.01), None)
     assert len(game.bodies[0]) == length
     assert game.bodies[0][0] == (2, 1)
-    assert game.apples_eaten == 0
+    assert game.apples_eaten[0] == 0
 
 
 def test_poison_never_takes_the_last_cell() -> None:

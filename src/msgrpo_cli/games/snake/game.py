@@ -79,7 +79,8 @@ class Snake(TextMediatedStochasticGame):
         self.bodies: list[Body] = []
         """Yours first; an empty one is dead."""
         self.food: dict[Cell, str] = {}
-        self.apples_eaten = 0
+        self.apples_eaten = [0] * (1 + opponents)
+        """By each snake."""
 
     def new_game(self, rng: np.random.Generator) -> None:
         kinds = [kind for kind, count in self._food_counts.items() for _ in range(count)]
@@ -88,24 +89,30 @@ class Snake(TextMediatedStochasticGame):
         places = [cells[int(number)] for number in chosen]
         self.bodies = [(place,) for place in places[: 1 + self.opponents]]
         self.food = dict(zip(places[1 + self.opponents :], kinds, strict=True))
-        self.apples_eaten = 0
+        self.apples_eaten = [0] * (1 + self.opponents)
 
     def play(self, action: str) -> tuple[float, str | None]:
-        """All snakes move at once: moves are chosen, deaths found, then bodies move, and what was eaten comes up."""
-        moves = {0: action} | {
-            number: self._opponent_move(number) for number, body in enumerate(self.bodies) if number and body
-        }
+        """The others choose; then moves, deaths and what was eaten are found for all at once, and comes up anew."""
+        others = {number: self._opponent_move(number) for number, body in enumerate(self.bodies) if number and body}
+        reward, death = self.move({0: action} | others)[0]
+        alone = self.opponents > 0 and not any(self.bodies[1:])
+        return reward, death or ("last snake alive" if alone else None)
+
+    def move(self, moves: Mapping[int, str]) -> dict[int, tuple[float, str | None]]:
+        """Every snake that lives moves at once; what each is paid for it, and how it died, where it did."""
         heads = {number: moved(self.bodies[number][0], move) for number, move in moves.items()}
         covered = {cell: number for number, body in enumerate(self.bodies) for cell in body}
         deaths = {number: self._death(number, heads, covered) for number in heads}
         eaten = {number: self._move(number, head, dead=deaths[number] is not None) for number, head in heads.items()}
         for kind in filter(None, eaten.values()):
             self._bring(kind)
-        if (ending := deaths[0]) is not None:
-            return self.step_reward + _DEATH + self.death_reward, ending
-        self.apples_eaten += eaten[0] == _APPLE
-        alone = self.opponents > 0 and not any(self.bodies[1:])
-        return self.step_reward + _WORTH.get(eaten[0] or "", 0.0), "last snake alive" if alone else None
+        for number, kind in eaten.items():
+            self.apples_eaten[number] += kind == _APPLE
+        lost = _DEATH + self.death_reward
+        return {
+            number: (self.step_reward + (_WORTH.get(eaten[number] or "", 0.0) if death is None else lost), death)
+            for number, death in deaths.items()
+        }
 
     def _death(self, number: int, heads: Mapping[int, Cell], covered: Mapping[Cell, int]) -> str | None:
         """How a snake dies by its move; None where it lives."""
@@ -160,7 +167,7 @@ class Snake(TextMediatedStochasticGame):
     def game_metrics(self) -> dict[str, float]:
         """`apples` eaten; `length` of the snake, 0 when dead; `alive`."""
         return {
-            "apples": float(self.apples_eaten),
+            "apples": float(self.apples_eaten[0]),
             "length": float(len(self.bodies[0])),
             "alive": float(bool(self.bodies[0])),
         }
