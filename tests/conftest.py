@@ -10,6 +10,7 @@ import gc
 import importlib.util
 import logging
 import os
+import pickle
 import shutil
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -63,8 +64,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if user_folders or with_hydra:  # folders of tests, and directories with the time in their names
             return real(folder, primary, overrides, user_folders, with_hydra)
         if (asked := (folder, primary, *overrides)) not in known:
-            known[asked] = real(folder, primary, overrides, user_folders)
-        return known[asked]
+            known[asked] = pickle.dumps(real(folder, primary, overrides, user_folders))
+        return pickle.loads(known[asked])  # bytes, for the collector looks through thousands of configs at every run
 
     hydra_app.look = look
 

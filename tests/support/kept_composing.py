@@ -1,16 +1,17 @@
 """Hydra's composing, each part of it once a process: in tests the same files are composed thousands of times.
 
 Kept are what the text of a file reads as and, of our own files alone, what the same choices of groups come to. Values
-are set by Hydra each time, on a copy. Nothing of ours is replaced; tests/config/test_compose_kept.py compares.
+are set by Hydra each time, on a copy; kept as bytes, which are copied in half the time of a tree and which the garbage
+collector does not look through. Nothing of ours is replaced; tests/config/test_compose_kept.py compares.
 """
 
 from __future__ import annotations
 
-import copy
+import pickle
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import SimpleNamespace
-from typing import IO, Any
+from typing import IO, Any, cast
 from unittest.mock import patch
 
 from hydra._internal import config_loader_impl
@@ -28,21 +29,21 @@ _compose = ConfigLoaderImpl._compose_config_from_defaults_list
 class _KeptList(list[Any]):
     """Of defaults; what they come to is added when it is composed."""
 
-    config: DictConfig | None = None
+    config: bytes | None = None
 
 
 class _Kept:
     def __init__(self) -> None:
         self._ours = str(config_dir())
-        self._files: dict[str, Any] = {}
+        self._files: dict[str, bytes] = {}
         self._lists: dict[object, DefaultsList] = {}
 
     def load(self, file: IO[str]) -> Any:
         text = file.read()
         if text not in self._files:
             file.seek(0)  # so that a mistake is told with the file's name
-            self._files[text] = OmegaConf.load(file)
-        return copy.deepcopy(self._files[text])
+            self._files[text] = pickle.dumps(OmegaConf.load(file))
+        return pickle.loads(self._files[text])
 
     def defaults_list(self, repo: Any, overrides_list: list[Any], **more: Any) -> DefaultsList:
         sources = tuple((source.scheme(), source.path, source.provider) for source in repo.get_sources())
@@ -63,8 +64,8 @@ class _Kept:
         if not isinstance(defaults, _KeptList):
             return _compose(loader, defaults, repo)
         if defaults.config is None:
-            defaults.config = _compose(loader, defaults, repo)
-        return copy.deepcopy(defaults.config)
+            defaults.config = pickle.dumps(_compose(loader, defaults, repo))
+        return cast(DictConfig, pickle.loads(defaults.config))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Knows the collector. Knows nothing about what is imported.
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,11 +25,11 @@ def imports_stay() -> None:
 def importing() -> Iterator[None]:
     """Around imports of torch and what stands on it: the collector would look through all of it again and again, and
     take a sixth of their time to find nothing."""
-    collects = gc.isenabled()
+    collects, known = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
-        if _stays:
+        if _stays and len(sys.modules) > known:  # the second time, all that could be kept is some run's
             gc.freeze()
     finally:
         if collects:
