@@ -50,6 +50,7 @@ def test_modules_of_the_same_names_do_not_take_their_places(first: str) -> None:
     assert python(code).split() == ["msgrpo_cli.notebook"] * 4
 
 
+@pytest.mark.slow
 def test_twice_in_one_process_with_a_hydra_and_a_log_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def test_drawn_flips_are_near_the_normal_answer_and_repeat() -> None:
     assert sign_flip_p(totals) == sign_flip_p(totals)
 
 
+@pytest.mark.slow
 def test_level_holds_where_starts_repeat() -> None:
     """Of players that are alike on the whole, but not on each start, about 5 % are told apart."""
     random, found = np.random.default_rng(0), 0

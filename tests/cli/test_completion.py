@@ -108,6 +108,7 @@ def test_tab_imports_only_what_is_quick() -> None:
     assert set(packages.split()) <= STARTING | quick
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["bash", pytest.param("zsh", marks=pytest.mark.slow), pytest.param("fish", marks=pytest.mark.slow)]
 )

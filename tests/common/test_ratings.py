@@ -77,6 +77,7 @@ def test_the_most_likely_ratings_are_those() -> None:
         assert expected == pytest.approx(points, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_intervals_and_standard_errors_hold_the_truth() -> None:
     """Four players 100 points apart, 60 games of every pair: simulated 60 times, all four looked at."""
     truth = dict(zip("abcd", (150.0, 50.0, -50.0, -150.0), strict=True))

@@ -46,6 +46,7 @@ def weights_of_lakes() -> np.ndarray:
     return weights / weights.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("player", PLAYERS)
 def test_intervals_hold_the_truth_as_often_as_they_say(player: str) -> None:
     rng = np.random.default_rng(0)

@@ -717,6 +717,7 @@ def test_code_of_a_checkpoint_never_runs(
         assert not (folder / "ran").exists()
 
 
+@pytest.mark.slow
 def test_odd_names_of_models_runs_and_folders(
     stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

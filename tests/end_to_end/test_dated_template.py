@@ -36,6 +36,7 @@ class _Another(datetime.date):
         return cls(2031, 5, 17)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", [DATED, DATED_SYSTEM], ids=["always", "beside a system text"])
 def test_a_run_reads_the_day_on_which_it_began(
     template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -133,6 +133,7 @@ def test_random_weights_are_kept_in_the_run_which_can_be_copied(tmp_path: Path) 
         load_model(compose("train", [f"model.path={moved}/checkpoints/checkpoint-2"]).model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", ["true", "false"])
 def test_from_an_adapter_its_merged_weights_are_the_new_base(lora_run: Path, tmp_path: Path, lora: str) -> None:
     source = lora_run / "checkpoints" / "checkpoint-3"

@@ -59,6 +59,7 @@ def test_every_variant_trains_and_moves_the_weights(variant: str, tmp_path: Path
 KEPT = ["algo=gigpo", "save.every=1", "trainer.lr_scheduler_type=constant"]
 
 
+@pytest.mark.slow
 def test_a_run_of_per_step_credit_resumes_to_the_same_end(tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "whole", *KEPT)
     config = compose("train", [*SHORT, *KEPT, "max_updates=1"])
@@ -71,6 +72,7 @@ def test_a_run_of_per_step_credit_resumes_to_the_same_end(tmp_path: Path) -> Non
         assert last[name] == whole[-1][name]
 
 
+@pytest.mark.slow
 def test_history_lengthens_the_prompts_of_training_and_of_evaluation(tmp_path: Path) -> None:
     once = ["max_updates=1", "save.every=1"]
     plain, _ = train(tmp_path / "plain", *once)

@@ -109,6 +109,7 @@ def test_every_answer_is_that_of_the_model(server: str) -> None:
         assert line["answer"]["completion_tokens"] == len(said.token_ids)
 
 
+@pytest.mark.slow
 def test_equal_requests_are_sent_once_where_decoding_is_greedy(server: str) -> None:
     with Gate(server).open() as gate:
         greedy = score(gate.url, GREEDY, episodes=40)
@@ -458,6 +459,7 @@ def test_answers_that_name_no_action_are_told(capfd: pytest.CaptureFixture[str])
     assert "named no action in any answer" in " ".join("".join(capfd.readouterr()).split())
 
 
+@pytest.mark.slow
 def test_an_interruption_says_what_is_kept(server: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C in a process of its own, in the middle of its requests."""
     asked = threading.Event()

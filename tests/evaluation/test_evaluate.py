@@ -120,6 +120,7 @@ def test_a_base_needs_no_run() -> None:
     assert 0.1 < result["success_rate"] < 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "random_value", "optimal_value"), [("frozenlake", 0.0076, 1.0), ("frozenlake_slippery", 0.0647, 0.379)]
 )

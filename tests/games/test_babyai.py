@@ -149,6 +149,7 @@ def test_a_bot_that_is_asked_late_has_seen_what_one_saw_that_was_asked_at_every_
     assert game.greedy_action() == other.greedy_action() and len(set(moves)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "checks"),
     [

@@ -67,6 +67,7 @@ def test_chance_comes_from_the_member_and_the_global_generators_are_left_alone()
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -79,6 +79,7 @@ def test_games_pass_the_checks(overrides: list[str]) -> None:
     assert [(check.name, check.detail) for check in checks if not check.passed] == []
 
 
+@pytest.mark.slow
 def test_self_play_learns_from_what_both_seats_did(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from msgrpo_cli.runs.episodes import read_episodes

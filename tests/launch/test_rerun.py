@@ -16,6 +16,7 @@ from support.commands import run
 from support.small_run import SMALL
 
 
+@pytest.mark.slow
 def test_a_run_comes_out_the_same_and_a_changed_one_does_not(finished_run: Path, tmp_path: Path) -> None:
     """In another process, where hashes of texts are others."""
     original = shutil.copytree(finished_run, tmp_path / "original")

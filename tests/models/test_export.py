@@ -62,6 +62,7 @@ def trained(checkpoint: Path) -> PreTrainedModel:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge", [True, False])
 def test_an_adapter_merged_and_alone(lora_run: Path, tmp_path: Path, merge: bool) -> None:
     source = best(Run(lora_run))

@@ -86,6 +86,7 @@ def moved(adapter: Path, folder: Path, base: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("named", "given", "lora"),
     [

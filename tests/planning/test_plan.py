@@ -190,6 +190,7 @@ def test_hours_grow_with_the_run_and_are_none_where_nothing_is_known() -> None:
     assert hours(compose("train", ["model=any", "model.path=nobody/nothing", "trainer.use_cpu=true"])) is None
 
 
+@pytest.mark.slow
 def test_a_probe_measures_two_real_updates() -> None:
     pytest.importorskip("torch")
     began = time.perf_counter()

@@ -137,6 +137,7 @@ def test_a_game_that_never_returns_is_asked_once(swallowing: bool, monkeypatch: 
     assert [check.detail for check in others] == ["not looked at: see rewards"] * 2
 
 
+@pytest.mark.slow
 def test_a_fault_is_not_blamed_on_what_is_well() -> None:
     here = [name for name in CHECKS if name not in ("values", "speed", "repeats")]  # two only tell, one needs processes
     assert failures("Swapped", here).keys() == {"physics"}

@@ -74,6 +74,7 @@ def error_of(share: float, episodes: int) -> float:
     return float(NORMAL_LIMIT * (share * (1 - share) / episodes) ** 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make_game", "share", "episodes"), [(dry, 0.0076, 4000), (slippery, 0.0647, 2000)])
 def test_random_play_wins_as_often_as_it_must(make_game: Callable[[], FrozenLake], share: float, episodes: int) -> None:
     assert wins(make_game, RandomPlayer(), episodes) == pytest.approx(share, abs=error_of(share, episodes))

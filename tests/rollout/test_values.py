@@ -69,6 +69,7 @@ def test_what_is_reachable_is_neither_hole_nor_goal() -> None:
     assert 0 in cells
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slippery", [False, True])
 def test_the_value_is_what_is_really_won(slippery: bool) -> None:
     def lake() -> FrozenLake:

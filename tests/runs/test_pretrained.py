@@ -98,6 +98,7 @@ def test_a_token_is_asked_for_where_a_gated_model_got_none(hub: Hub, tmp_path: P
     assert hub.asked[0][1] is None
 
 
+@pytest.mark.slow
 def test_a_silent_hub_is_asked_once_and_left_after_eight_seconds(hub: Hub, tmp_path: Path) -> None:
     """It would never answer."""
     ended = msgrpo("eval", "silent/model", home=tmp_path, address=hub.address)

@@ -77,6 +77,7 @@ def end_after(monkeypatch: pytest.MonkeyPatch, run: Path, updates: int) -> None:
     monkeypatch.setattr(FrozenLake, "play", counting)
 
 
+@pytest.mark.slow
 def test_wherever_a_run_is_asked_to_end_it_goes_on_as_if_nothing_had_happened(
     straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

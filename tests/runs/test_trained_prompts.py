@@ -62,6 +62,7 @@ def test_evaluations_of_the_run_tell_the_overlap_so_far(finished_run: Path) -> N
     assert found[3]["overlap_of_decisions"] == TrainedPrompts(0, hashes).overlap(last).decisions
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_starts_that_were_trained_on_says_so(finished_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(finished_run, tmp_path / "run")
     held_out, trained = evaluated(run), evaluated(run, "eval.split=train")

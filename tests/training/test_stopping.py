@@ -329,6 +329,7 @@ def test_the_farthest_token_counts_in_whichever_micro_batch_it_is(tmp_path: Path
     assert [withheld_and_farthest(bound * farthest)[0] for bound in (0.999, 1.001)] == [1, 0]
 
 
+@pytest.mark.slow
 def test_the_entropy_floor_does_not_depend_on_micro_batches_and_survives_a_resume(tmp_path: Path) -> None:
     floor = ["trainer.use_adaptive_entropy=true", "trainer.entropy_target=0.3", "trainer.entropy_coef_delta=0.01"]
     found = []

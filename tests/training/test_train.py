@@ -204,6 +204,7 @@ def test_from_a_run_of_another_game_or_prompt_says_so(finished_run: Path) -> Non
     assert taught_otherwise(compose("train", SMALL)) == []
 
 
+@pytest.mark.slow
 def test_the_kl_reference_is_the_policy_at_update_0_and_survives_a_resume(tmp_path: Path) -> None:
     run = tmp_path / "kl"
     few = ["algo.groups_per_update=6", "eval.every=0", "eval.episodes=2"]

@@ -71,6 +71,7 @@ def test_a_tokenizer_that_changes_when_it_is_saved_is_refused(monkeypatch: pytes
     assert make_tokenizer().chat_template
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mymodel", "=my model"])
 def test_a_run_of_a_relative_path_goes_on_from_elsewhere(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

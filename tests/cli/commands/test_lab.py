@@ -35,6 +35,7 @@ def test_every_credit_is_measured_beside_what_is_exact(found: dict[str, Any]) ->
     assert found["credits"]["optimal"]["zero_steps"] > 0.3, "most choices of a base that plays half well are right"
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same_and_another_seed_does_not() -> None:
     def without_clock(one: dict[str, Any]) -> str:
         credits = {name: {**figures, "seconds": None} for name, figures in one["credits"].items()}

@@ -32,6 +32,7 @@ _FORMS = {
     "gym": "any gymnasium environment with discrete actions",
     "babyai": "any level of BabyAI",
     "textarena": "any single-player game of TextArena",
+    "textarena_seats": "all players of any game of TextArena",
     "openspiel": "a seat of any game of OpenSpiel",
     "openspiel_seats": "all seats of any game of OpenSpiel",
     "mix": "several games in one run",
@@ -40,6 +41,7 @@ _FORMS = {
 _EXTRAS = {
     "babyai": ("minigrid", "minigrid", "minigrid"),
     "textarena": ("TextArena", "textarena", "textarena"),
+    "textarena_seats": ("TextArena", "textarena", "textarena"),
     "openspiel": ("OpenSpiel", "pyspiel", "openspiel"),
     "openspiel_seats": ("OpenSpiel", "pyspiel", "openspiel"),
 }
