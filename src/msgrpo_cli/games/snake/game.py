@@ -94,11 +94,11 @@ class Snake(TextMediatedStochasticGame):
     def play(self, action: str) -> tuple[float, str | None]:
         """The others choose; then moves, deaths and what was eaten are found for all at once, and comes up anew."""
         others = {number: self._opponent_move(number) for number, body in enumerate(self.bodies) if number and body}
-        reward, death = self.move({0: action} | others)[0]
+        reward, death = self.turn({0: action} | others)[0]
         alone = self.opponents > 0 and not any(self.bodies[1:])
         return reward, death or ("last snake alive" if alone else None)
 
-    def move(self, moves: Mapping[int, str]) -> dict[int, tuple[float, str | None]]:
+    def turn(self, moves: Mapping[int, str]) -> dict[int, tuple[float, str | None]]:
         """Every snake that lives moves at once; what each is paid for it, and how it died, where it did."""
         heads = {number: moved(self.bodies[number][0], move) for number, move in moves.items()}
         covered = {cell: number for number, body in enumerate(self.bodies) for cell in body}
@@ -106,8 +106,8 @@ class Snake(TextMediatedStochasticGame):
         eaten = {number: self._move(number, head, dead=deaths[number] is not None) for number, head in heads.items()}
         for kind in filter(None, eaten.values()):
             self._bring(kind)
-        for number, kind in eaten.items():
-            self.apples_eaten[number] += kind == _APPLE
+        for number, what in eaten.items():
+            self.apples_eaten[number] += what == _APPLE
         lost = _DEATH + self.death_reward
         return {
             number: (self.step_reward + (_WORTH.get(eaten[number] or "", 0.0) if death is None else lost), death)

@@ -59,7 +59,7 @@ class Snakes(MultiPlayerGame):
 
     def play_turn(self, actions: Mapping[int, str]) -> tuple[Sequence[float], str | None]:
         self.board.np_random = self.np_random
-        paid = self.board.move(actions)
+        paid = self.board.turn(actions)
         left = len(self.to_move())
         ended = {0: "no snake alive", 1: "last snake alive"}.get(left)
         return [paid[seat][0] if seat in paid else 0.0 for seat in range(self.players)], ended
