@@ -166,7 +166,6 @@ def described(env: EnvConfig) -> dict[str, Any]:
         "random_score": _mean([episode.total_reward for episode in random]) if random else None,
         "optimal_score": best,
         "optimal_is_exact": exact,
-        "players": 1,
     }
 
 
