@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from trl.trainer.utils import add_fused_lm_head
 
-from msgrpo_cli.algo.batching import step_rows
+from msgrpo_cli.algo.batching import LengthNormalization, step_rows
 from msgrpo_cli.models import beginnings
 from msgrpo_cli.models.beginnings import a_pass
 from msgrpo_cli.models.caches import has_plain_cache
@@ -123,6 +123,13 @@ def test_loss_and_gradient_are_those_of_separate_rows(tmp_path: Path, make: Any,
     assert relative_difference(first, second) < 1e-5
     assert metrics(shared) == pytest.approx(metrics(separate), rel=1e-5, abs=1e-6)
     assert shared.figures.tokens_read < separate.figures.tokens_read
+
+
+@pytest.mark.parametrize("way", ["levels", "packed"])
+@pytest.mark.parametrize("normalization", get_args(LengthNormalization))
+def test_however_rows_weigh(tmp_path: Path, normalization: LengthNormalization, way: str) -> None:
+    arguments = {"length_normalization": normalization, "way": way, "per_device_train_batch_size": 3}
+    test_loss_and_gradient_are_those_of_separate_rows(tmp_path, llama, arguments)
 
 
 def behind_rules() -> PlayedUpdate:
