@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.training.train import train_job
+from support.parity import CLOSE, assert_same_numbers, lines
 from support.ranks import train_on_ranks
 from support.zoo import ZOO
 
@@ -70,12 +71,7 @@ OF_ZOO = [
     "max_updates=2", "eval.every=0", "eval.episodes=2", "trainer.use_cpu=true", "trainer.learning_rate=1e-5",
     "trainer.gradient_checkpointing=false", "trainer.lr_scheduler_type=constant",
 ]  # fmt: skip
-CLOSE = 2e-4
 """Of float32 sums in another order, relative; a wrong weight of one rank's share is off by tens of percent."""
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -90,16 +86,7 @@ def far_apart(run: Path, other: Path) -> float:
 
 
 def assert_alike(run: Path, alone: Path) -> None:
-    assert json.loads((run / "run.json").read_text())["status"] == "done"
-    assert (run / "episodes.jsonl").read_bytes() == (alone / "episodes.jsonl").read_bytes()
-    for ours, theirs in zip(lines(run / "metrics.jsonl"), lines(alone / "metrics.jsonl"), strict=True):
-        for name, value in theirs.items():
-            if name.startswith(("perf/", "tokens_read", "tokens_padding", "logprob_gap", "log_ratio")):
-                continue
-            if isinstance(value, float):
-                assert ours[name] == pytest.approx(value, rel=CLOSE, abs=1e-6), (theirs["update"], name)
-            else:
-                assert ours[name] == value, (theirs["update"], name)
+    assert_same_numbers(run, alone)
     assert far_apart(run, alone) < 1e-7  # Adam divides by what is next to nothing: single ones may be some 1e-5 apart
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 
 from msgrpo_cli.config.compose import compose
 from msgrpo_cli.training.train import train_job
+from support.parity import assert_same_numbers
 from support.ranks import train_on_ranks
 from support.two_player_games import write_games
 
@@ -25,24 +25,10 @@ from msgrpo_cli.rollout.seating import Seating
 drawn = Seating._drawn
 Seating._drawn = lambda seating, key: drawn(seating, (*key, "of this rank")) if ranks.rank else drawn(seating, key)
 """
-CLOSE = 2e-4
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def assert_alike(run: Path, alone: Path, said: str) -> None:
-    assert json.loads((run / "run.json").read_text())["status"] == "done", said[-3000:]
-    assert (run / "episodes.jsonl").read_bytes() == (alone / "episodes.jsonl").read_bytes()
-    for ours, theirs in zip(lines(run / "metrics.jsonl"), lines(alone / "metrics.jsonl"), strict=True):
-        for name, value in theirs.items():
-            if name.startswith(("perf/", "tokens_read", "tokens_padding", "logprob_gap", "log_ratio")):
-                continue
-            if isinstance(value, float):
-                assert ours[name] == pytest.approx(value, rel=CLOSE, abs=1e-6), (theirs["update"], name)
-            else:
-                assert ours[name] == value, (theirs["update"], name)
+    assert_same_numbers(run, alone, said)
     for name in ("best.episodes.jsonl", "base.episodes.jsonl"):
         assert (run / "eval" / name).read_bytes() == (alone / "eval" / name).read_bytes()
     pools = [sorted(path.name for path in (each / "pool").glob("*")) for each in (run, alone)]

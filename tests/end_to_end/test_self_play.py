@@ -236,3 +236,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(games: Path, ove
     with pytest.raises(UsageError) as refused:
         compose("train", ["experiment=smoke", *overrides], [games])
     assert said in str(refused.value)
+
+
+def test_a_run_on_a_seat_is_answered_with_its_last_checkpoint(games: Path, run: Path) -> None:
+    with pytest.raises(UsageError, match="is a run, and a seat is played by one of its checkpoints; give ") as refused:
+        compose("train", ["experiment=smoke", "env=hiding", f"selfplay.seats=[self,{run}]"], [games])
+    assert str(refused.value).endswith(str(run / "checkpoints" / "checkpoint-3"))

