@@ -327,7 +327,7 @@ class Health(BaseHTTPRequestHandler):
 @pytest.fixture(name="healthy")
 def _healthy() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Health) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

@@ -81,7 +81,7 @@ class Server:
 
         http = Many(("127.0.0.1", 0), Handler)
         http.daemon_threads = True
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{http.server_address[1]}"
         try:
             yield self
