@@ -92,14 +92,15 @@ class Snake(TextMediatedStochasticGame):
         self.apples_eaten = [0] * (1 + self.opponents)
 
     def play(self, action: str) -> tuple[float, str | None]:
-        """The others choose; then moves, deaths and what was eaten are found for all at once, and comes up anew."""
+        """The others choose too, then all move at once."""
         others = {number: self._opponent_move(number) for number, body in enumerate(self.bodies) if number and body}
         reward, death = self.turn({0: action} | others)[0]
         alone = self.opponents > 0 and not any(self.bodies[1:])
         return reward, death or ("last snake alive" if alone else None)
 
     def turn(self, moves: Mapping[int, str]) -> dict[int, tuple[float, str | None]]:
-        """Every snake that lives moves at once; what each is paid for it, and how it died, where it did."""
+        """Every snake that lives moves: deaths are found, bodies move, what was eaten comes up anew. Returns what each is
+        paid, and how it died, where it did."""
         heads = {number: moved(self.bodies[number][0], move) for number, move in moves.items()}
         covered = {cell: number for number, body in enumerate(self.bodies) for cell in body}
         deaths = {number: self._death(number, heads, covered) for number in heads}
