@@ -99,8 +99,10 @@ class Snake(TextMediatedStochasticGame):
         return reward, death or ("last snake alive" if alone else None)
 
     def turn(self, moves: Mapping[int, str]) -> dict[int, tuple[float, str | None]]:
-        """Every snake that lives moves: deaths are found, bodies move, what was eaten comes up anew. Returns what each is
-        paid, and how it died, where it did."""
+        """Every snake that lives moves: deaths are found, bodies move, what was eaten comes up anew.
+
+        Returns what each is paid, and how it died, where it did.
+        """
         heads = {number: moved(self.bodies[number][0], move) for number, move in moves.items()}
         covered = {cell: number for number, body in enumerate(self.bodies) for cell in body}
         deaths = {number: self._death(number, heads, covered) for number in heads}
