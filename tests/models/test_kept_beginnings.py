@@ -61,7 +61,7 @@ def test_answers_are_those_of_generate_at_every_decision(model: Any) -> None:
     for number in range(1, 6):
         answered(model, decision(number), kept)
     assert kept.common is not None and kept.common.token_ids == RULES
-    assert kept.longest(tuple(decision(9).prompts[0][len(RULES) :])) > 0
+    assert kept.longest([tuple(decision(9).prompts[0][len(RULES) :])])[0] > 0
 
 
 def test_a_beginning_that_is_kept_is_not_read_again(model: Any) -> None:
@@ -94,7 +94,7 @@ def test_what_was_not_used_for_longest_goes_first(model: Any) -> None:
         kept.keep([tuple(prompt)], cache, torch.ones((1, 1), dtype=torch.long))
     kept.cache([(7,)])
     kept.fit(2 * next(iter(kept._blocks.values())).size)
-    assert [kept.longest((token, 1)) for token in (7, 8, 9)] == [1, 0, 1]
+    assert kept.longest([(token, 1) for token in (7, 8, 9)]) == [1, 0, 1]
 
 
 def test_rows_of_unlike_lengths_come_out_of_several_blocks(model: Any) -> None:

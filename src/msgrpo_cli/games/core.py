@@ -59,7 +59,7 @@ class TextMediatedStochasticGame(gymnasium.Env[str, Any]):
     """What `describe` leaves out of the state on purpose, in words; None where it shows all that decides."""
     reward_range: tuple[float, float] = (-float("inf"), float("inf"))
     """The least and the largest reward of one step."""
-    longest: int | None = None
+    ends_within: int | None = None
     """The most steps to which the rules themselves let a game go; None where they set no end, or it is not known."""
 
     def __init__(self, max_steps: int) -> None:

@@ -51,7 +51,7 @@ class OpenSpielSeats(MultiPlayerGame):
         self.utility = _UTILITIES.get(self.board.utility, "general")
         self.hides = self.board.hides
         self.reward_range = self.board.reward_range
-        self.longest = self.board.longest
+        self.ends_within = self.board.ends_within
         self._totals = [0.0] * self.players
 
     def new_game(self, rng: np.random.Generator) -> None:

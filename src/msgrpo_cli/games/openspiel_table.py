@@ -35,7 +35,7 @@ class OpenSpielTable:
         self._game = _loaded(game, dict(arguments or {}))
         kind = self._game.get_type()
         self.title = str(kind.long_name)
-        self.longest = int(self._game.max_game_length())  # decisions, chance's own left out
+        self.ends_within = int(self._game.max_game_length())  # decisions, chance's own left out
         self.players = int(self._game.num_players())
         self.utility: Utility = kind.utility.name.lower()
         self._perfect = perfect = kind.information.name == "PERFECT_INFORMATION"

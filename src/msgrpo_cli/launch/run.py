@@ -162,9 +162,9 @@ def check_starts(config: RunConfig) -> None:
     limit cuts games that would have ended by themselves: what they pay at their end is never paid."""
     asked, game = config.eval.split, make_game(config.env)
     check_parts(game, ("train", asked or "validation", asked or "test"))
-    if game.longest is not None and game.max_steps < game.longest:
-        cut = f"env.max_steps={game.max_steps}: games of up to {game.longest} steps are cut there"
-        print(f"warning: {cut}, and what they pay at their end is not paid; give {game.longest}", file=sys.stderr)
+    if game.ends_within is not None and game.max_steps < game.ends_within:
+        cut = f"env.max_steps={game.max_steps}: games of up to {game.ends_within} steps are cut there"
+        print(f"warning: {cut}, and what they pay at their end is not paid; give {game.ends_within}", file=sys.stderr)
 
 
 def start(

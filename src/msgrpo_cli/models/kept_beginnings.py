@@ -71,10 +71,10 @@ class KeptBeginnings:
         self._places.clear()
         self.logits.clear()
 
-    def longest(self, prompt: Tokens) -> int:
-        """Tokens of the longest kept beginning of this prompt that is shorter than it."""
+    def longest(self, prompts: Sequence[Tokens]) -> list[int]:
+        """For each of these prompts, tokens of its longest kept beginning that is shorter than it."""
         lengths = sorted({len(one) for one in self._places}, reverse=True)
-        return next((n for n in lengths if n < len(prompt) and prompt[:n] in self._places), 0)
+        return [next((n for n in lengths if n < len(one) and one[:n] in self._places), 0) for one in prompts]
 
     def keep(self, beginnings: Sequence[Tokens], cache: DynamicCache, mask: torch.Tensor) -> None:
         """Keep the rows of `cache`, which are these beginnings; `mask` says what is not padding in them.

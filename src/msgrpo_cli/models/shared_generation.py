@@ -124,7 +124,7 @@ class _Tree:
         """Logits of the first token after every text, shape (texts, vocabulary)."""
         kept = self._reading
         cost = pass_of(self._model) // (1 if self._kept is None else KEPT_SAVES)
-        levels = plan(texts, list(map(kept.longest, texts)), a_pass=cost)
+        levels = plan(texts, kept.longest(texts), a_pass=cost)
         self._cache, self._mask, logits = read_levels(levels, kept, self._forward, self._pad)
         self._length = self._mask.sum(-1)
         assert logits is not None
