@@ -286,7 +286,9 @@ def draw_curves(experiment: Experiment, measure: str, marked: float) -> None:
         panel.grid(alpha=0.25)
     panels[0].set_ylabel(measure)
     if games:
-        figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside right upper")
+        lines_by_arm = {line.get_label(): line for panel in panels for line in panel.get_lines()}
+        shown = [arm for arm in experiment.arms if arm in lines_by_arm]
+        figure.legend([lines_by_arm[arm] for arm in shown], shown, fontsize=8, loc="outside right upper")
     figure.savefig(experiment.folder / "curve.png")
 
 
