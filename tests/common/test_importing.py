@@ -44,3 +44,19 @@ def test_what_the_program_imports_stays_and_what_a_notebook_imports_does_not() -
         for whose in ("program", "notebook")
     ]
     assert said == ["True\n", "False\n"]
+
+
+def test_what_a_run_left_behind_does_not_stay_with_what_was_imported_before_it() -> None:
+    code = (
+        "import gc\n"
+        "from msgrpo_cli.common.importing import importing, imports_stay\n"
+        "imports_stay()\n"
+        "with importing():\n"
+        "    import json.tool\n"
+        "before, of_a_run = gc.get_freeze_count(), [[] for _ in range(100000)]\n"
+        "with importing():\n"
+        "    import json.tool\n"
+        "print(gc.get_freeze_count() < before + 100000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
